@@ -1,0 +1,29 @@
+//! Labels and annotations that our programs share. One home for each name.
+
+/// Recommended label `app.kubernetes.io/managed-by`, on every object we own.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY`] and field manager of the operator.
+pub const OPERATOR: &str = "paperclip-operator";
+/// Recommended label `app.kubernetes.io/name`.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// Recommended label `app.kubernetes.io/component`.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+
+/// Name of the `PaperclipPlugin` an object belongs to. A plugin name is a DNS label
+/// of at most 50 characters, so it always fits a label value.
+pub const PLUGIN: &str = "plugins.paperclip.ing/plugin";
+/// Namespace of the `PaperclipPlugin`, on objects in another namespace (packing Jobs).
+pub const PLUGIN_NAMESPACE: &str = "plugins.paperclip.ing/plugin-namespace";
+/// UID of the `PaperclipPlugin` an object belongs to.
+pub const PLUGIN_UID: &str = "plugins.paperclip.ing/plugin-uid";
+/// Name of the `PaperclipHost` a plugin's Service is for. The EndpointSlice
+/// controller copies Service labels to the slices, so a host finds its pods by
+/// selecting slices on this and [`HOST_NAMESPACE`].
+pub const HOST: &str = "plugins.paperclip.ing/host";
+/// Namespace of the `PaperclipHost` a plugin's Service is for.
+pub const HOST_NAMESPACE: &str = "plugins.paperclip.ing/host-namespace";
+
+/// Annotation on the Deployment and its pods: the activation number, as decimal text.
+pub const ACTIVATION: &str = "plugins.paperclip.ing/activation";
+/// Annotation on pods: digest of the artifact they run.
+pub const ARTIFACT_DIGEST: &str = "plugins.paperclip.ing/artifact-digest";

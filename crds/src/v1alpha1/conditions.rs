@@ -1,0 +1,117 @@
+//! Conditions and their reasons, which are API: listed in the docs, never renamed.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The standard condition of the Kubernetes API conventions.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// One of the types listed in the documentation of the kind.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// True, False or Unknown.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
+    pub status: String,
+    /// One CamelCase word for the cause.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// A sentence for people: the root cause and what to do.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+    /// When `status` last changed, as RFC 3339.
+    #[schemars(extend("format" = "date-time"))]
+    pub last_transition_time: String,
+    /// Generation of the spec that this condition speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Types of conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// True: the observed generation works. A worker answers and a host session pings
+    /// both ways. Sums up the others. Always present.
+    Ready,
+    /// True: the operator is bringing about the observed generation. Abnormal when
+    /// True; absent when there is nothing to do.
+    Reconciling,
+    /// True: nothing more happens until a person acts. Abnormal when True; absent otherwise.
+    Stalled,
+    /// True: the artifact is in the store under the digest in status.
+    ArtifactReady,
+    /// Whether signatures were checked. Unknown with reason `Skipped` when no policy asks for it.
+    Verified,
+    /// True: the worker of the applied pod template is initialised and answers `health`.
+    WorkerAvailable,
+    /// True: a session with the host pings both ways.
+    HostAttached,
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
+}
+
+/// Reasons of conditions and events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// All is as it should be.
+    Succeeded,
+    /// The resource was seen and nothing is known yet.
+    Pending,
+    /// A packing Job runs.
+    Packing,
+    /// The package or version is not in the registry.
+    PackageNotFound,
+    /// The npm registry could not be reached or refused us.
+    RegistryUnavailable,
+    /// The package breaks a rule of packing; the message names the rule.
+    PackageRefused,
+    /// The package's plugin manifest is missing or breaks a rule of Paperclip.
+    ManifestInvalid,
+    /// A field of `spec.manifest` is not what the package says.
+    ManifestMismatch,
+    /// The packing Job failed for another cause.
+    PackingFailed,
+    /// The artifact store could not be reached or refused us.
+    StoreUnavailable,
+    /// A ConfigMap or a key that the spec names is missing.
+    ReferenceMissing,
+    /// The pods of the new template are being started.
+    Progressing,
+    /// The cluster refused the pod, or cannot place it.
+    PodRefused,
+    /// An image of the pod cannot be pulled.
+    ImageUnavailable,
+    /// The artifact could not be delivered to the pod.
+    DeliveryFailed,
+    /// The worker exited or was killed.
+    WorkerExited,
+    /// The worker did not answer `initialize`, or answered it with an error.
+    InitializeFailed,
+    /// The worker does not answer `health`.
+    WorkerUnresponsive,
+    /// The worker's set-up waits for a host to answer.
+    WaitingForHost,
+    /// No session with the host pings both ways.
+    HostAbsent,
+    /// The `PaperclipHost` does not exist.
+    HostNotFound,
+    /// The `PaperclipHost` does not allow plugins of this namespace.
+    HostForbidden,
+    /// The check was not asked for.
+    Skipped,
+    /// The API server refused a write of the operator.
+    ApplyFailed,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
+}
