@@ -1,0 +1,140 @@
+//! The API server's audit log of everything the suite did: our identities were
+//! refused nothing, and used every right they have.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::support::{HOST_NAMESPACE, PLATFORM_NAMESPACE, cluster, get};
+
+/// A request as RBAC sees it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
+struct Used {
+    user: String,
+    verb: String,
+    group: String,
+    resource: String,
+    namespace: String,
+    name: String,
+}
+
+/// Requests of ServiceAccounts in our two namespaces, and those that were forbidden.
+fn requests() -> Result<(BTreeSet<Used>, Vec<Value>)> {
+    let file = std::fs::File::open(cluster().audit_log())?;
+    let mut used = BTreeSet::new();
+    let mut forbidden = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let event: Value = serde_json::from_str(&line?)?;
+        let user = event["user"]["username"].as_str().unwrap_or_default();
+        let ours = [PLATFORM_NAMESPACE, HOST_NAMESPACE]
+            .iter()
+            .any(|namespace| user.starts_with(&format!("system:serviceaccount:{namespace}:")));
+        if !ours || event["stage"] != "ResponseComplete" && event["stage"] != "ResponseStarted" {
+            continue;
+        }
+        if event["responseStatus"]["code"] == 403 {
+            forbidden.push(event.clone());
+        }
+        let field = |name: &str| event["objectRef"][name].as_str().unwrap_or_default().to_owned();
+        let subresource = field("subresource");
+        let resource = field("resource");
+        used.insert(Used {
+            user: user.to_owned(),
+            verb: event["verb"].as_str().unwrap_or_default().to_owned(),
+            group: field("apiGroup"),
+            resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
+            namespace: field("namespace"),
+            name: field("name"),
+        });
+    }
+    Ok((used, forbidden))
+}
+
+/// One verb on one resource that a binding gives to one of our ServiceAccounts.
+fn granted() -> Result<Vec<Used>> {
+    let mut all = Vec::new();
+    for (bindings, cluster_wide) in [("clusterrolebindings", true), ("rolebindings", false)] {
+        let arguments: &[&str] = if cluster_wide { &[bindings] } else { &[bindings, "-A"] };
+        let list = get(arguments)?;
+        for binding in list["items"].as_array().context("bindings")? {
+            for subject in binding["subjects"].as_array().into_iter().flatten() {
+                let namespace = subject["namespace"].as_str().unwrap_or_default();
+                if subject["kind"] != "ServiceAccount" || ![PLATFORM_NAMESPACE, HOST_NAMESPACE].contains(&namespace) {
+                    continue;
+                }
+                let user = format!("system:serviceaccount:{namespace}:{}", subject["name"].as_str().unwrap_or_default());
+                let scope = binding["metadata"]["namespace"].as_str().unwrap_or_default();
+                all.extend(rules_of(&binding["roleRef"], scope, &user)?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn rules_of(role: &Value, scope: &str, user: &str) -> Result<Vec<Used>> {
+    let name = role["name"].as_str().context("role name")?;
+    let role = if role["kind"] == "ClusterRole" {
+        get(&["clusterrole", name])?
+    } else {
+        get(&["role", name, "-n", scope])?
+    };
+    let strings = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut all = Vec::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        for group in strings(&rule["apiGroups"]) {
+            for resource in strings(&rule["resources"]) {
+                for verb in strings(&rule["verbs"]) {
+                    all.push(Used {
+                        user: user.to_owned(),
+                        verb: verb.clone(),
+                        group: group.clone(),
+                        resource: resource.clone(),
+                        namespace: scope.to_owned(),
+                        name: String::new(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The client account exists for people and for the CLI, who are not asked by the API
+/// server but by our host, through SubjectAccessReviews that the log holds as the host's.
+fn checked_by_the_host(rule: &Used) -> bool {
+    rule.user.ends_with("-client")
+}
+
+#[test]
+fn audit_our_identities_were_refused_nothing() -> Result<()> {
+    let (used, forbidden) = requests()?;
+    ensure!(used.len() > 10, "the audit log shows {} kinds of requests only", used.len());
+    ensure!(forbidden.is_empty(), "{} refusals, first: {}", forbidden.len(), forbidden[0]);
+    Ok(())
+}
+
+#[test]
+fn audit_every_rule_bound_to_our_identities_was_used() -> Result<()> {
+    let (used, _) = requests()?;
+    let unused: Vec<_> = granted()?
+        .into_iter()
+        .filter(|rule| !checked_by_the_host(rule))
+        .filter(|rule| {
+            !used.iter().any(|request| {
+                request.user == rule.user
+                    && request.verb == rule.verb
+                    && request.group == rule.group
+                    && request.resource == rule.resource
+                    && (rule.namespace.is_empty() || rule.namespace == request.namespace)
+            })
+        })
+        .collect();
+    ensure!(unused.is_empty(), "rights nobody used: {unused:#?}");
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! A plugin from the npm registry, unmodified, that no code of ours knows.
+
+use anyhow::{Context, Result, ensure};
+use nix::{sys::signal::{Signal, kill}, unistd::Pid};
+use serde_json::{Value, json};
+
+use crate::support::{
+    COLD, HOST, HOST_NAMESPACE, Namespace, WARM, eventually, host_rows, kubectl, paperclip,
+    paperclip_command, paperclip_json, pod_of, worker_processes,
+};
+
+const PLUGIN: &str = "commerce";
+const PRICE: i64 = 420;
+
+/// The plugin of `examples/commerce.yaml`, Ready, in a namespace of its own.
+fn commerce(namespace: &str) -> Result<Namespace> {
+    let namespace = Namespace::create(namespace)?;
+    namespace.apply(include_str!("../../../examples/commerce.yaml"))?;
+    // The example's price is not the test's: a price that could not come from elsewhere.
+    let patch = json!({"spec": {"config": {"default": {"services": [
+        {"name": "Logo design", "description": "a logo for your company", "basePrice": PRICE}
+    ]}}}});
+    kubectl(&["patch", "-n", namespace.name(), "paperclipplugin", PLUGIN, "--type=merge", "-p", &patch.to_string()])?;
+    namespace.wait_ready(PLUGIN, COLD)?;
+    Ok(namespace)
+}
+
+/// Sends an intent through the plugin's webhook, as another company would.
+fn send_intent(namespace: &str, session: &str) -> Result<()> {
+    let message = json!({"type": "intent", "sessionId": session,
+        "payload": {"service": "a logo design", "budget": 900}});
+    let answer = paperclip_json(
+        namespace,
+        &["-o", "json", "webhook", PLUGIN, "bcp-incoming", "--data", &message.to_string()],
+    )?;
+    ensure!(answer["status"] == "success", "webhook answered {answer}");
+    Ok(())
+}
+
+/// Whether the plugin's own tool lists the deal of this session.
+fn tool_lists(namespace: &str, session: &str) -> Result<()> {
+    let answer = paperclip(namespace, &["-o", "json", "call", PLUGIN, "bcp_list_deals", "--undeclared"])?;
+    ensure!(answer.contains(session), "no deal {session} in {answer}");
+    Ok(())
+}
+
+/// The stored deal of a session, from the host's database.
+async fn stored_deal(session: &str) -> Result<Value> {
+    let rows = host_rows("select state_key, value_json from plugin_state").await?;
+    let key = format!("deal:{session}");
+    let row = rows
+        .iter()
+        .find(|row| row["state_key"] == key.as_str())
+        .with_context(|| format!("no state {key}"))?;
+    match &row["value_json"] {
+        Value::String(text) => Ok(serde_json::from_str(text)?),
+        value => Ok(value.clone()),
+    }
+}
+
+#[tokio::test]
+async fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
+    let namespace = commerce("e2e-commerce")?;
+    send_intent(namespace.name(), "s-price")?;
+    let deal = stored_deal("s-price").await?;
+    ensure!(deal["price"] == PRICE, "stored {deal}");
+    ensure!(deal["status"] == "quoted", "stored {deal}");
+
+    // The manifest declares no tool: none is listed, and an undeclared one needs the switch.
+    let plugin = paperclip_json(namespace.name(), &["-o", "json", "get", PLUGIN])?;
+    ensure!(plugin["status"]["plugin"]["tools"].as_array().is_none_or(Vec::is_empty));
+    let refused = paperclip_command(namespace.name(), &["call", PLUGIN, "bcp_list_deals"])?.output()?;
+    ensure!(!refused.status.success());
+    ensure!(String::from_utf8_lossy(&refused.stderr).contains("404"), "{refused:?}");
+    tool_lists(namespace.name(), "s-price")?;
+
+    // kill -9 of the worker: another process, the same container, the same answer.
+    let before = worker_processes(namespace.name(), PLUGIN)?;
+    ensure!(!before.is_empty(), "the worker runs on this machine");
+    for pid in &before {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
+    }
+    eventually("the deal after the worker was killed", WARM, || tool_lists(namespace.name(), "s-price"))?;
+    let after = worker_processes(namespace.name(), PLUGIN)?;
+    ensure!(!after.is_empty() && after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    let pod = pod_of(namespace.name(), PLUGIN)?;
+    for status in pod["status"]["containerStatuses"].as_array().context("statuses")? {
+        ensure!(status["restartCount"] == 0, "a container restarted: {status}");
+    }
+
+    // Deletion of the plugin pod.
+    let name = pod["metadata"]["name"].as_str().context("name")?.to_owned();
+    kubectl(&["delete", "pod", "-n", namespace.name(), &name, "--wait=false"])?;
+    eventually("the deal from another pod", COLD, || {
+        let pod = pod_of(namespace.name(), PLUGIN)?;
+        ensure!(pod["metadata"]["name"] != name.as_str());
+        tool_lists(namespace.name(), "s-price")
+    })?;
+
+    // Deletion of the host pod: the database is on a volume.
+    kubectl(&["delete", "pod", "-n", HOST_NAMESPACE, "-l", &format!("app.kubernetes.io/instance={HOST}"), "--wait"])?;
+    eventually("the deal from another host pod", COLD, || tool_lists(namespace.name(), "s-price"))?;
+    namespace.wait_ready(PLUGIN, WARM)
+}
+
+#[tokio::test]
+async fn a_plugin_pod_holds_no_npm() -> Result<()> {
+    let namespace = commerce("e2e-no-npm")?;
+    let workers = worker_processes(namespace.name(), PLUGIN)?;
+    let worker = workers.first().context("the worker runs on this machine")?;
+    let root = std::path::PathBuf::from(format!("/proc/{worker}/root"));
+    let mut seen = 0;
+    for entry in walkdir::WalkDir::new(&root).same_file_system(false).into_iter().filter_entry(|entry| {
+        // What the kernel shows is not what the pod holds.
+        !["proc", "sys", "dev"].iter().any(|kernel| entry.path() == root.join(kernel))
+    }) {
+        let Ok(entry) = entry else { continue };
+        seen += 1;
+        let name = entry.file_name().to_string_lossy();
+        ensure!(
+            !["npm", "npx", "npm-cli.js", "corepack", "yarn", "pnpm"].contains(&name.as_ref()),
+            "found {}",
+            entry.path().display()
+        );
+    }
+    ensure!(seen > 100, "looked at {seen} files only");
+    Ok(())
+}

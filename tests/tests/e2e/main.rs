@@ -1,0 +1,17 @@
+//! The end-to-end suite: real API server, two nodes, containers, npm and Helm.
+//!
+//! Runs against the cluster named by `PAPERCLIP_TEST_CLUSTER`, where `cluster install`
+//! put the platform and a host. `tests/gate.sh` makes that cluster and runs the suite
+//! one test at a time; the tests named `audit_…` read the audit log of all others and
+//! come last. Evidence comes from outside our code: the worker's stored effect in the
+//! host's database, the registry's request counts, the API server's audit log.
+
+mod audit;
+mod authentication;
+mod commerce;
+mod determinism;
+mod admission;
+mod inventory;
+mod isolation;
+mod move_node;
+mod support;

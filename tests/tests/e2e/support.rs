@@ -1,0 +1,268 @@
+//! What the tests share: the cluster, namespaces, and programs run as a user would.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Output},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use paperclip_tests::Cluster;
+use serde_json::Value;
+
+/// Namespace and name of the `PaperclipHost` that `cluster install` made.
+pub const HOST_NAMESPACE: &str = "paperclip";
+/// Name of the host.
+pub const HOST: &str = "main";
+/// Namespace of the platform.
+pub const PLATFORM_NAMESPACE: &str = "paperclip-system";
+/// The one company of our host.
+pub const COMPANY: &str = "00000000-0000-4000-8000-000000000001";
+
+/// How long a cold plugin may take: packing, delivery and start on two shared cores.
+pub const COLD: Duration = Duration::from_secs(240);
+/// How long anything else may take before a test gives up.
+pub const WARM: Duration = Duration::from_secs(90);
+
+/// The cluster under test.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        let name = std::env::var("PAPERCLIP_TEST_CLUSTER")
+            .expect("PAPERCLIP_TEST_CLUSTER names the cluster, see tests/gate.sh");
+        Cluster::attach(&name).expect("the named cluster is up")
+    })
+}
+
+/// Runs kubectl and returns its standard output.
+pub fn kubectl(arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(cluster().kubectl_path());
+    command.env("KUBECONFIG", cluster().kubeconfig()).args(arguments);
+    run(&mut command)
+}
+
+/// Runs kubectl with something on its standard input.
+pub fn kubectl_with_input(arguments: &[&str], input: &str) -> Result<String> {
+    let mut command = Command::new(cluster().kubectl_path());
+    command.env("KUBECONFIG", cluster().kubeconfig()).args(arguments);
+    run_with_input(&mut command, input)
+}
+
+/// Reads one object, or a list, as JSON.
+pub fn get(arguments: &[&str]) -> Result<Value> {
+    let mut all = vec!["get", "-o", "json"];
+    all.extend_from_slice(arguments);
+    Ok(serde_json::from_str(&kubectl(&all)?)?)
+}
+
+/// Runs `kubectl paperclip` in a namespace and returns its standard output.
+pub fn paperclip(namespace: &str, arguments: &[&str]) -> Result<String> {
+    run(&mut paperclip_command(namespace, arguments)?)
+}
+
+/// As [`paperclip`], parsed as JSON.
+pub fn paperclip_json(namespace: &str, arguments: &[&str]) -> Result<Value> {
+    let text = paperclip(namespace, arguments)?;
+    serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))
+}
+
+/// `kubectl paperclip`, not yet run, for tests of its failures.
+pub fn paperclip_command(namespace: &str, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(cli_path()?);
+    command
+        .env("KUBECONFIG", cluster().kubeconfig())
+        .args(["-n", namespace])
+        .args(arguments);
+    Ok(command)
+}
+
+/// The CLI built beside this test.
+fn cli_path() -> Result<PathBuf> {
+    let mut path = std::env::current_exe()?;
+    while path.pop() {
+        let candidate = path.join("kubectl-paperclip");
+        if candidate.is_file() {
+            return Ok(candidate);
+        }
+    }
+    bail!("kubectl-paperclip is not built beside this test: run cargo build -p kubectl-paperclip")
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    text_of(command, output)
+}
+
+fn run_with_input(command: &mut Command, input: &str) -> Result<String> {
+    use std::{io::Write, process::Stdio};
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child
+        .stdin
+        .take()
+        .context("standard input is piped")?
+        .write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    text_of(command, output)
+}
+
+fn text_of(command: &Command, output: Output) -> Result<String> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{command:?} ended with {}\n{stdout}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(stdout)
+}
+
+/// A namespace with Pod Security `restricted` enforced, removed when dropped. When the
+/// test failed it prints what a person would look at first.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes the namespace, after removing what an earlier run left.
+    pub fn create(name: &str) -> Result<Self> {
+        kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait"])?;
+        kubectl(&["create", "namespace", name])?;
+        kubectl(&[
+            "label",
+            "namespace",
+            name,
+            "pod-security.kubernetes.io/enforce=restricted",
+        ])?;
+        Ok(Self {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Applies YAML in this namespace.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        kubectl_with_input(&["apply", "-n", &self.name, "-f", "-"], yaml)
+    }
+
+    /// Waits until the plugin is Ready.
+    pub fn wait_ready(&self, plugin: &str, patience: Duration) -> Result<()> {
+        let object = format!("paperclipplugin/{plugin}");
+        let timeout = format!("--timeout={}s", patience.as_secs());
+        kubectl(&[
+            "wait",
+            "-n",
+            &self.name,
+            "--for=condition=Ready",
+            &timeout,
+            &object,
+        ])
+        .map(drop)
+        .with_context(|| self.evidence())
+    }
+
+    /// What a person would look at first.
+    fn evidence(&self) -> String {
+        let look = |arguments: &[&str]| kubectl(arguments).unwrap_or_else(|error| error.to_string());
+        let ns = self.name.as_str();
+        [
+            look(&["get", "pods,paperclipplugins", "-n", ns, "-o", "wide"]),
+            look(&["get", "paperclipplugins", "-n", ns, "-o", "yaml"]),
+            look(&["get", "events", "-n", ns, "--sort-by=.lastTimestamp"]),
+            look(&["get", "pods,jobs", "-n", PLATFORM_NAMESPACE, "-o", "wide"]),
+            look(&["logs", "-n", PLATFORM_NAMESPACE, "deployment/paperclip-operator", "--tail=40"]),
+        ]
+        .join("\n")
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.evidence());
+        }
+        let _ = kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+    }
+}
+
+/// Asks again until there is an answer; fails with the last error when patience ends.
+pub fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) if start.elapsed() > patience => {
+                return Err(error.context(format!("waited {patience:?} for {what}")));
+            }
+            // The pause between two looks at a condition, not a wait for luck.
+            Err(_) => std::thread::sleep(Duration::from_millis(250)),
+        }
+    }
+}
+
+/// The pods of a plugin that are not being deleted.
+pub fn pods_of(namespace: &str, plugin: &str) -> Result<Vec<Value>> {
+    let selector = format!("plugins.paperclip.ing/plugin={plugin}");
+    let list = get(&["pods", "-n", namespace, "-l", &selector])?;
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    Ok(items
+        .into_iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .collect())
+}
+
+/// The one pod of a plugin.
+pub fn pod_of(namespace: &str, plugin: &str) -> Result<Value> {
+    let mut pods = pods_of(namespace, plugin)?;
+    ensure!(pods.len() == 1, "{} pods of {namespace}/{plugin}", pods.len());
+    Ok(pods.remove(0))
+}
+
+/// Process ids of a plugin's worker on this machine, found by the UID that only a
+/// worker has in its environment. The nodes share this machine's process table.
+pub fn worker_processes(namespace: &str, plugin: &str) -> Result<Vec<i32>> {
+    let object = get(&["paperclipplugin", plugin, "-n", namespace])?;
+    let uid = object["metadata"]["uid"].as_str().context("uid")?.to_owned();
+    let wanted = format!("PAPERCLIP_PLUGIN_ID={uid}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
+        // A process may end between the listing and the read.
+        let Ok(environment) = std::fs::read(entry.path().join("environ")) else {
+            continue;
+        };
+        if environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Rows of the host's database, read from the volume beside the running host.
+pub async fn host_rows(query: &'static str) -> Result<Vec<Value>> {
+    paperclip_tests::sqlite::query(&host_database()?, query).await
+}
+
+/// The host's database file: its volume is a folder of this machine.
+fn host_database() -> Result<PathBuf> {
+    let claims = get(&["pvc", "-n", HOST_NAMESPACE])?;
+    let claims = claims["items"].as_array().context("claims")?;
+    let volume = claims
+        .iter()
+        .find_map(|claim| claim["spec"]["volumeName"].as_str())
+        .context("the host has a bound volume")?;
+    let volume = get(&["pv", volume])?;
+    let folder = volume["spec"]["hostPath"]["path"].as_str().context("a hostPath volume")?;
+    Ok(PathBuf::from(folder).join("host.db"))
+}
