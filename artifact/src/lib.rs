@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Plugin artifacts: lock, install, evaluate, normalise, push, pull and verify.
+//!
+//! An artifact is one npm package with its whole dependency tree, packed as an OCI
+//! image whose bytes follow from its inputs. Everything a package or a registry says is
+//! hostile here: reads are bounded and every byte is checked against a digest.
+
+pub mod digest;
+mod gzip;
+pub mod image;
+pub mod inputs;
+pub mod outcome;
+pub mod pull;
+pub mod request;
+pub mod store;
+pub mod toolchain;
+pub mod tree;
+
+pub use digest::Digest;

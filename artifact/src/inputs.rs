@@ -1,0 +1,205 @@
+//! What an artifact is made from, and the names that follow from it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::request::Platform;
+use crate::toolchain;
+
+/// Media type and artifact type of a recorded lock.
+pub const LOCK_MEDIA_TYPE: &str = "application/vnd.paperclip.lock.v1+json";
+
+/// Names the packing code: a change of it that changes bytes changes this.
+pub const PACKER: &str = concat!("paperclip-packer/", env!("CARGO_PKG_VERSION"), "+layout.1");
+
+/// The inputs that decide every byte of an artifact, apart from lock and packer.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Inputs {
+    /// URL of the registry, with a slash at the end.
+    pub registry: String,
+    /// Name of the package.
+    pub package: String,
+    /// Its exact version.
+    pub version: String,
+    /// npm's integrity of its tarball: `sha512-…`.
+    pub integrity: String,
+    /// Where the artifact is to run.
+    pub platform: Platform,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Complete<'a> {
+    #[serde(flatten)]
+    inputs: &'a Inputs,
+    lock_digest: &'a Digest,
+    packer: &'a str,
+    node: &'a str,
+    npm: &'a str,
+}
+
+impl Inputs {
+    /// Hash of the inputs without lock and packer: the key of a recorded lock.
+    #[must_use]
+    pub fn lock_key(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("a struct of strings is always JSON"))
+    }
+
+    /// Hash of all inputs.
+    #[must_use]
+    pub fn complete(&self, lock_digest: &Digest) -> Digest {
+        let complete = Complete {
+            inputs: self,
+            lock_digest,
+            packer: PACKER,
+            node: toolchain::NODE_VERSION,
+            npm: toolchain::NPM_VERSION,
+        };
+        Digest::of(&serde_json::to_vec(&complete).expect("a struct of strings is always JSON"))
+    }
+
+    /// Tag of the recorded lock.
+    #[must_use]
+    pub fn lock_tag(&self) -> String {
+        format!("lock-{}", self.lock_key().short(16))
+    }
+
+    /// Tag of the image. A tag holds no `+` and at most 128 characters.
+    #[must_use]
+    pub fn image_tag(&self, lock_digest: &Digest) -> String {
+        let version: String = self.version.replace('+', "_").chars().take(100).collect();
+        format!("v{version}-{}", self.complete(lock_digest).short(16))
+    }
+}
+
+/// Repository of a package in the store: `plugins/<name>`, '@' dropped, '/' as '--'.
+///
+/// A name that another package could also map to, or that OCI does not allow, gets a
+/// suffix of the name's hash.
+#[must_use]
+pub fn repository(package: &str) -> String {
+    let readable = package.trim_start_matches('@').replace('/', "--");
+    let plain = !package.starts_with('@') && readable.contains("--");
+    let candidate = format!("plugins/{readable}");
+    if !plain
+        && readable.len() <= 120
+        && is_repository(&candidate)
+        && splits_once(&readable, package)
+    {
+        return candidate;
+    }
+    let hash = Digest::of(package.as_bytes());
+    let mut stem: String =
+        Vec::from_iter(readable.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()))
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("-");
+    stem.truncate(80);
+    let stem = stem.trim_end_matches('-');
+    // Three dashes before the hash: `splits_once` keeps such names from being readable ones.
+    format!(
+        "plugins/{}---{}",
+        if stem.is_empty() { "package" } else { stem },
+        hash.short(16)
+    )
+}
+
+/// Whether the one `--` of a readable name is where the scope ends, so that the name can be read back.
+fn splits_once(readable: &str, package: &str) -> bool {
+    if package.starts_with('@') {
+        readable.matches("--").count() == 1 && !readable.contains("---")
+    } else {
+        !readable.contains("--")
+    }
+}
+
+/// Whether a text is a repository name as the OCI distribution specification has it.
+#[must_use]
+pub fn is_repository(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && text.split('/').all(is_repository_part)
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_repository_part(part: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    part.starts_with(is_word)
+        && part.ends_with(is_word)
+        && part
+            .chars()
+            .all(|c| is_word(c) || matches!(c, '.' | '_' | '-'))
+        && part
+            .split(is_word)
+            .all(|gap| matches!(gap, "" | "." | "_" | "__") || gap.chars().all(|c| c == '-'))
+}
+
+/// Whether a text is a package name that npm takes for new packages.
+#[must_use]
+pub fn is_package_name(text: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '~')
+            && part.chars().all(|c| {
+                c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '~' | '-')
+            })
+    };
+    let body = match text.strip_prefix('@') {
+        Some(scoped) => match scoped.split_once('/') {
+            Some((scope, name)) => is_part(scope) && is_part(name),
+            None => false,
+        },
+        None => is_part(text),
+    };
+    body && text.len() <= 214 && text != "node_modules" && text != "favicon.ico"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_names_stay_readable() {
+        assert_eq!(
+            repository("paperclip-plugin-bcp-commerce"),
+            "plugins/paperclip-plugin-bcp-commerce"
+        );
+        assert_eq!(repository("@acme/plugin-x"), "plugins/acme--plugin-x");
+    }
+
+    #[test]
+    fn packages_that_would_meet_are_told_apart() {
+        let names = [
+            "@a/b", "a--b", "@a-/b", "@a/-b", "a---b", "@a--b/c", "@a/b--c", "a.-b", "a~b", "a-b",
+            "@a/b~",
+        ];
+        let mut repositories: Vec<_> = names.iter().map(|n| repository(n)).collect();
+        for repository in &repositories {
+            assert!(is_repository(repository), "{repository}");
+        }
+        repositories.sort();
+        repositories.dedup();
+        assert_eq!(repositories.len(), names.len());
+    }
+
+    #[test]
+    fn registry_is_part_of_the_key() {
+        let inputs = |registry: &str| Inputs {
+            registry: registry.into(),
+            package: "p".into(),
+            version: "1.0.0+build".into(),
+            integrity: "sha512-x".into(),
+            platform: Platform::default(),
+        };
+        let lock = Digest::of(b"{}");
+        assert_ne!(
+            inputs("https://a/").image_tag(&lock),
+            inputs("https://b/").image_tag(&lock)
+        );
+        assert!(
+            inputs("https://a/")
+                .image_tag(&lock)
+                .starts_with("v1.0.0_build-")
+        );
+    }
+}
