@@ -1,0 +1,216 @@
+//! What can go wrong, what the user is told, and the exit code.
+
+use std::{error::Error as StdError, fmt::Write as _, path::PathBuf};
+
+use http::StatusCode;
+
+/// A failure of a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kubeconfig cannot be used.
+    #[error("read the kubeconfig")]
+    Kubeconfig(#[source] Box<dyn StdError + Send + Sync>),
+    /// A request to the API server failed.
+    #[error("{doing}")]
+    Cluster {
+        /// What we were doing, with the object's name.
+        doing: String,
+        /// What the API server or the connection said.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// An object, tool, job or key is not there.
+    #[error("{what}")]
+    NotFound {
+        /// What is missing, and what is there instead.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Something is there but cannot be used now.
+    #[error("{what}")]
+    NotReady {
+        /// What was found.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The connection to the host failed.
+    #[error("{doing}")]
+    Connection {
+        /// What we were doing.
+        doing: String,
+        /// What the connection said.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The host gave no answer in time.
+    #[error("{doing}: no answer within {seconds} s")]
+    TimedOut {
+        /// What we were doing.
+        doing: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// The host answered with an error.
+    #[error("{doing}: the host answered {status}: {message}")]
+    Host {
+        /// What we were doing.
+        doing: String,
+        /// Status of the answer.
+        status: StatusCode,
+        /// Paperclip's code of a bridge error, as in `WORKER_ERROR`.
+        code: Option<String>,
+        /// The answer's message.
+        message: String,
+    },
+    /// The call was made and its outcome is a failure.
+    #[error("{0}")]
+    Failed(String),
+    /// An input is wrong.
+    #[error("{what}")]
+    Input {
+        /// Which input, what was found and what was wanted.
+        what: String,
+    },
+    /// A file or standard input cannot be read.
+    #[error("read {}", path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Standard output is gone.
+    #[error("write the answer")]
+    Write(#[source] std::io::Error),
+    /// An answer could not be written in the form asked for, or read.
+    #[error("{doing}")]
+    Encoding {
+        /// What we were doing.
+        doing: String,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// An error of the API server while doing something. "Not found" becomes
+    /// [`Error::NotFound`], since it has an exit code of its own.
+    #[must_use]
+    pub fn cluster(doing: impl Into<String>, source: kube::Error) -> Self {
+        let doing = doing.into();
+        Self::Cluster {
+            doing,
+            source: Box::new(source),
+        }
+    }
+
+    /// The exit code, as documented in `docs/cli.md`.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input { .. } | Self::ReadFile { .. } | Self::Kubeconfig(_) => 2,
+            Self::NotFound { .. } => 3,
+            Self::NotReady { .. } | Self::Connection { .. } | Self::TimedOut { .. } => 4,
+            Self::Cluster { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) if status.code == 404 => 3,
+                kube::Error::Api(_) => 1,
+                _ => 4,
+            },
+            Self::Host { status, code, .. } => match (*status, code.as_deref()) {
+                (StatusCode::NOT_FOUND, _) => 3,
+                (StatusCode::SERVICE_UNAVAILABLE, _) | (_, Some("WORKER_UNAVAILABLE")) => 4,
+                _ => 1,
+            },
+            Self::Failed(_) | Self::Write(_) | Self::Encoding { .. } => 1,
+        }
+    }
+
+    /// What the user reads: the chain of causes on one line, then what to do.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut text = format!("error: {self}");
+        let mut cause = self.source();
+        while let Some(source) = cause {
+            let said = match source.downcast_ref::<kube::Error>() {
+                Some(kube::Error::Api(status)) => status.message.clone(),
+                _ => source.to_string(),
+            };
+            // Some libraries repeat their source in their own text.
+            if !text.contains(&said) {
+                let _ = write!(text, ": {said}");
+            }
+            cause = source.source();
+        }
+        if let Some(hint) = self.hint() {
+            let _ = write!(text, "\nhint: {hint}");
+        }
+        text
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotFound { hint, .. } | Self::NotReady { hint, .. } => Some(hint.clone()),
+            Self::Host { status, .. } => match *status {
+                StatusCode::UNAUTHORIZED => {
+                    Some("the host did not take the token; see `--token` and `--own-token`".into())
+                }
+                StatusCode::FORBIDDEN => Some(
+                    "the account of the token needs verb get on paperclipplugins to read, and \
+                     create on paperclipplugins/call to call, in the plugin's namespace"
+                        .into(),
+                ),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(status: u16, code: Option<&str>) -> Error {
+        Error::Host {
+            doing: "call tool x".into(),
+            status: StatusCode::from_u16(status).unwrap(),
+            code: code.map(str::to_owned),
+            message: "no".into(),
+        }
+    }
+
+    #[test]
+    fn exit_codes_tell_causes_apart() {
+        assert_eq!(host(404, None).exit_code(), 3);
+        assert_eq!(host(502, Some("WORKER_ERROR")).exit_code(), 1);
+        assert_eq!(host(502, Some("WORKER_UNAVAILABLE")).exit_code(), 4);
+        assert_eq!(host(503, None).exit_code(), 4);
+        assert_eq!(host(403, None).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_report_names_the_status_and_what_to_do() {
+        let report = host(403, None).report();
+        assert!(
+            report.starts_with("error: call tool x: the host answered 403 Forbidden: no\nhint: "),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn a_report_prints_each_cause_once() {
+        let inner = std::io::Error::other("connection refused");
+        let error = Error::Connection {
+            doing: "connect to host paperclip/main".into(),
+            source: Box::new(inner),
+        };
+        assert_eq!(
+            error.report(),
+            "error: connect to host paperclip/main: connection refused"
+        );
+    }
+}
