@@ -10,8 +10,12 @@ pub mod v1 {
     tonic::include_proto!("paperclip.plugin.v1");
 }
 
+pub mod client;
 pub mod facts;
 pub mod identity;
+pub mod jsonrpc;
+pub mod link;
+pub mod tls;
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bridge.bin"));

@@ -1,0 +1,431 @@
+//! The host's and the operator's end of a connection to a plugin pod.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    identity::Identity,
+    link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
+    tls::{ClientTls, TlsError},
+    v1::{
+        CallRequest, HostHello, Notification, PhaseChanged, PluginHello, Request, Response,
+        RpcError, SessionRequest, SessionResponse, WatchStatusRequest, WatchStatusResponse,
+        plugin_bridge_service_client::PluginBridgeServiceClient,
+        plugin_status_service_client::PluginStatusServiceClient, response, session_request,
+        session_response,
+    },
+};
+
+/// Longest wait for a connection, and again for the pod's hello.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Frames that wait for the network, and messages that wait for the application.
+const QUEUE: usize = 256;
+/// Flow-control windows of HTTP/2; the default of 64 KiB would stop large frames often.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Why a pod could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Our own TLS material is unusable.
+    #[error("preparing TLS for the plugin pod")]
+    Tls(#[from] TlsError),
+    /// The connection or its handshake failed.
+    #[error("connecting to the plugin pod at {address}")]
+    Transport {
+        /// The address.
+        address: SocketAddr,
+        /// What the transport said.
+        source: tonic::transport::Error,
+    },
+    /// The pod refused the stream.
+    #[error("opening a stream to the plugin pod at {address}: {}", source.message())]
+    Refused {
+        /// The address.
+        address: SocketAddr,
+        /// The pod's answer.
+        source: Box<Status>,
+    },
+    /// The pod did not say hello in time, or something else first.
+    #[error("waiting for the hello of the plugin pod at {address}: {why}")]
+    Hello {
+        /// The address.
+        address: SocketAddr,
+        /// What came instead.
+        why: &'static str,
+    },
+}
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The worker or the sidecar answered with an error.
+    #[error("the plugin answered {}: {}", .0.code, .0.message)]
+    Rpc(RpcError),
+    /// No answer within the timeout. The worker may have done the work.
+    #[error("waiting for the plugin's answer: none within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// The session ended before the request was handed to it. Nothing was sent.
+    #[error("sending to the plugin: the session is over")]
+    NotSent,
+    /// The session ended with the request under way. The worker may have done the work.
+    #[error("waiting for the plugin's answer: the session ended")]
+    Detached,
+}
+
+/// What a pod says on its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// The worker asks; answer with [`SessionSender::respond`].
+    Request(Request),
+    /// The worker tells.
+    Notification(Notification),
+    /// The pod has a new phase.
+    Phase(PhaseChanged),
+}
+
+/// Opens a session with a pod of `plugin` at `address`.
+///
+/// The session lasts until the receiver is dropped, the pod ends it or the heartbeat finds
+/// it dead; then the receiver ends and open calls fail with [`CallError::Detached`]. The
+/// receiver must be emptied: while it is full, nothing is read, answers included.
+pub async fn connect(
+    address: SocketAddr,
+    tls: &ClientTls,
+    plugin: &Identity,
+    hello: HostHello,
+) -> Result<(PluginHello, SessionSender, mpsc::Receiver<Incoming>), ConnectError> {
+    let channel = channel(address, tls, plugin).await?;
+    let (frames, queue) = mpsc::channel(QUEUE);
+    let hello = HostHello {
+        max_frame_bytes: DEFAULT_MAX_FRAME as u32,
+        ..hello
+    };
+    // The queue is new and empty, so there is room.
+    let _ = frames.try_send(session_request::Frame::Hello(hello).into());
+    let mut stream = PluginBridgeServiceClient::new(channel)
+        .session(ReceiverStream::new(queue))
+        .await
+        .map_err(|source| ConnectError::Refused {
+            address,
+            source: Box::new(source),
+        })?
+        .into_inner();
+    let hello = plugin_hello(address, &mut stream).await?;
+    let sender = SessionSender(Arc::new(Session {
+        link: link::Sender::new(frames, hello.max_frame_bytes),
+        pending: Mutex::new(Some(HashMap::new())),
+        next_id: AtomicU64::new(1),
+        over: CancellationToken::new(),
+    }));
+    let (incoming, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(run(
+        sender.clone(),
+        link::Receiver::new(stream),
+        incoming,
+        address,
+    ));
+    Ok((hello, sender, receiver))
+}
+
+/// Follows the state of a pod of `plugin` at `address`: its state now and at every change.
+pub async fn watch_status(
+    address: SocketAddr,
+    tls: &ClientTls,
+    plugin: &Identity,
+) -> Result<Streaming<WatchStatusResponse>, ConnectError> {
+    let channel = channel(address, tls, plugin).await?;
+    PluginStatusServiceClient::new(channel)
+        .watch_status(WatchStatusRequest {})
+        .await
+        .map(tonic::Response::into_inner)
+        .map_err(|source| ConnectError::Refused {
+            address,
+            source: Box::new(source),
+        })
+}
+
+/// Makes one host-to-worker request without a session.
+pub async fn call(
+    address: SocketAddr,
+    tls: &ClientTls,
+    plugin: &Identity,
+    request: CallRequest,
+) -> Result<Bytes, ConnectError> {
+    let channel = channel(address, tls, plugin).await?;
+    PluginBridgeServiceClient::new(channel)
+        .call(request)
+        .await
+        .map(|response| response.into_inner().result_json)
+        .map_err(|source| ConnectError::Refused {
+            address,
+            source: Box::new(source),
+        })
+}
+
+/// A connection whose other end proved to be `plugin`.
+pub async fn channel(
+    address: SocketAddr,
+    tls: &ClientTls,
+    plugin: &Identity,
+) -> Result<Channel, ConnectError> {
+    let connector = tls.connector(plugin)?;
+    let dial = tower::service_fn(move |_: tonic::transport::Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let stream = connector.connect(ClientTls::server_name(), stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    // The authority of requests; the connector above decides where they go.
+    Endpoint::from_static("http://plugin.paperclip.invalid")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(link::PING_INTERVAL)
+        .keep_alive_timeout(link::DEAD_AFTER)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(dial)
+        .await
+        .map_err(|source| ConnectError::Transport { address, source })
+}
+
+async fn plugin_hello(
+    address: SocketAddr,
+    stream: &mut Streaming<SessionResponse>,
+) -> Result<PluginHello, ConnectError> {
+    let refuse = |why| ConnectError::Hello { address, why };
+    let first = tokio::time::timeout(CONNECT_TIMEOUT, stream.message())
+        .await
+        .map_err(|_| refuse("nothing came in time"))?
+        .map_err(|source| ConnectError::Refused {
+            address,
+            source: Box::new(source),
+        })?;
+    match first.and_then(|message| message.frame) {
+        Some(session_response::Frame::Hello(hello)) => Ok(hello),
+        Some(_) => Err(refuse("something else came first")),
+        None => Err(refuse("the stream ended")),
+    }
+}
+
+type Pending = HashMap<u64, oneshot::Sender<Result<Bytes, RpcError>>>;
+
+#[derive(Debug)]
+struct Session {
+    link: link::Sender<SessionRequest>,
+    /// None once the session is over.
+    pending: Mutex<Option<Pending>>,
+    next_id: AtomicU64,
+    over: CancellationToken,
+}
+
+/// The sending half of a session.
+#[derive(Clone, Debug)]
+pub struct SessionSender(Arc<Session>);
+
+impl SessionSender {
+    /// Calls a method of the worker and gives its `result` as JSON.
+    ///
+    /// `invocation_json` is the `paperclipInvocation` object, empty for none.
+    pub async fn call(
+        &self,
+        method: &str,
+        params_json: Bytes,
+        invocation_json: Bytes,
+        timeout: Duration,
+        idempotent: bool,
+    ) -> Result<Bytes, CallError> {
+        let session = &*self.0;
+        let id = session.next_id.fetch_add(1, Ordering::Relaxed);
+        let answer = session.expect(id).ok_or(CallError::NotSent)?;
+        let _forget = Forget { session, id };
+        let request = Request {
+            id,
+            method: method.to_owned(),
+            params_json,
+            invocation_json,
+            invocation_id: String::new(),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            idempotent,
+        };
+        let exchange = async {
+            self.send(session_request::Frame::Request(request))
+                .await
+                .map_err(|_| CallError::NotSent)?;
+            match answer.await {
+                Ok(outcome) => outcome.map_err(CallError::Rpc),
+                Err(_) => Err(CallError::Detached),
+            }
+        };
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or(Err(CallError::TimedOut(timeout)))
+    }
+
+    /// Tells the worker something.
+    pub async fn notify(
+        &self,
+        method: &str,
+        params_json: Bytes,
+        invocation_json: Bytes,
+    ) -> Result<(), link::Closed> {
+        self.send(session_request::Frame::Notification(Notification {
+            method: method.to_owned(),
+            params_json,
+            invocation_json,
+            invocation_id: String::new(),
+        }))
+        .await
+    }
+
+    /// Answers a request of the worker with a `result` as JSON, or an error.
+    pub async fn respond(
+        &self,
+        id: u64,
+        outcome: Result<Bytes, RpcError>,
+    ) -> Result<(), link::Closed> {
+        let outcome = match outcome {
+            Ok(result) => response::Outcome::ResultJson(result),
+            Err(error) => response::Outcome::Error(error),
+        };
+        self.send(session_request::Frame::Response(Response {
+            id,
+            outcome: Some(outcome),
+        }))
+        .await
+    }
+
+    /// Waits until the session is over.
+    pub async fn closed(&self) {
+        self.0.over.cancelled().await;
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+
+    async fn send(&self, frame: session_request::Frame) -> Result<(), link::Closed> {
+        tokio::select! {
+            sent = self.0.link.send(frame.into()) => sent,
+            () = self.0.over.cancelled() => Err(link::Closed),
+        }
+    }
+}
+
+impl Session {
+    fn expect(&self, id: u64) -> Option<oneshot::Receiver<Result<Bytes, RpcError>>> {
+        let (sender, receiver) = oneshot::channel();
+        let mut pending = self.pending.lock().ok()?;
+        pending.as_mut()?.insert(id, sender);
+        Some(receiver)
+    }
+
+    fn forget(&self, id: u64) -> Option<oneshot::Sender<Result<Bytes, RpcError>>> {
+        self.pending.lock().ok()?.as_mut()?.remove(&id)
+    }
+
+    fn end(&self) {
+        self.over.cancel();
+        if let Ok(mut pending) = self.pending.lock() {
+            pending.take();
+        }
+    }
+}
+
+/// Drops the entry of a call however the call ends.
+struct Forget<'a> {
+    session: &'a Session,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.session.forget(self.id);
+    }
+}
+
+async fn run(
+    sender: SessionSender,
+    mut receiver: link::Receiver<SessionResponse>,
+    incoming: mpsc::Sender<Incoming>,
+    address: SocketAddr,
+) {
+    let session = &*sender.0;
+    loop {
+        let event = tokio::select! {
+            event = receiver.next(&session.link) => event,
+            () = incoming.closed() => break,
+        };
+        match event {
+            Ok(Some(Event::Heartbeat)) => {}
+            Ok(Some(Event::Frame(frame))) => {
+                let Some(message) = take(session, frame) else {
+                    continue;
+                };
+                if incoming.send(message).await.is_err() {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                log_end(address, &error);
+                break;
+            }
+        }
+    }
+    session.end();
+}
+
+fn log_end(address: SocketAddr, error: &LinkError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::info!(%address, %error, cause, "a session with a plugin pod was lost");
+}
+
+/// Settles answers; gives what is for the application.
+fn take(session: &Session, frame: SessionResponse) -> Option<Incoming> {
+    match frame.frame? {
+        session_response::Frame::Request(request) => Some(Incoming::Request(request)),
+        session_response::Frame::Notification(told) => Some(Incoming::Notification(told)),
+        session_response::Frame::PhaseChanged(phase) => Some(Incoming::Phase(phase)),
+        session_response::Frame::Response(response) => {
+            let outcome = match response.outcome {
+                Some(response::Outcome::ResultJson(result)) => Ok(result),
+                Some(response::Outcome::Error(error)) => Err(error),
+                None => Ok(Bytes::from_static(b"null")),
+            };
+            match session.forget(response.id) {
+                Some(waiting) => drop(waiting.send(outcome)),
+                None => tracing::debug!(id = response.id, "a late answer was dropped"),
+            }
+            None
+        }
+        session_response::Frame::Hello(_)
+        | session_response::Frame::Ping(_)
+        | session_response::Frame::Pong(_)
+        | session_response::Frame::Chunk(_) => None,
+    }
+}

@@ -1,0 +1,377 @@
+//! One end of a session stream: heartbeat and chunking, the same for host and pod.
+//!
+//! Frames larger than the peer accepts are cut into chunks and joined again, within
+//! [`MAX_FRAME_BYTES`]. Each end pings the other; an end that hears nothing for
+//! [`DEAD_AFTER`] takes the session for lost.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval, MissedTickBehavior},
+};
+use tonic::{Status, Streaming};
+
+use crate::v1::{
+    Chunk, Ping, Pong, SessionRequest, SessionResponse, session_request, session_response,
+};
+
+/// How often an end pings.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Silence after which the peer counts as gone.
+pub const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// Largest frame that travels in one piece, unless the peer says less.
+pub const DEFAULT_MAX_FRAME: usize = 1024 * 1024;
+/// Largest frame in all. The worker protocol allows a line of 128 Mi UTF-16 units, each
+/// of which is at most three bytes of UTF-8.
+pub const MAX_FRAME_BYTES: usize = 3 * 128 * 1024 * 1024 + DEFAULT_MAX_FRAME;
+/// Frames that may be under way in chunks at once.
+const MAX_PARTIAL: usize = 64;
+/// Least size of a chunk, whatever the peer says: smaller ones would only cost.
+const MIN_CHUNK: usize = 4096;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The transport failed or the peer ended the stream with a status.
+    #[error("reading from the session")]
+    Transport(#[source] Box<Status>),
+    /// The peer was silent for too long.
+    #[error("waiting for the peer of the session: silent for {} s", DEAD_AFTER.as_secs())]
+    Dead,
+    /// The peer broke the rules of the contract.
+    #[error("reading from the session: {0}")]
+    Protocol(&'static str),
+    /// A joined frame does not decode.
+    #[error("decoding a frame that came in chunks")]
+    Decode(#[from] prost::DecodeError),
+}
+
+/// What every frame can be, whichever way it travels.
+#[derive(Debug)]
+pub enum Kind<F> {
+    /// The peer wants a pong.
+    Ping(u64),
+    /// The peer answers a ping.
+    Pong(u64),
+    /// A piece of a larger frame.
+    Chunk(Chunk),
+    /// Anything else, the empty frame included.
+    Other(F),
+}
+
+/// A message of the session stream, in either direction.
+pub trait Frame: Message + Default + 'static {
+    /// A ping.
+    fn ping(nonce: u64) -> Self;
+    /// A pong.
+    fn pong(nonce: u64) -> Self;
+    /// A piece of a frame.
+    fn chunk(chunk: Chunk) -> Self;
+    /// Takes the frames apart that the link itself handles.
+    fn kind(self) -> Kind<Self>;
+}
+
+macro_rules! frame {
+    ($message:ident, $module:ident) => {
+        impl Frame for $message {
+            fn ping(nonce: u64) -> Self {
+                $module::Frame::Ping(Ping { nonce }).into()
+            }
+
+            fn pong(nonce: u64) -> Self {
+                $module::Frame::Pong(Pong { nonce }).into()
+            }
+
+            fn chunk(chunk: Chunk) -> Self {
+                $module::Frame::Chunk(chunk).into()
+            }
+
+            fn kind(self) -> Kind<Self> {
+                match self.frame {
+                    Some($module::Frame::Ping(ping)) => Kind::Ping(ping.nonce),
+                    Some($module::Frame::Pong(pong)) => Kind::Pong(pong.nonce),
+                    Some($module::Frame::Chunk(chunk)) => Kind::Chunk(chunk),
+                    frame => Kind::Other(Self { frame }),
+                }
+            }
+        }
+
+        impl From<$module::Frame> for $message {
+            fn from(frame: $module::Frame) -> Self {
+                Self { frame: Some(frame) }
+            }
+        }
+    };
+}
+
+frame!(SessionRequest, session_request);
+frame!(SessionResponse, session_response);
+
+/// The session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sending on a session that is over")]
+pub struct Closed;
+
+/// The sending half of an end.
+#[derive(Debug)]
+pub struct Sender<F> {
+    frames: mpsc::Sender<F>,
+    max_frame: usize,
+    next_chunk: AtomicU64,
+}
+
+impl<F: Frame> Sender<F> {
+    /// Sends into `frames`; the peer said that it accepts `max_frame` bytes, 0 for the default.
+    pub fn new(frames: mpsc::Sender<F>, max_frame: u32) -> Self {
+        let max_frame = match usize::try_from(max_frame) {
+            Ok(0) | Err(_) => DEFAULT_MAX_FRAME,
+            Ok(stated) => stated.clamp(MIN_CHUNK, DEFAULT_MAX_FRAME),
+        };
+        Self {
+            frames,
+            max_frame,
+            next_chunk: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends a frame, in chunks where it must, waiting while the queue is full.
+    pub async fn send(&self, frame: F) -> Result<(), Closed> {
+        if frame.encoded_len() <= self.max_frame {
+            return self.frames.send(frame).await.map_err(|_| Closed);
+        }
+        let chunk_id = self.next_chunk.fetch_add(1, Ordering::Relaxed);
+        let mut rest = Bytes::from(frame.encode_to_vec());
+        drop(frame);
+        // Room for the chunk's own fields.
+        let size = self.max_frame - 64;
+        while !rest.is_empty() {
+            let data = rest.split_to(size.min(rest.len()));
+            let chunk = Chunk {
+                chunk_id,
+                data,
+                last: rest.is_empty(),
+            };
+            let sent = self.frames.send(F::chunk(chunk)).await;
+            sent.map_err(|_| Closed)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a small frame if there is room for it now.
+    fn offer(&self, frame: F) {
+        // A full queue means that traffic is under way, which tells the peer as much.
+        let _ = self.frames.try_send(frame);
+    }
+
+    /// Waits until the other side of the queue is gone.
+    pub async fn closed(&self) {
+        self.frames.closed().await;
+    }
+}
+
+/// When each direction last proved itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof {
+    /// The peer answered a ping of ours.
+    pub answered: Option<Instant>,
+    /// The peer pinged us.
+    pub asked: Option<Instant>,
+}
+
+impl Proof {
+    /// Whether both directions proved themselves within two ping periods.
+    pub fn is_fresh(&self) -> bool {
+        let fresh = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() <= 2 * PING_INTERVAL);
+        fresh(self.answered) && fresh(self.asked)
+    }
+}
+
+/// The receiving half of an end.
+#[derive(Debug)]
+pub struct Receiver<I> {
+    stream: Streaming<I>,
+    partial: Partial,
+    ticks: Interval,
+    heard: Instant,
+    nonce: u64,
+    proof: Proof,
+}
+
+impl<I: Frame> Receiver<I> {
+    /// Reads from a stream whose hello was already taken.
+    pub fn new(stream: Streaming<I>) -> Self {
+        let mut ticks = tokio::time::interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            stream,
+            partial: Partial::default(),
+            ticks,
+            heard: Instant::now(),
+            nonce: 0,
+            proof: Proof {
+                answered: None,
+                asked: None,
+            },
+        }
+    }
+
+    /// When each direction last proved itself.
+    pub fn proof(&self) -> Proof {
+        self.proof
+    }
+
+    /// The next event, while pings and pongs go out on `sender`. None at the orderly end.
+    ///
+    /// Safe to cancel: nothing that was read is lost.
+    pub async fn next<O: Frame>(
+        &mut self,
+        sender: &Sender<O>,
+    ) -> Result<Option<Event<I>>, LinkError> {
+        loop {
+            let message = tokio::select! {
+                message = self.stream.message() => message,
+                _ = self.ticks.tick() => {
+                    self.ping(sender)?;
+                    continue;
+                }
+            };
+            let Some(frame) = message.map_err(|s| LinkError::Transport(Box::new(s)))? else {
+                return Ok(None);
+            };
+            self.heard = Instant::now();
+            match frame.kind() {
+                Kind::Ping(nonce) => {
+                    self.proof.asked = Some(self.heard);
+                    sender.offer(O::pong(nonce));
+                    return Ok(Some(Event::Heartbeat));
+                }
+                Kind::Pong(_) => {
+                    self.proof.answered = Some(self.heard);
+                    return Ok(Some(Event::Heartbeat));
+                }
+                Kind::Chunk(chunk) => {
+                    if let Some(whole) = self.partial.join(chunk)? {
+                        return Ok(Some(Event::Frame(I::decode(whole)?)));
+                    }
+                }
+                Kind::Other(frame) => return Ok(Some(Event::Frame(frame))),
+            }
+        }
+    }
+
+    fn ping<O: Frame>(&mut self, sender: &Sender<O>) -> Result<(), LinkError> {
+        if self.heard.elapsed() > DEAD_AFTER {
+            return Err(LinkError::Dead);
+        }
+        self.nonce += 1;
+        sender.offer(O::ping(self.nonce));
+        Ok(())
+    }
+}
+
+/// What a receiver yields.
+#[derive(Debug)]
+pub enum Event<I> {
+    /// A whole frame.
+    Frame(I),
+    /// A ping or a pong was taken; the proof may have changed.
+    Heartbeat,
+}
+
+/// Frames that came in part.
+#[derive(Debug, Default)]
+struct Partial {
+    frames: HashMap<u64, BytesMut>,
+    held: usize,
+}
+
+impl Partial {
+    /// Takes a piece and gives the frame when it was the last.
+    fn join(&mut self, chunk: Chunk) -> Result<Option<Bytes>, LinkError> {
+        self.held += chunk.data.len();
+        if self.held > MAX_FRAME_BYTES {
+            return Err(LinkError::Protocol("chunks of more than the largest frame"));
+        }
+        let frame = self.frames.entry(chunk.chunk_id).or_default();
+        frame.extend_from_slice(&chunk.data);
+        if chunk.last {
+            let frame = self.frames.remove(&chunk.chunk_id).unwrap_or_default();
+            self.held -= frame.len();
+            return Ok(Some(frame.freeze()));
+        }
+        if self.frames.len() > MAX_PARTIAL {
+            return Err(LinkError::Protocol("too many frames in chunks at once"));
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1::Request;
+
+    fn request(bytes: usize) -> SessionRequest {
+        let request = Request {
+            id: 7,
+            params_json: vec![b'x'; bytes].into(),
+            ..Request::default()
+        };
+        session_request::Frame::Request(request).into()
+    }
+
+    async fn through_chunks(frame: SessionRequest, max_frame: u32) -> (SessionRequest, usize) {
+        let (frames, mut queue) = mpsc::channel(1024);
+        let sender = Sender::new(frames, max_frame);
+        sender.send(frame).await.unwrap();
+        drop(sender);
+        let mut partial = Partial::default();
+        let mut pieces = 0;
+        let mut whole = None;
+        while let Some(frame) = queue.recv().await {
+            pieces += 1;
+            assert!(frame.encoded_len() <= max_frame as usize);
+            match frame.kind() {
+                Kind::Chunk(chunk) => whole = partial.join(chunk).unwrap(),
+                Kind::Other(frame) => return (frame, pieces),
+                other => panic!("{other:?}"),
+            }
+        }
+        (
+            SessionRequest::decode(whole.expect("the last piece")).unwrap(),
+            pieces,
+        )
+    }
+
+    #[tokio::test]
+    async fn a_frame_within_the_limit_travels_whole() {
+        assert_eq!(through_chunks(request(100), 4096).await, (request(100), 1));
+    }
+
+    #[tokio::test]
+    async fn a_larger_frame_travels_in_chunks_and_is_the_same_again() {
+        let (frame, pieces) = through_chunks(request(100_000), 4096).await;
+        assert_eq!(frame, request(100_000));
+        assert!(pieces > 20);
+    }
+
+    #[test]
+    fn chunks_past_the_largest_frame_end_the_session() {
+        let mut partial = Partial {
+            held: MAX_FRAME_BYTES,
+            ..Partial::default()
+        };
+        let chunk = Chunk {
+            data: Bytes::from_static(b"x"),
+            ..Chunk::default()
+        };
+        assert!(partial.join(chunk).is_err());
+    }
+}
