@@ -1,0 +1,253 @@
+//! Images of the platform, built without Docker by the project's own artifact code.
+//!
+//! All images of one build carry one tag, the hash of their digests: the same content
+//! is the same tag, and nothing is pushed twice.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use paperclip_artifact::{
+    image::{Compression, Image, ImageBuilder, Layer, LayerBuilder},
+    store::{StoreClient, StoreOptions},
+};
+
+use crate::{
+    cache::{self, Key},
+    layout::{Layout, command_output},
+    platform::repository,
+    process::log_tail,
+    progress::step,
+    programs, wire,
+};
+
+/// User of every image but the workers'.
+const USER: &str = "65532";
+/// User of the workers' image: another one, so that a worker does not own what its sidecar owns.
+const WORKER_USER: &str = "65533";
+/// Target that a static build must name, or procedural macros are built static too.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Debian packages in the base of every image.
+const BASE_PACKAGES: &[&str] =
+    &["base-files", "ca-certificates", "libc6", "libgcc-s1", "libstdc++6", "netbase", "tzdata"];
+/// What of them no program of ours reads.
+const BASE_WITHOUT: &[&str] = &[
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/lib/x86_64-linux-gnu/gconv",
+    "usr/sbin",
+    "var",
+];
+
+/// The image of a pod's sandbox, in the cluster's registry.
+pub fn pause_reference(layout: &Layout) -> Result<String> {
+    Ok(format!("{}/pause@{}", layout.image_registry(), pause()?.digest()))
+}
+
+/// A process that waits, which is all a sandbox needs.
+fn pause() -> Result<Image> {
+    let layer = LayerBuilder::new().file("bin/busybox", "/bin/busybox", 0o755).build()?;
+    Ok(ImageBuilder::new()
+        .layer(layer)
+        .user(USER)
+        .entrypoint(["/bin/busybox", "sleep", "2147483647"])
+        .build())
+}
+
+/// Pushes the sandbox's image, without which no pod starts.
+pub fn push_pause(layout: &Layout) -> Result<()> {
+    let image = pause()?;
+    let client = StoreClient::new(StoreOptions::plain(&layout.image_registry()))?;
+    wire::block_on(async { Ok(client.push_image("pause", &image, &["latest"]).await?) })
+        .map(drop)
+        .with_context(|| log_tail(layout, "registry"))
+}
+
+/// How the programs are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// As shipped.
+    Release,
+    /// Faster to build, larger and slower.
+    Dev,
+}
+
+impl Profile {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+
+    fn argument(self) -> String {
+        format!("--profile={}", if self == Self::Release { "release" } else { "dev" })
+    }
+}
+
+/// Builds every image, pushes what is missing, and returns the tag they share.
+pub fn build_and_push(store: StoreOptions, profile: Profile) -> Result<String> {
+    step("building our programs", || build_programs(profile))?;
+    let images = step("building images", || all_images(profile))?;
+    let tag = common_tag(&images);
+    let address = store.address.clone();
+    let client = StoreClient::new(store)?;
+    step(&format!("pushing images to {address}, tag {tag}"), || {
+        wire::block_on(async {
+            for (name, image) in &images {
+                client.push_image(name, image, &[&tag]).await.with_context(|| format!("push {name}"))?;
+            }
+            Ok(())
+        })
+    })?;
+    remember_tag(&address, &tag)?;
+    Ok(tag)
+}
+
+/// The tag of the images last pushed to a registry.
+pub fn pushed_tag(registry: &str) -> Result<String> {
+    let file = tag_file(registry)?;
+    fs::read_to_string(&file)
+        .with_context(|| format!("no images were pushed to {registry} yet: run `cluster images` ({})", file.display()))
+}
+
+fn remember_tag(registry: &str, tag: &str) -> Result<()> {
+    let file = tag_file(registry)?;
+    fs::write(&file, tag).with_context(|| format!("write {}", file.display()))
+}
+
+fn tag_file(registry: &str) -> Result<PathBuf> {
+    let folder = cache::root()?.join("pushed");
+    fs::create_dir_all(&folder)?;
+    Ok(folder.join(registry.replace(['/', ':'], "_")))
+}
+
+fn common_tag(images: &[(&str, Image)]) -> String {
+    let key = images.iter().fold(Key::default(), |key, (name, image)| {
+        key.part(name, image.digest().as_str().as_bytes())
+    });
+    key.finish()
+}
+
+fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository()).env("CARGO_TARGET_DIR", target_dir()).args(["build", "--quiet"]);
+    command
+}
+
+fn build_programs(profile: Profile) -> Result<()> {
+    let argument = profile.argument();
+    command_output(cargo().arg(&argument).args([
+        "-p", "paperclip-operator", "-p", "paperclip-sidecar", "-p", "paperclip-host", "-p", "paperclip-artifact",
+    ]))?;
+    // The shim runs in images that are not ours, so it brings its own libc.
+    command_output(
+        cargo()
+            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+            .args([&argument, "--target", STATIC_TARGET, "-p", "paperclip-shim"]),
+    )
+    .map(drop)
+}
+
+fn program(profile: Profile, name: &str) -> PathBuf {
+    target_dir().join(profile.folder()).join(name)
+}
+
+fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
+    let base = base_layer()?;
+    let image = |layer: Layer, user: &str, entrypoint: &str| {
+        ImageBuilder::new().layer(base.clone()).layer(layer).user(user).entrypoint([entrypoint]).build()
+    };
+    let ours = |name: &str| layer().file(&in_image(name), program(profile, name), 0o755);
+    let node = programs::node()?;
+    let shim = target_dir().join(STATIC_TARGET).join(profile.folder()).join("paperclip-shim");
+    let sidecar = ours("paperclip-sidecar").file(&in_image("paperclip-shim"), shim, 0o755);
+    let packer = ImageBuilder::new()
+        .layer(base.clone())
+        .layer(layer().tree("opt/node", node.folder())?.build()?)
+        .layer(ours("paperclip-packer").build()?)
+        .user(USER)
+        .entrypoint([in_image("paperclip-packer")])
+        .build();
+    let runtime = layer().file(&in_image("node"), node.node(), 0o755);
+    let registry = layer().file(&in_image("registry"), programs::registry()?, 0o755);
+    Ok(vec![
+        ("paperclip-operator", image(ours("paperclip-operator").build()?, USER, &in_image("paperclip-operator"))),
+        ("paperclip-sidecar", image(sidecar.build()?, USER, &in_image("paperclip-sidecar"))),
+        ("paperclip-host", image(ours("paperclip-host").build()?, USER, &in_image("paperclip-host"))),
+        ("paperclip-packer", packer),
+        ("paperclip-runtime-node", image(runtime.build()?, WORKER_USER, &in_image("node"))),
+        ("paperclip-registry", image(registry.build()?, USER, &in_image("registry"))),
+    ])
+}
+
+/// A layer for a registry on the same machine, where compression costs more than it saves.
+fn layer() -> LayerBuilder {
+    LayerBuilder::new().compression(Compression::None)
+}
+
+fn in_image(program: &str) -> String {
+    format!("/usr/local/bin/{program}")
+}
+
+/// glibc, certificates and time zones. This machine's own certificates are not among them.
+fn base_layer() -> Result<Layer> {
+    let root = base_root()?;
+    let certificates = certificate_bundle(&root.join("usr/share/ca-certificates/mozilla"))?;
+    let users = format!("root:x:0:0:root:/:/bin/false\npaperclip:x:{USER}:{USER}::/tmp:/bin/false\nworker:x:{WORKER_USER}:{WORKER_USER}::/tmp:/bin/false\n");
+    Ok(layer()
+        .tree("", &root)?
+        .bytes("etc/ssl/certs/ca-certificates.crt", certificates, 0o644)
+        .bytes("etc/passwd", users, 0o644)
+        .bytes("etc/nsswitch.conf", "hosts: files dns\n", 0o644)
+        .directory("tmp", 0o1777)
+        .build()?)
+}
+
+fn base_root() -> Result<PathBuf> {
+    let key = Key::default()
+        .part("packages", BASE_PACKAGES.join(" ").as_bytes())
+        .part("without", BASE_WITHOUT.join(" ").as_bytes())
+        .finish();
+    cache::entry("image-base", &key, |into| {
+        let downloads = tempfile::tempdir()?;
+        command_output(
+            Command::new("apt-get")
+                .current_dir(downloads.path())
+                // The user `_apt` may not write here, and as root apt warns of that.
+                .args(["-qq", "-o", "APT::Sandbox::User=root", "download"])
+                .args(BASE_PACKAGES),
+        )?;
+        for package in fs::read_dir(downloads.path())? {
+            command_output(Command::new("dpkg-deb").arg("-x").arg(package?.path()).arg(into))?;
+        }
+        for path in BASE_WITHOUT {
+            crate::node::remove_dir(&into.join(path))?;
+        }
+        Ok(())
+    })
+}
+
+fn certificate_bundle(folder: &Path) -> Result<String> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("list {}", folder.display()))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.sort();
+    let mut bundle = String::new();
+    for file in files {
+        bundle.push_str(fs::read_to_string(&file)?.trim());
+        bundle.push('\n');
+    }
+    Ok(bundle)
+}
