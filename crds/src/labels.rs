@@ -27,3 +27,11 @@ pub const HOST_NAMESPACE: &str = "plugins.paperclip.ing/host-namespace";
 pub const ACTIVATION: &str = "plugins.paperclip.ing/activation";
 /// Annotation on pods: digest of the artifact they run.
 pub const ARTIFACT_DIGEST: &str = "plugins.paperclip.ing/artifact-digest";
+/// Annotation on what the operator applied: hash of what it asked for.
+pub const APPLIED: &str = "plugins.paperclip.ing/applied";
+/// Annotation on the Deployment: hash of what its pods were made from.
+pub const INPUTS: &str = "plugins.paperclip.ing/inputs";
+/// Annotation on the Deployment: release of the operator that rendered it.
+pub const RENDERED_BY: &str = "plugins.paperclip.ing/rendered-by";
+/// Annotation on packing Jobs: the package, as in `name@1.2.3`.
+pub const PACKAGE: &str = "plugins.paperclip.ing/package";

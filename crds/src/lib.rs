@@ -13,10 +13,16 @@ use kube::CustomResourceExt;
 pub fn definitions()
 -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
 {
-    vec![
+    let mut definitions = vec![
         v1alpha1::PaperclipPlugin::crd(),
         v1alpha1::PaperclipHost::crd(),
-    ]
+    ];
+    for definition in &mut definitions {
+        // Removing the chart must not remove every plugin of the cluster.
+        let annotations = definition.metadata.annotations.get_or_insert_default();
+        annotations.insert("helm.sh/resource-policy".into(), "keep".into());
+    }
+    definitions
 }
 
 /// The definitions as one YAML stream.

@@ -107,7 +107,10 @@ impl AllowedNamespaces {
 #[serde(rename_all = "camelCase")]
 pub struct HostReference {
     /// Name of the `PaperclipHost`.
-    #[schemars(length(min = 1, max = 50), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 50),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Namespace of the `PaperclipHost`. Default: the namespace of the plugin.
     /// The host must allow the plugin's namespace.

@@ -57,13 +57,18 @@ pub struct PaperclipPluginSpec {
     /// the roll-out with reason `ManifestMismatch` and names the field. Objects are
     /// compared by the keys given; lists are compared whole, in any order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true), with = "Option<Map<String, Value>>")]
+    #[schemars(schema_with = "free_object")]
     pub manifest: Option<Map<String, Value>>,
     /// Configuration of the plugin. No secret belongs here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<PluginConfig>,
     /// The host this plugin attaches to.
     pub host: HostReference,
+}
+
+/// An object whose content is the plugin's own affair.
+fn free_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// Where a package comes from.
@@ -87,7 +92,9 @@ pub struct NpmSource {
     /// Exact version, as in `1.2.3`.
     #[schemars(
         length(min = 5, max = 256),
-        regex(pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$")
+        regex(
+            pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
+        )
     )]
     pub version: String,
     /// A `package-lock.json` for the whole dependency tree, in a ConfigMap of this
@@ -115,7 +122,7 @@ pub struct ConfigMapKey {
 pub struct PluginConfig {
     /// What the worker reads where a company has no value of its own.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    #[schemars(schema_with = "free_object")]
     pub default: Map<String, Value>,
 }
 
@@ -130,6 +137,9 @@ pub struct PaperclipPluginStatus {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+    /// Name of the packing request that `artifact`, or the failure in `ArtifactReady`, speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// The artifact that the source resolved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactStatus>,
@@ -232,4 +242,3 @@ impl PaperclipPlugin {
         conditions.iter().find(|c| c.type_ == type_.to_string())
     }
 }
-
