@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{
     control_plane, image_registry, images,
-    layout::{Layout, lock, state_root},
+    layout::{Layout, state_lock},
     network, node, npm, process,
     progress::{say, step},
     programs,
@@ -17,7 +17,7 @@ pub fn up(name: &str) -> Result<Layout> {
     ensure!(nix::unistd::geteuid().is_root(), "run this as root: nodes need network namespaces and mounts");
     programs::prepare()?;
     let layout = Layout::claim(name)?;
-    let _lock = lock(&state_root().join(format!("{name}.lock")))?;
+    let _lock = state_lock(&format!("cluster-{name}"))?;
     if is_up(&layout)? {
         say(format!("{name} is up"));
         return Ok(layout);
@@ -88,8 +88,7 @@ pub fn missing_daemons(layout: &Layout) -> Result<Vec<String>> {
 
 /// Takes a cluster down, whatever there is of it.
 pub fn down(name: &str) -> Result<()> {
-    fs::create_dir_all(state_root())?;
-    let _lock = lock(&state_root().join(format!("{name}.lock")))?;
+    let _lock = state_lock(&format!("cluster-{name}"))?;
     match Layout::load(name)? {
         Some(layout) => step(&format!("taking {name} down"), || remove(&layout)),
         None => {

@@ -26,6 +26,13 @@ pub fn state_root() -> PathBuf {
     PathBuf::from("/var/lib/paperclip-test")
 }
 
+/// Takes a lock among the commands on clusters; it ends with the returned file.
+pub fn state_lock(name: &str) -> Result<File> {
+    let folder = state_root().join(".locks");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    lock(&folder.join(name))
+}
+
 /// One cluster's names and addresses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Layout {
@@ -67,8 +74,7 @@ impl Layout {
     /// Takes a free slot for a new cluster and writes that down.
     pub fn claim(name: &str) -> Result<Self> {
         ensure!(is_valid_name(name), "the name {name:?} is not 1 to 20 lower-case letters, digits and dashes");
-        fs::create_dir_all(state_root())?;
-        let _lock = lock(&state_root().join("slots.lock"))?;
+        let _lock = state_lock("slots")?;
         if let Some(layout) = Self::load(name)? {
             return Ok(layout);
         }
