@@ -628,7 +628,10 @@ mod tests {
         let first = sample();
         assert_eq!(first.digest(), sample().digest());
         // Changes only with the layout of archives or the compressor, which is a change of `PACKER`.
-        assert_eq!(first.digest().as_str(), "sha256:d919cc19cf0f6a3ad93880435042e1e07b58c6f56e95936012b725cf664a649b");
+        assert_eq!(
+            first.digest().as_str(),
+            "sha256:d919cc19cf0f6a3ad93880435042e1e07b58c6f56e95936012b725cf664a649b"
+        );
     }
 
     #[test]

@@ -4,13 +4,21 @@
 //! image whose bytes follow from its inputs. Everything a package or a registry says is
 //! hostile here: reads are bounded and every byte is checked against a digest.
 
+pub mod canonical;
 pub mod digest;
+pub mod evaluate;
 mod gzip;
 pub mod image;
 pub mod inputs;
+pub mod install;
+pub mod lock;
+pub mod manifest;
+pub mod normalise;
 pub mod outcome;
+pub mod pack;
 pub mod pull;
 pub mod request;
+pub mod seal;
 pub mod store;
 pub mod toolchain;
 pub mod tree;

@@ -1,6 +1,16 @@
 //! The pinned Node and npm: where they are, and how to bring them outside the packer image.
 
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use sha2::{Digest as _, Sha512};
+
+use crate::install::Registry;
+use crate::lock;
 
 /// Exact version of Node that packs and that plugins run on.
 pub const NODE_VERSION: &str = "24.21.0";
@@ -52,4 +62,162 @@ impl Toolchain {
     pub fn npm(&self) -> PathBuf {
         self.folder.join("lib/node_modules/npm/bin/npm-cli.js")
     }
+}
+
+/// Largest of the two tarballs, with room to grow.
+const MAX_TARBALL: usize = 128 * 1024 * 1024;
+/// Bounds of what they unpack to.
+const MAX_UNPACKED: u64 = 512 * 1024 * 1024;
+
+/// Why the toolchain could not be brought.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolchainError {
+    /// The registry did not serve a tarball.
+    #[error("cannot fetch {package} from the registry: {why}")]
+    Fetch {
+        /// Package and version.
+        package: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// The tarball is not the pinned one.
+    #[error("{package} from the registry has another sha512 than the pinned one")]
+    Mismatch {
+        /// Package and version.
+        package: String,
+    },
+    /// The folder could not be written.
+    #[error("cannot write the toolchain at {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Toolchain {
+    /// Brings the pinned Node and npm from a registry into a cache folder, checked against
+    /// the hashes in this file. What was brought before is used again.
+    ///
+    /// # Errors
+    /// When the registry does not serve the pinned bytes or the folder cannot be written.
+    pub async fn provision(cache: &Path, registry: &Registry) -> Result<Self, ToolchainError> {
+        let folder = cache.join(format!("node-{NODE_VERSION}-npm-{NPM_VERSION}"));
+        if folder.exists() {
+            return Ok(Self { folder });
+        }
+        let failed = |path: &Path, source| ToolchainError::Write {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(cache).map_err(|e| failed(cache, e))?;
+        let staging = tempfile::Builder::new()
+            .prefix(".toolchain-")
+            .tempdir_in(cache)
+            .map_err(|e| failed(cache, e))?;
+        let root = staging.path().join("root");
+        let node = download(registry, NODE_PACKAGE, NODE_VERSION, NODE_INTEGRITY).await?;
+        let npm = download(registry, "npm", NPM_VERSION, NPM_INTEGRITY).await?;
+        let target = root.clone();
+        let unpacked = tokio::task::spawn_blocking(move || {
+            unpack(&node, &target, |path| path == Path::new("bin/node"))?;
+            unpack(&npm, &target.join("lib/node_modules/npm"), |_| true)
+        });
+        unpacked
+            .await
+            .map_err(|e| failed(&root, io::Error::other(e)))?
+            .map_err(|e| failed(&root, e))?;
+        match fs::rename(&root, &folder) {
+            // Another process brought the same bytes first.
+            Err(_) if folder.exists() => {}
+            result => result.map_err(|e| failed(&folder, e))?,
+        }
+        Ok(Self { folder })
+    }
+}
+
+async fn download(
+    registry: &Registry,
+    name: &str,
+    version: &str,
+    integrity: &str,
+) -> Result<Vec<u8>, ToolchainError> {
+    let package = format!("{name}@{version}");
+    let failed = |why: String| ToolchainError::Fetch {
+        package: package.clone(),
+        why,
+    };
+    let mut client = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(60));
+    if let Some(ca) = &registry.ca {
+        let pem = fs::read(ca).map_err(|e| failed(format!("{}: {e}", ca.display())))?;
+        let authorities =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| failed(e.to_string()))?;
+        client = client.tls_certs_merge(authorities);
+    }
+    let client = client.build().map_err(|e| failed(e.to_string()))?;
+    let url = format!("{}{name}/-/{name}-{version}.tgz", registry.url);
+    let answer = client
+        .get(&url)
+        .send()
+        .await
+        .and_then(reqwest::Response::error_for_status);
+    let mut chunks = answer.map_err(|e| failed(chain(&e)))?.bytes_stream();
+    let mut content = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        content.extend_from_slice(&chunk.map_err(|e| failed(chain(&e)))?);
+        if content.len() > MAX_TARBALL {
+            return Err(failed(format!("more than {MAX_TARBALL} bytes")));
+        }
+    }
+    if lock::sha512(integrity) != Some(Sha512::digest(&content).into()) {
+        return Err(ToolchainError::Mismatch { package });
+    }
+    Ok(content)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
+
+/// Unpacks regular files of an npm tarball whose bytes were checked against a pin.
+fn unpack(tarball: &[u8], target: &Path, wanted: impl Fn(&Path) -> bool) -> io::Result<()> {
+    let plain = flate2::read::GzDecoder::new(tarball).take(MAX_UNPACKED);
+    for entry in tar::Archive::new(plain).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let Ok(path) = path.strip_prefix("package") else {
+            continue;
+        };
+        if entry.header().entry_type() != tar::EntryType::Regular || !wanted(path) {
+            continue;
+        }
+        if !path
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)))
+        {
+            return Err(io::Error::other(format!(
+                "{} leaves the folder",
+                path.display()
+            )));
+        }
+        let file = target.join(path);
+        fs::create_dir_all(file.parent().unwrap_or(target))?;
+        io::copy(&mut entry, &mut fs::File::create(&file)?)?;
+        let mode = if entry.header().mode()? & 0o100 == 0 {
+            0o644
+        } else {
+            0o755
+        };
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }

@@ -1,0 +1,354 @@
+//! `paperclip-packer`: packs npm packages into plugin artifacts, in a Job or by hand.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use paperclip_artifact::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
+use paperclip_artifact::inputs::is_package_name;
+use paperclip_artifact::install::Registry;
+use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
+use paperclip_artifact::pack::{Assembled, Package, Work};
+use paperclip_artifact::request::{self, PackRequest, Platform};
+use paperclip_artifact::seal::Seal;
+use paperclip_artifact::store::{StoreClient, StoreOptions};
+use paperclip_artifact::toolchain::{self, Toolchain};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "Examples:
+  # Pack a published plugin into an OCI image layout and print its digest
+  paperclip-packer pack --package paperclip-plugin-example --version 1.2.3 --output ./artifact
+
+  # The same bytes again, from the lock of the first run
+  paperclip-packer pack --package paperclip-plugin-example --version 1.2.3 \\
+      --lock ./artifact/package-lock.json --output ./again";
+
+/// Packs an npm package with its whole dependency tree as a plugin artifact.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Step one of the packing Job: brings the package and its dependencies into the work folder
+    Fetch(Step),
+    /// Step two: evaluates the plugin manifest in a sealed process
+    Evaluate(Step),
+    /// Step three: pushes the artifact to the store
+    Push(Step),
+    /// Packs on this machine, without a cluster
+    Pack(Pack),
+    /// Seals this process and becomes the program
+    #[command(name = SEAL_COMMAND, hide = true)]
+    SealedNode(SealedNode),
+}
+
+/// What every step of the Job takes.
+#[derive(Args)]
+struct Step {
+    /// The request, as JSON
+    #[arg(long, env = request::ENVIRONMENT, hide_env_values = true)]
+    request: String,
+    /// Folder that the steps share
+    #[arg(long, env = "PAPERCLIP_PACK_WORK_DIR", default_value = "/work")]
+    work_dir: PathBuf,
+    /// Folder with `username`, `password` and `ca.crt` of the artifact store
+    #[arg(
+        long,
+        env = "PAPERCLIP_PACK_STORE_DIR",
+        default_value = "/etc/paperclip/store"
+    )]
+    store_dir: PathBuf,
+    /// Folder with `ca.crt` and `npmrc` for the npm registry, each optional
+    #[arg(
+        long,
+        env = "PAPERCLIP_PACK_NPM_DIR",
+        default_value = "/etc/paperclip/npm"
+    )]
+    npm_dir: PathBuf,
+    /// Folder of the pinned Node and npm
+    #[arg(long, env = "PAPERCLIP_PACK_TOOLCHAIN", default_value = toolchain::IMAGE_FOLDER)]
+    toolchain: PathBuf,
+    /// File that takes the outcome
+    #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = outcome::termination_log())]
+    termination_log: PathBuf,
+}
+
+#[derive(Args)]
+struct Pack {
+    /// Name of the package, with its scope if it has one
+    #[arg(long)]
+    package: String,
+    /// Exact version
+    #[arg(long)]
+    version: String,
+    /// A package-lock.json to install from; without it a new one is resolved
+    #[arg(long)]
+    lock: Option<PathBuf>,
+    /// URL of the npm registry
+    #[arg(
+        long,
+        env = "PAPERCLIP_NPM_REGISTRY",
+        default_value = "https://registry.npmjs.org/"
+    )]
+    registry: String,
+    /// PEM of authorities to trust for the registry beside the usual ones
+    #[arg(long, env = "NODE_EXTRA_CA_CERTS")]
+    registry_ca: Option<PathBuf>,
+    /// An .npmrc with the credential for the registry
+    #[arg(long)]
+    npmrc: Option<PathBuf>,
+    /// Folder for the OCI image layout and the lock
+    #[arg(long)]
+    output: PathBuf,
+    /// Folder that keeps the pinned Node and npm between runs [default: a folder of the user's cache]
+    #[arg(long, env = "PAPERCLIP_CACHE")]
+    cache: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct SealedNode {
+    #[arg(long)]
+    program: PathBuf,
+    #[arg(long)]
+    readable: Vec<PathBuf>,
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        // First of all: the seal wants a process with one thread.
+        Command::SealedNode(SealedNode {
+            program,
+            readable,
+            arguments,
+        }) => {
+            let error = Seal {
+                program,
+                arguments,
+                readable,
+            }
+            .execute();
+            eprintln!("{}", chain(&error));
+            ExitCode::from(u8::try_from(SEAL_FAILED).unwrap_or(1))
+        }
+        command => run(command),
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Only another provider that is already there can make this fail, and then it serves.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match command {
+            Command::Fetch(step) => report(&step.termination_log, fetch(&step).await),
+            Command::Evaluate(step) => report(&step.termination_log, evaluate(&step)),
+            Command::Push(step) => report(&step.termination_log, push(&step).await),
+            Command::Pack(pack) => print(pack_here(&pack).await),
+            Command::SealedNode(_) => ExitCode::FAILURE,
+        }
+    })
+}
+
+async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
+    let request = parse_request(step)?;
+    let registry = registry_of(&request, &step.npm_dir);
+    let store = connect(step, &request, &request.store.read)?;
+    let work = Work::at(&step.work_dir);
+    let toolchain = Toolchain::at(&step.toolchain);
+    let package = Package::from(&request);
+    let fetched = work.fetch(
+        &package,
+        &registry,
+        &toolchain,
+        Some((&store, &request.repository)),
+    );
+    fetched.await.map_err(|e| Failure::from(&e))
+}
+
+fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
+    parse_request(step)?;
+    let evaluator = evaluator(Toolchain::at(&step.toolchain))?;
+    Work::at(&step.work_dir)
+        .evaluate(&evaluator)
+        .map_err(|e| Failure::from(&e))
+}
+
+async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
+    let request = parse_request(step)?;
+    let store = connect(step, &request, &request.store.push)?;
+    let work = Work::at(&step.work_dir);
+    let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
+    assembled
+        .push(&store, &request.repository)
+        .await
+        .map_err(|e| Failure::from(&e))
+}
+
+async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
+    let failed = |message: String| Failure {
+        reason: FailureReason::PackingFailed,
+        message,
+    };
+    if !is_package_name(&pack.package) || semver::Version::parse(&pack.version).is_err() {
+        return Err(failed(
+            "wanted the name of an npm package and an exact version".into(),
+        ));
+    }
+    let lock = match &pack.lock {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .map_err(|e| failed(format!("cannot read {}: {e}", path.display())))?;
+            Some(text)
+        }
+        None => None,
+    };
+    let mut registry = Registry::new(&pack.registry);
+    registry.ca.clone_from(&pack.registry_ca);
+    registry.npmrc.clone_from(&pack.npmrc);
+    let cache = pack
+        .cache
+        .clone()
+        .or_else(user_cache)
+        .ok_or_else(|| failed("HOME is not set: use --cache".into()))?;
+    let toolchain = Toolchain::provision(&cache, &registry)
+        .await
+        .map_err(|e| failed(chain(&e)))?;
+    let folder =
+        tempfile::tempdir().map_err(|e| failed(format!("cannot make a work folder: {e}")))?;
+    let work = Work::at(folder.path());
+    let platform = Platform::default();
+    let package = Package {
+        name: &pack.package,
+        version: &pack.version,
+        lock: lock.as_deref(),
+        platform: &platform,
+    };
+    work.fetch(&package, &registry, &toolchain, None)
+        .await
+        .map_err(|e| Failure::from(&e))?;
+    work.evaluate(&evaluator(toolchain)?)
+        .map_err(|e| Failure::from(&e))?;
+    let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
+    assembled
+        .image()
+        .write_layout(&pack.output)
+        .map_err(|e| failed(chain(&e)))?;
+    let lock = pack.output.join("package-lock.json");
+    fs::write(&lock, assembled.lock())
+        .map_err(|e| failed(format!("cannot write {}: {e}", lock.display())))?;
+    Ok(assembled)
+}
+
+fn parse_request(step: &Step) -> Result<PackRequest, Failure> {
+    let failed = |message: String| Failure {
+        reason: FailureReason::PackingFailed,
+        message,
+    };
+    let request: PackRequest = serde_json::from_str(&step.request)
+        .map_err(|e| failed(format!("cannot read the pack request: {e}")))?;
+    request.validate().map_err(|e| failed(e.to_string()))?;
+    Ok(request)
+}
+
+fn registry_of(request: &PackRequest, folder: &Path) -> Registry {
+    let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+    Registry {
+        ca: existing("ca.crt"),
+        npmrc: existing("npmrc"),
+        ..Registry::new(&request.registry)
+    }
+}
+
+fn connect(step: &Step, request: &PackRequest, address: &str) -> Result<StoreClient, Failure> {
+    let options = StoreOptions::from_folder(address, &step.store_dir).map(|options| StoreOptions {
+        plain_http: request.store.plain_http,
+        ..options
+    });
+    options.and_then(StoreClient::new).map_err(|e| Failure {
+        reason: FailureReason::StoreUnavailable,
+        message: chain(&e),
+    })
+}
+
+fn evaluator(toolchain: Toolchain) -> Result<Evaluator, Failure> {
+    let packer = std::env::current_exe().map_err(|e| Failure {
+        reason: FailureReason::PackingFailed,
+        message: format!("cannot find this program: {e}"),
+    })?;
+    Ok(Evaluator { packer, toolchain })
+}
+
+fn user_cache() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    Some(base.or_else(home)?.join("paperclip-kubernetes"))
+}
+
+/// Writes the outcome where the kubelet, or whoever runs the step, finds it.
+fn report<T: Serialize>(path: &Path, result: Result<T, Failure>) -> ExitCode {
+    let code = exit_code(&result);
+    if let Err(failure) = &result {
+        tracing::error!(reason = ?failure.reason, "{}", failure.message);
+    }
+    let outcome = match result {
+        Ok(value) => StepOutcome::Ok(value),
+        Err(failure) => StepOutcome::Error(failure),
+    };
+    let written = outcome
+        .to_message()
+        .map_err(std::io::Error::from)
+        .and_then(|message| fs::write(path, message));
+    match written {
+        Ok(()) => code,
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "cannot write the outcome");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(result: Result<Assembled, Failure>) -> ExitCode {
+    let code = exit_code(&result);
+    match result {
+        Ok(assembled) => println!("{}", assembled.image().digest()),
+        Err(failure) => eprintln!("{:?}: {}", failure.reason, failure.message),
+    }
+    code
+}
+
+fn exit_code<T>(result: &Result<T, Failure>) -> ExitCode {
+    match result {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(failure) if failure.reason.is_fault_of_package() => ExitCode::from(PACKAGE_AT_FAULT),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// An error and its causes, as one sentence.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

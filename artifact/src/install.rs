@@ -1,0 +1,606 @@
+//! npm itself resolves and installs: pinned, without scripts, in an environment of its own.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nodejs_semver::{Range, Version};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::Command;
+
+use crate::lock::{self, Lock, LockError, MissingPeer};
+use crate::request::Platform;
+use crate::toolchain::Toolchain;
+
+/// The newest plugin SDK this release knows: peers of Paperclip are brought in at most at it.
+pub const SDK_VERSION: &str = "2026.916.1";
+
+/// Scope of the packages that [`SDK_VERSION`] bounds.
+const PAPERCLIP_SCOPE: &str = "@paperclipai/";
+
+/// How often the tree is resolved again because of peers it lacks.
+const PEER_ROUNDS: usize = 8;
+
+/// One run of npm.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Most bytes of npm's answer; a list of versions is the longest.
+const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
+
+/// Why npm did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The package or version is not there.
+    #[error("{package} is not in the registry: {message}")]
+    NotFound {
+        /// Package and version.
+        package: String,
+        /// What npm said.
+        message: String,
+    },
+    /// The registry did not serve us.
+    #[error("cannot {action}: the registry is not available: {message}")]
+    Registry {
+        /// What was asked for.
+        action: String,
+        /// What npm said.
+        message: String,
+    },
+    /// The package is at fault.
+    #[error("cannot {action}: {message}")]
+    Refused {
+        /// What was asked for.
+        action: String,
+        /// What npm, or this module, said.
+        message: String,
+    },
+    /// The lock is at fault.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// npm failed in a way that tells nothing about the package.
+    #[error("cannot {action}: npm failed: {message}")]
+    Npm {
+        /// What was asked for.
+        action: String,
+        /// What npm said.
+        message: String,
+    },
+    /// The work folder or npm itself could not be used.
+    #[error("cannot {action} in {}", path.display())]
+    Work {
+        /// What was tried.
+        action: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How to reach the npm registry.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    /// URL, with a slash at the end.
+    pub url: String,
+    /// PEM of authorities to trust beside the usual ones.
+    pub ca: Option<PathBuf>,
+    /// An `.npmrc` with the credential.
+    pub npmrc: Option<PathBuf>,
+}
+
+impl Registry {
+    /// A registry without CA and credential of its own.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        let url = format!("{}/", url.trim_end_matches('/'));
+        Self {
+            url,
+            ca: None,
+            npmrc: None,
+        }
+    }
+}
+
+/// npm over one work folder, which holds its home, cache and the root it installs into.
+#[derive(Debug)]
+pub struct Npm<'a> {
+    toolchain: &'a Toolchain,
+    registry: &'a Registry,
+    platform: &'a Platform,
+    home: PathBuf,
+    root: PathBuf,
+}
+
+impl<'a> Npm<'a> {
+    /// Prepares an empty root; whatever was there before is removed.
+    ///
+    /// # Errors
+    /// When the work folder cannot be written.
+    pub fn new(
+        toolchain: &'a Toolchain,
+        registry: &'a Registry,
+        platform: &'a Platform,
+        work: &Path,
+        root: &Path,
+    ) -> Result<Self, InstallError> {
+        let home = work.join("npm");
+        for folder in [&home, root] {
+            if folder.exists() {
+                fs::remove_dir_all(folder).map_err(|e| work_error("clear", folder, e))?;
+            }
+            fs::create_dir_all(folder).map_err(|e| work_error("create", folder, e))?;
+        }
+        for name in ["empty-npmrc", "empty-global-npmrc"] {
+            let path = home.join(name);
+            fs::write(&path, "").map_err(|e| work_error("write", &path, e))?;
+        }
+        Ok(Self {
+            toolchain,
+            registry,
+            platform,
+            home,
+            root: root.to_owned(),
+        })
+    }
+
+    /// npm's integrity of an exact version.
+    ///
+    /// # Errors
+    /// When the version is not there, has no SHA-512, or the registry does not answer.
+    pub async fn integrity(&self, package: &str, version: &str) -> Result<String, InstallError> {
+        let action = format!("look up {package}@{version}");
+        let spec = format!("{package}@{version}");
+        let answer = self
+            .run(
+                &action,
+                &["view", &spec, "dist.integrity", "version", "--json"],
+            )
+            .await;
+        let answer = answer.map_err(|failure| failure.of_lookup(&spec))?;
+        let found: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if found["version"] != version {
+            let message = "the registry names no such version".to_owned();
+            return Err(InstallError::NotFound {
+                package: spec,
+                message,
+            });
+        }
+        match found["dist.integrity"].as_str() {
+            Some(integrity) if lock::sha512(integrity).is_some() => Ok(integrity.to_owned()),
+            _ => Err(InstallError::Refused {
+                action,
+                message: "it has no sha512 integrity".into(),
+            }),
+        }
+    }
+
+    /// Resolves a new lock, with the peers a worker needs.
+    ///
+    /// # Errors
+    /// When npm finds no tree, or one with an entry that is refused.
+    pub async fn resolve(&self, package: &str, version: &str) -> Result<Lock, InstallError> {
+        let mut dependencies = BTreeMap::from([(package.to_owned(), version.to_owned())]);
+        let action = format!("resolve the dependencies of {package}@{version}");
+        for _ in 0..PEER_ROUNDS {
+            self.write("package.json", &lock::package_json(&dependencies))?;
+            self.run(&action, &["install", "--package-lock-only"])
+                .await?;
+            let path = self.root.join("package-lock.json");
+            let text = fs::read(&path).map_err(|e| work_error("read", &path, e))?;
+            let lock = Lock::parse(&text, package, version)?;
+            let missing = lock.missing_peers();
+            if missing.is_empty() {
+                return Ok(lock);
+            }
+            for peer in missing {
+                let wanted = self.choose_peer(&peer).await?;
+                dependencies.insert(peer.name, wanted);
+            }
+        }
+        Err(InstallError::Refused {
+            action,
+            message: "its peers need ever more peers".into(),
+        })
+    }
+
+    /// What to put into the root for a peer: an exact version of Paperclip's own, else the range.
+    async fn choose_peer(&self, peer: &MissingPeer) -> Result<String, InstallError> {
+        let MissingPeer {
+            name,
+            range,
+            wanted_by,
+        } = peer;
+        if !name.starts_with(PAPERCLIP_SCOPE) {
+            return Ok(range.clone());
+        }
+        let action = format!("find the versions of {name}, a peer of {wanted_by}");
+        let answer = self
+            .run(&action, &["view", name, "versions", "--json"])
+            .await;
+        let answer = answer.map_err(|failure| failure.of_lookup(name))?;
+        let versions = match serde_json::from_slice(&answer) {
+            Ok(Value::Array(versions)) => versions,
+            Ok(one @ Value::String(_)) => vec![one],
+            _ => Vec::new(),
+        };
+        let versions: Vec<&str> = versions.iter().filter_map(Value::as_str).collect();
+        newest_within(range, &versions).ok_or_else(|| InstallError::Refused {
+            action: format!("bring in {name}@{range}, a peer of {wanted_by}"),
+            message: format!("no version of it is at most {SDK_VERSION}, the SDK of this release"),
+        })
+    }
+
+    /// Installs exactly the lock, without scripts and development dependencies, and
+    /// checks that the tree is what the lock says.
+    ///
+    /// # Errors
+    /// When a tarball is not what the lock says, does not fit the platform, or the
+    /// registry does not serve it.
+    pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
+        self.write("package.json", &lock.package_json())?;
+        self.write("package-lock.json", lock.bytes())?;
+        self.run("install the package from its lock", &["ci"])
+            .await?;
+        compare(&self.root, lock)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), InstallError> {
+        let path = self.root.join(name);
+        fs::write(&path, content).map_err(|e| work_error("write", &path, e))
+    }
+
+    async fn run(&self, action: &str, arguments: &[&str]) -> Result<Vec<u8>, InstallError> {
+        let started = |source| InstallError::Work {
+            action: format!("start npm to {action}"),
+            path: self.toolchain.node(),
+            source,
+        };
+        let mut child = self.command(arguments).spawn().map_err(started)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let finished = tokio::time::timeout(DEADLINE, async {
+            let (stdout, stderr) = tokio::join!(read_bounded(stdout), read_bounded(stderr));
+            Ok::<_, io::Error>((child.wait().await?, stdout?, stderr?))
+        });
+        let npm_failed = |message: String| InstallError::Npm {
+            action: action.to_owned(),
+            message,
+        };
+        let (status, stdout, stderr) = finished
+            .await
+            .map_err(|_| npm_failed(format!("no end after {} s", DEADLINE.as_secs())))?
+            .map_err(|e| npm_failed(e.to_string()))?;
+        if status.success() {
+            Ok(stdout)
+        } else {
+            Err(classify(action, &stdout, &stderr))
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.toolchain.node());
+        command
+            .arg(self.toolchain.npm())
+            .args(arguments)
+            .args(self.options())
+            .current_dir(&self.root)
+            .env_clear()
+            .env("PATH", self.toolchain.folder().join("bin"))
+            .env("HOME", &self.home)
+            .env("TMPDIR", &self.home)
+            .env("LANG", "C.UTF-8")
+            .env("TZ", "UTC")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(ca) = &self.registry.ca {
+            command.env("NODE_EXTRA_CA_CERTS", ca);
+        }
+        command
+    }
+
+    fn options(&self) -> Vec<OsString> {
+        let Platform { os, cpu, libc } = self.platform;
+        let fixed = [
+            "--ignore-scripts",
+            "--omit=dev",
+            // Peers are chosen by this module, so that a user interface's stay out.
+            "--legacy-peer-deps",
+            "--omit-lockfile-registry-resolved",
+            "--no-bin-links",
+            "--install-links=false",
+            "--no-audit",
+            "--no-fund",
+            "--no-update-notifier",
+            "--no-progress",
+            "--no-color",
+            "--loglevel=error",
+            "--logs-max=0",
+            "--umask=0022",
+            "--allow-git=none",
+            "--allow-remote=none",
+            "--allow-file=none",
+            "--allow-directory=none",
+            "--fetch-retries=3",
+            "--fetch-retry-mintimeout=500",
+            "--fetch-retry-maxtimeout=10000",
+        ];
+        let joined = |name: &str, value: &OsStr| {
+            let mut option = OsString::from(format!("--{name}="));
+            option.push(value);
+            option
+        };
+        let npmrc = self
+            .registry
+            .npmrc
+            .clone()
+            .unwrap_or_else(|| self.home.join("empty-npmrc"));
+        let mut options: Vec<OsString> = fixed.iter().map(OsString::from).collect();
+        options.extend([
+            joined("registry", self.registry.url.as_ref()),
+            joined("os", os.as_ref()),
+            joined("cpu", cpu.as_ref()),
+            joined("libc", libc.as_ref()),
+            joined("cache", self.home.join("cache").as_ref()),
+            joined("userconfig", npmrc.as_ref()),
+            joined(
+                "globalconfig",
+                self.home.join("empty-global-npmrc").as_ref(),
+            ),
+        ]);
+        options
+    }
+}
+
+fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
+    InstallError::Work {
+        action: action.to_owned(),
+        path: path.to_owned(),
+        source,
+    }
+}
+
+impl InstallError {
+    /// A fault of a look-up of the package itself, where "404" means that it is not there.
+    fn of_lookup(self, package: &str) -> Self {
+        match self {
+            Self::Refused { message, .. }
+                if message.starts_with("E404") || message.starts_with("ETARGET") =>
+            {
+                Self::NotFound {
+                    package: package.to_owned(),
+                    message,
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+async fn read_bounded(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    if let Some(mut stream) = stream {
+        (&mut stream)
+            .take(MAX_OUTPUT)
+            .read_to_end(&mut kept)
+            .await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    }
+    Ok(kept)
+}
+
+/// The newest version within a range that is at most [`SDK_VERSION`].
+fn newest_within(range: &str, versions: &[&str]) -> Option<String> {
+    let range = Range::parse(range).ok()?;
+    let bound = Version::parse(SDK_VERSION).ok()?;
+    let mut fitting: Vec<Version> = versions
+        .iter()
+        .filter_map(|version| Version::parse(version).ok())
+        .filter(|version| *version <= bound && version.satisfies(&range))
+        .collect();
+    fitting.sort();
+    fitting.pop().map(|version| version.to_string())
+}
+
+/// npm's error codes that speak of the network, the registry or our access to it.
+const REGISTRY_CODES: [&str; 14] = [
+    "ENOTFOUND",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "ETIMEDOUT",
+    "EAI_AGAIN",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "EPIPE",
+    "ERR_SOCKET_TIMEOUT",
+    "E401",
+    "E403",
+    "E429",
+    "ENEEDAUTH",
+    "FETCH_ERROR",
+];
+/// npm's error codes that speak of the package or its lock.
+const PACKAGE_CODES: [&str; 9] = [
+    "E404",
+    "ETARGET",
+    "EINTEGRITY",
+    "EBADPLATFORM",
+    "EBADENGINE",
+    "ERESOLVE",
+    "EUSAGE",
+    "EINVALIDTAGNAME",
+    "EUNSUPPORTEDPROTOCOL",
+];
+
+fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
+    let stderr = String::from_utf8_lossy(stderr);
+    let code = stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("npm error code "))
+        .map_or_else(|| code_of_json(stdout), |code| code.trim().to_owned());
+    let lines: Vec<_> = stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("npm error "))
+        .filter(|line| !line.starts_with("code ") && !line.contains("complete log of this run"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take(12)
+        .collect();
+    let message = format!("{code} {}", lines.join(" "))
+        .chars()
+        .take(1500)
+        .collect();
+    let action = action.to_owned();
+    let is_server = code.len() == 4 && code.starts_with("E5");
+    let is_tls = code.contains("CERT") || code.contains("SSL") || code.contains("TLS");
+    if is_server || is_tls || REGISTRY_CODES.contains(&code.as_str()) {
+        InstallError::Registry { action, message }
+    } else if code.starts_with("EALLOW") || PACKAGE_CODES.contains(&code.as_str()) {
+        InstallError::Refused { action, message }
+    } else {
+        InstallError::Npm { action, message }
+    }
+}
+
+fn code_of_json(stdout: &[u8]) -> String {
+    let answer: Value = serde_json::from_slice(stdout).unwrap_or_default();
+    answer["error"]["code"]
+        .as_str()
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
+/// Compares what npm left with the lock, in both directions.
+fn compare(root: &Path, lock: &Lock) -> Result<(), InstallError> {
+    let refuse = |message: String| InstallError::Refused {
+        action: "compare the installed tree with the lock".into(),
+        message,
+    };
+    let mut installed = BTreeMap::new();
+    collect(&root.join("node_modules"), "node_modules", &mut installed)?;
+    for (path, version, optional) in lock.packages() {
+        match installed.remove(path) {
+            Some(found) if found == version => {}
+            Some(found) => {
+                return Err(refuse(format!(
+                    "{path} is {found}, and the lock says {version}"
+                )));
+            }
+            None if optional => {}
+            None => return Err(refuse(format!("{path} is in the lock and not in the tree"))),
+        }
+    }
+    match installed.into_keys().next() {
+        Some(extra) => Err(refuse(format!(
+            "{extra} is in the tree and not in the lock"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Collects path and version of every package below a `node_modules` folder.
+fn collect(
+    folder: &Path,
+    path: &str,
+    found: &mut BTreeMap<String, String>,
+) -> Result<(), InstallError> {
+    for child in children(folder)? {
+        let name = child.to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if name.starts_with('@') {
+            for scoped in children(&folder.join(&child))? {
+                let name = format!("{name}/{}", scoped.to_string_lossy());
+                collect_package(
+                    &folder.join(&child).join(&scoped),
+                    &format!("{path}/{name}"),
+                    found,
+                )?;
+            }
+        } else {
+            collect_package(&folder.join(&child), &format!("{path}/{name}"), found)?;
+        }
+    }
+    Ok(())
+}
+
+fn collect_package(
+    folder: &Path,
+    path: &str,
+    found: &mut BTreeMap<String, String>,
+) -> Result<(), InstallError> {
+    let manifest = folder.join("package.json");
+    let text = fs::read(&manifest).map_err(|e| work_error("read", &manifest, e))?;
+    let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let version = manifest["version"].as_str().unwrap_or_default();
+    // npm drops a leading `v` and build data where it compares.
+    let version = Version::parse(version).map_or_else(|_| version.to_owned(), |v| v.to_string());
+    found.insert(path.to_owned(), version);
+    let nested = folder.join("node_modules");
+    if nested.is_dir() {
+        collect(&nested, &format!("{path}/node_modules"), found)
+    } else {
+        Ok(())
+    }
+}
+
+fn children(folder: &Path) -> Result<Vec<OsString>, InstallError> {
+    let failed = |e| work_error("read", folder, e);
+    fs::read_dir(folder)
+        .map_err(failed)?
+        .map(|c| c.map(|c| c.file_name()).map_err(failed))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peer_of_paperclip_is_the_newest_that_this_release_knows() {
+        let versions = [
+            "2026.318.0",
+            "2026.916.1",
+            "2026.917.0",
+            "2026.916.1-canary.2",
+        ];
+        assert_eq!(
+            newest_within(">=2026.318.0", &versions).as_deref(),
+            Some("2026.916.1")
+        );
+        assert_eq!(
+            newest_within("<2026.400.0", &versions).as_deref(),
+            Some("2026.318.0")
+        );
+        assert_eq!(newest_within(">=2026.917.0", &versions), None);
+    }
+
+    #[test]
+    fn codes_of_npm_tell_registry_package_and_the_rest_apart() {
+        let class = |code: &str| {
+            classify(
+                "x",
+                b"",
+                format!("npm error code {code}\nnpm error why\n").as_bytes(),
+            )
+        };
+        assert!(matches!(
+            class("ECONNREFUSED"),
+            InstallError::Registry { .. }
+        ));
+        assert!(matches!(class("E503"), InstallError::Registry { .. }));
+        assert!(matches!(
+            class("SELF_SIGNED_CERT_IN_CHAIN"),
+            InstallError::Registry { .. }
+        ));
+        assert!(matches!(class("EINTEGRITY"), InstallError::Refused { .. }));
+        assert!(matches!(class("E404"), InstallError::Refused { .. }));
+        assert!(matches!(class("ENOSPC"), InstallError::Npm { .. }));
+    }
+}

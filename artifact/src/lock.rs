@@ -1,0 +1,528 @@
+//! The lock of a dependency tree: npm's `package-lock.json`, checked and brought to one spelling.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::canonical;
+use crate::digest::Digest;
+
+/// Largest lock that is read.
+pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Most entries a lock may have.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Name and version of the root that npm installs into.
+const ROOT_NAME: &str = "paperclip-artifact";
+const ROOT_VERSION: &str = "0.0.0";
+
+/// Peers that only a browser needs: the worker runs without them.
+const UI_ONLY: [&str; 4] = ["react", "react-dom", "react-is", "react-router-dom"];
+
+/// Why a lock is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Not JSON, or not of npm's third lock version.
+    #[error("the lock is no package-lock.json of version 3: {0}")]
+    Format(String),
+    /// It is for something else.
+    #[error("the lock is not for {package}@{version}: {why}")]
+    Root {
+        /// The package wanted.
+        package: String,
+        /// The version wanted.
+        version: String,
+        /// How it differs.
+        why: String,
+    },
+    /// One entry breaks a rule.
+    #[error("the lock's entry `{entry}` is refused: {why}")]
+    Entry {
+        /// Path of the entry.
+        entry: String,
+        /// The rule.
+        why: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    lockfile_version: u32,
+    packages: BTreeMap<String, Map<String, Value>>,
+}
+
+/// What this crate reads of an entry.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Entry {
+    version: Option<String>,
+    integrity: Option<String>,
+    dependencies: BTreeMap<String, String>,
+    optional_dependencies: BTreeMap<String, String>,
+    peer_dependencies: BTreeMap<String, String>,
+    peer_dependencies_meta: BTreeMap<String, PeerMeta>,
+    optional: bool,
+    dev: bool,
+    link: bool,
+    in_bundle: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PeerMeta {
+    optional: bool,
+}
+
+/// A peer that a package of the tree needs and the tree lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingPeer {
+    /// Name of the peer.
+    pub name: String,
+    /// Range wanted.
+    pub range: String,
+    /// Path of the package that wants it.
+    pub wanted_by: String,
+}
+
+/// A checked lock. Its bytes hold no URL, so they say nothing of the registry.
+#[derive(Clone, Debug)]
+pub struct Lock {
+    bytes: Vec<u8>,
+    root: BTreeMap<String, String>,
+    entries: BTreeMap<String, Entry>,
+}
+
+impl Lock {
+    /// Reads a lock for one package and version.
+    ///
+    /// # Errors
+    /// When it is not of version 3, is for something else, names an entry without SHA-512
+    /// integrity, or has a dependency that is not from a registry.
+    pub fn parse(text: &[u8], package: &str, version: &str) -> Result<Self, LockError> {
+        if text.len() as u64 > MAX_BYTES {
+            return Err(LockError::Format(format!("more than {MAX_BYTES} bytes")));
+        }
+        let file: File =
+            serde_json::from_slice(text).map_err(|e| LockError::Format(e.to_string()))?;
+        if file.lockfile_version != 3 {
+            return Err(LockError::Format(format!(
+                "its lockfileVersion is {}",
+                file.lockfile_version
+            )));
+        }
+        if file.packages.len() > MAX_ENTRIES {
+            return Err(LockError::Format(format!(
+                "more than {MAX_ENTRIES} entries"
+            )));
+        }
+        let root = parse_root(&file, package, version)?;
+        let mut entries = BTreeMap::new();
+        let mut kept = Map::new();
+        for (path, mut fields) in file.packages {
+            let entry = parse_entry(&path, &fields)?;
+            if path.is_empty() || entry.dev {
+                continue;
+            }
+            check_entry(&path, &entry)?;
+            fields.remove("resolved");
+            kept.insert(path.clone(), Value::Object(fields));
+            entries.insert(path, entry);
+        }
+        check_bundles(&entries)?;
+        let lock = Self {
+            bytes: spell(&root, kept),
+            root,
+            entries,
+        };
+        match lock.entries.get(&format!("node_modules/{package}")) {
+            Some(entry) if entry.version.as_deref() == Some(version) => Ok(lock),
+            _ => Err(wrong_root(
+                package,
+                version,
+                "it installs another version at the top",
+            )),
+        }
+    }
+
+    /// The lock in its one spelling.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Digest of [`Self::bytes`].
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+
+    /// Number of packages.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the lock names no package; a checked lock never is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The `package.json` that this lock belongs to.
+    #[must_use]
+    pub fn package_json(&self) -> Vec<u8> {
+        package_json(&self.root)
+    }
+
+    /// Integrity of a package at the top of the tree.
+    #[must_use]
+    pub fn integrity(&self, package: &str) -> Option<&str> {
+        self.entries
+            .get(&format!("node_modules/{package}"))?
+            .integrity
+            .as_deref()
+    }
+
+    /// Path, version and whether it may be missing, for every package.
+    pub fn packages(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        self.entries.iter().map(|(path, entry)| {
+            (
+                path.as_str(),
+                entry.version.as_deref().unwrap_or_default(),
+                entry.optional,
+            )
+        })
+    }
+
+    /// Peers to bring in: those a worker needs and cannot find. Optional peers and those
+    /// of a user interface are left out.
+    #[must_use]
+    pub fn missing_peers(&self) -> Vec<MissingPeer> {
+        let mut missing: BTreeMap<&str, MissingPeer> = BTreeMap::new();
+        for (path, entry) in &self.entries {
+            for (name, range) in &entry.peer_dependencies {
+                let is_optional = entry
+                    .peer_dependencies_meta
+                    .get(name)
+                    .is_some_and(|meta| meta.optional);
+                if is_optional || is_ui_only(name) || self.resolves(path, name) {
+                    continue;
+                }
+                let peer = MissingPeer {
+                    name: name.clone(),
+                    range: range.clone(),
+                    wanted_by: path.clone(),
+                };
+                missing.entry(name).or_insert(peer);
+            }
+        }
+        missing.into_values().collect()
+    }
+
+    /// Whether Node finds `name` from the package at `path`.
+    fn resolves(&self, path: &str, name: &str) -> bool {
+        let mut folder = Some(path);
+        while let Some(at) = folder {
+            if self
+                .entries
+                .contains_key(&format!("{at}/node_modules/{name}"))
+            {
+                return true;
+            }
+            folder = at.rfind("/node_modules/").map(|end| &at[..end]);
+        }
+        self.entries.contains_key(&format!("node_modules/{name}"))
+    }
+}
+
+/// The `package.json` of a root with these dependencies.
+#[must_use]
+pub fn package_json(dependencies: &BTreeMap<String, String>) -> Vec<u8> {
+    canonical::readable(&json!({
+        "name": ROOT_NAME, "version": ROOT_VERSION, "private": true, "dependencies": dependencies,
+    }))
+}
+
+fn spell(root: &BTreeMap<String, String>, mut packages: Map<String, Value>) -> Vec<u8> {
+    let top = json!({ "name": ROOT_NAME, "version": ROOT_VERSION, "dependencies": root });
+    packages.insert(String::new(), top);
+    canonical::readable(&json!({
+        "name": ROOT_NAME, "version": ROOT_VERSION, "lockfileVersion": 3, "requires": true,
+        "packages": packages,
+    }))
+}
+
+fn wrong_root(package: &str, version: &str, why: &str) -> LockError {
+    LockError::Root {
+        package: package.into(),
+        version: version.into(),
+        why: why.into(),
+    }
+}
+
+fn parse_root(
+    file: &File,
+    package: &str,
+    version: &str,
+) -> Result<BTreeMap<String, String>, LockError> {
+    let fields = file
+        .packages
+        .get("")
+        .ok_or_else(|| wrong_root(package, version, "it has no entry for the root"))?;
+    let root = parse_entry("", fields)?;
+    check_specs("the root", &root.dependencies)?;
+    match root.dependencies.get(package) {
+        Some(wanted) if wanted == version => Ok(root.dependencies),
+        Some(wanted) => Err(wrong_root(
+            package,
+            version,
+            &format!("its root depends on {package}@{wanted}"),
+        )),
+        None => Err(wrong_root(
+            package,
+            version,
+            "its root does not depend on it",
+        )),
+    }
+}
+
+fn parse_entry(path: &str, fields: &Map<String, Value>) -> Result<Entry, LockError> {
+    serde_json::from_value(Value::Object(fields.clone())).map_err(|e| refuse(path, e.to_string()))
+}
+
+fn refuse(path: &str, why: impl Into<String>) -> LockError {
+    let entry = path
+        .chars()
+        .take(300)
+        .flat_map(char::escape_default)
+        .collect();
+    LockError::Entry {
+        entry,
+        why: why.into(),
+    }
+}
+
+fn check_entry(path: &str, entry: &Entry) -> Result<(), LockError> {
+    if entry.link {
+        return Err(refuse(path, "it is a link to a folder"));
+    }
+    let names = path
+        .strip_prefix("node_modules/")
+        .map(|rest| rest.split("/node_modules/"));
+    if !names.is_some_and(|mut names| names.all(is_installable_name)) {
+        return Err(refuse(path, "it is no path below node_modules"));
+    }
+    let version = entry.version.as_deref().unwrap_or_default();
+    if nodejs_semver::Version::parse(version).is_err() {
+        return Err(refuse(
+            path,
+            format!("its version is `{version:.100}`, wanted one of a registry"),
+        ));
+    }
+    match entry.integrity.as_deref() {
+        Some(integrity) if sha512(integrity).is_some() => {}
+        None if entry.in_bundle => {}
+        Some(integrity) => {
+            return Err(refuse(
+                path,
+                format!("its integrity is `{integrity:.100}`, wanted sha512"),
+            ));
+        }
+        None => return Err(refuse(path, "it has no integrity")),
+    }
+    check_specs(path, &entry.dependencies)?;
+    check_specs(path, &entry.optional_dependencies)
+}
+
+/// A bundled package came in the tarball of one above it, whose integrity covers it.
+fn check_bundles(entries: &BTreeMap<String, Entry>) -> Result<(), LockError> {
+    for (path, _) in entries
+        .iter()
+        .filter(|(_, entry)| entry.integrity.is_none())
+    {
+        let mut above = path.as_str();
+        let covered = loop {
+            match above.rfind("/node_modules/") {
+                Some(end) => above = &above[..end],
+                None => break false,
+            }
+            if entries
+                .get(above)
+                .is_some_and(|entry| entry.integrity.is_some())
+            {
+                break true;
+            }
+        };
+        if !covered {
+            return Err(refuse(
+                path,
+                "it is bundled in nothing that has an integrity",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses dependencies on anything but a registry, by name.
+fn check_specs(path: &str, specs: &BTreeMap<String, String>) -> Result<(), LockError> {
+    for (name, spec) in specs {
+        let wanted = spec.strip_prefix("npm:").map_or(spec.as_str(), |alias| {
+            alias.rsplit_once('@').map_or("", |(_, range)| range)
+        });
+        if wanted.contains([':', '/', '\\']) || !is_installable_name(name) {
+            let why = format!(
+                "it depends on {name:.214} as `{spec:.200}`, and only a registry is allowed"
+            );
+            return Err(refuse(path, why));
+        }
+    }
+    Ok(())
+}
+
+fn is_ui_only(name: &str) -> bool {
+    UI_ONLY.contains(&name) || name.starts_with("@types/")
+}
+
+/// Whether a name can be a folder below `node_modules`. Old packages have capitals.
+fn is_installable_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '~'))
+    };
+    let body = match name
+        .strip_prefix('@')
+        .and_then(|scoped| scoped.split_once('/'))
+    {
+        Some((scope, name)) => is_part(scope) && is_part(name),
+        None => is_part(name),
+    };
+    body && name.len() <= 214 && name != "node_modules"
+}
+
+/// The SHA-512 of an integrity text, which may name several hashes.
+#[must_use]
+pub fn sha512(integrity: &str) -> Option<[u8; 64]> {
+    integrity.split_ascii_whitespace().find_map(|part| {
+        let encoded = part.strip_prefix("sha512-")?.split('?').next()?;
+        base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .ok()?
+            .try_into()
+            .ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn integrity() -> String {
+        format!(
+            "sha512-{}",
+            base64::engine::general_purpose::STANDARD.encode([7_u8; 64])
+        )
+    }
+
+    fn with(entries: Value) -> Result<Lock, LockError> {
+        let mut packages = json!({
+            "": {"name": "mine", "dependencies": {"p": "1.0.0"}, "devDependencies": {"x": "*"}},
+            "node_modules/p": {"version": "1.0.0", "integrity": integrity(), "resolved": "https://r.example/p.tgz"},
+        });
+        for (path, entry) in entries.as_object().unwrap() {
+            packages[path] = entry.clone();
+        }
+        let lock = json!({"name": "mine", "lockfileVersion": 3, "packages": packages});
+        Lock::parse(lock.to_string().as_bytes(), "p", "1.0.0")
+    }
+
+    #[test]
+    fn spelling_holds_no_url_no_name_of_the_author_and_no_dev_tree() {
+        let dev = json!({"node_modules/x": {"version": "1.0.0", "dev": true}});
+        let lock = with(dev).unwrap();
+        let text = String::from_utf8(lock.bytes().to_vec()).unwrap();
+        assert!(
+            !text.contains("https") && !text.contains("mine") && !text.contains("node_modules/x")
+        );
+        let again = Lock::parse(lock.bytes(), "p", "1.0.0").unwrap();
+        assert_eq!(again.digest(), lock.digest());
+    }
+
+    #[test]
+    fn entries_without_sha512_links_and_paths_elsewhere_are_refused() {
+        for (path, entry) in [
+            ("node_modules/a", json!({"version": "1.0.0"})),
+            (
+                "node_modules/a",
+                json!({"version": "1.0.0", "integrity": "sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk="}),
+            ),
+            ("node_modules/a", json!({"link": true, "resolved": "../a"})),
+            (
+                "node_modules/a",
+                json!({"version": "git+ssh://git@h/a.git#1", "integrity": integrity()}),
+            ),
+            (
+                "node_modules/a",
+                json!({"version": "1.0.0", "inBundle": true}),
+            ),
+            (
+                "../a",
+                json!({"version": "1.0.0", "integrity": integrity()}),
+            ),
+            (
+                "node_modules/../../a",
+                json!({"version": "1.0.0", "integrity": integrity()}),
+            ),
+        ] {
+            assert!(with(json!({path: entry})).is_err(), "{path} {entry}");
+        }
+    }
+
+    #[test]
+    fn dependencies_on_git_files_and_urls_are_refused_by_name() {
+        for spec in [
+            "git+https://h/a.git",
+            "file:../a",
+            "https://h/a.tgz",
+            "github:u/r",
+            "u/r",
+            "link:../a",
+            "npm:b@u/r",
+        ] {
+            let entry = json!({"version": "1.0.0", "integrity": integrity(), "dependencies": {"evil": spec}});
+            let error = with(json!({"node_modules/a": entry}))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("evil"), "{error}");
+        }
+        let alias = json!({"version": "1.0.0", "integrity": integrity(), "dependencies": {"b": "npm:@s/c@^1"}});
+        assert!(with(json!({"node_modules/a": alias})).is_ok());
+    }
+
+    #[test]
+    fn missing_peers_are_those_a_worker_needs() {
+        let entry = json!({
+            "version": "1.0.0", "integrity": integrity(),
+            "peerDependencies": {"react": "*", "@paperclipai/plugin-sdk": ">=1", "nice": "*", "p": "*"},
+            "peerDependenciesMeta": {"nice": {"optional": true}},
+        });
+        let names: Vec<_> = with(json!({"node_modules/a": entry}))
+            .unwrap()
+            .missing_peers();
+        assert_eq!(names.len(), 1);
+        assert_eq!(names[0].name, "@paperclipai/plugin-sdk");
+    }
+
+    #[test]
+    fn lock_of_another_package_or_version_is_refused() {
+        let lock = with(json!({})).unwrap();
+        assert!(Lock::parse(lock.bytes(), "p", "1.0.1").is_err());
+        assert!(Lock::parse(lock.bytes(), "q", "1.0.0").is_err());
+    }
+}

@@ -1,0 +1,498 @@
+//! Packs a package, step by step: fetch, evaluate, assemble, push.
+//!
+//! The steps share a work folder and nothing else, so that each can run in a container
+//! of its own, with only the credential it needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::canonical;
+use crate::digest::Digest;
+use crate::evaluate::{EvaluateError, Evaluator};
+use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
+use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
+use crate::install::{InstallError, Npm, Registry};
+use crate::lock::{self, Lock, LockError};
+use crate::normalise::{self, NormaliseError};
+use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
+use crate::request::{PackRequest, Platform};
+use crate::store::{StoreClient, StoreError};
+use crate::toolchain::{self, Toolchain};
+use crate::tree::{self, Entry, FACTS, Kind, TreeError};
+
+/// What to pack.
+#[derive(Clone, Debug)]
+pub struct Package<'a> {
+    /// Name of the package.
+    pub name: &'a str,
+    /// Its exact version.
+    pub version: &'a str,
+    /// Text of the lock to install from, if one is given.
+    pub lock: Option<&'a str>,
+    /// Where the artifact is to run.
+    pub platform: &'a Platform,
+}
+
+impl<'a> From<&'a PackRequest> for Package<'a> {
+    fn from(request: &'a PackRequest) -> Self {
+        Self {
+            name: &request.package,
+            version: &request.version,
+            lock: request.lock.as_deref(),
+            platform: &request.platform,
+        }
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// npm or the lock.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// The lock alone.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The tree.
+    #[error(transparent)]
+    Normalise(#[from] NormaliseError),
+    /// The tree, listed again.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The manifest.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The lock names another tarball than the registry.
+    #[error("{package}: the lock has integrity {locked}, and the registry {served}")]
+    Integrity {
+        /// Package and version.
+        package: String,
+        /// What the lock says.
+        locked: String,
+        /// What the registry says.
+        served: String,
+    },
+    /// Another packing recorded a lock in the meantime.
+    #[error(
+        "another packing recorded lock {recorded} first, and this tree is of {ours}; pack again from the recorded one"
+    )]
+    LockRecorded {
+        /// The recorded lock.
+        recorded: Digest,
+        /// This packing's.
+        ours: Digest,
+    },
+    /// The work folder could not be used.
+    #[error("cannot use {}: {why}", path.display())]
+    Work {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+impl From<&PackError> for Failure {
+    fn from(error: &PackError) -> Self {
+        let reason = match error {
+            PackError::Install(error) => reason_of_install(error),
+            PackError::Lock(_) | PackError::Integrity { .. } => FailureReason::PackageRefused,
+            PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
+            | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
+            PackError::Evaluate(EvaluateError::Seal(_) | EvaluateError::Read { .. }) => {
+                FailureReason::PackingFailed
+            }
+            PackError::Evaluate(_) => FailureReason::ManifestInvalid,
+            PackError::Store(_) => FailureReason::StoreUnavailable,
+            PackError::Normalise(_)
+            | PackError::Tree(_)
+            | PackError::Image(_)
+            | PackError::LockRecorded { .. }
+            | PackError::Work { .. } => FailureReason::PackingFailed,
+        };
+        Self {
+            reason,
+            message: chain(error),
+        }
+    }
+}
+
+fn reason_of_install(error: &InstallError) -> FailureReason {
+    match error {
+        InstallError::NotFound { .. } => FailureReason::PackageNotFound,
+        InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
+        InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
+        InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
+    }
+}
+
+/// An error and its causes, as one sentence.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Where a lock came from.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum Origin {
+    Given,
+    Recorded,
+    Resolved,
+}
+
+/// What `fetch` leaves for the steps after it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    inputs: Inputs,
+    lock_digest: Digest,
+    lock_origin: Origin,
+}
+
+/// The folder that the steps share.
+#[derive(Clone, Debug)]
+pub struct Work {
+    folder: PathBuf,
+}
+
+impl Work {
+    /// A work folder that exists; what a step before left in it is used.
+    #[must_use]
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.folder.join("tree")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("fetched.json")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.folder.join("package-lock.json")
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.folder.join("plugin-manifest.json")
+    }
+
+    /// Brings the package and its dependencies into the work folder: from the given lock,
+    /// else the one recorded in the store, else a new one.
+    ///
+    /// # Errors
+    /// When the registry or the store fails, or package or lock break a rule.
+    pub async fn fetch(
+        &self,
+        package: &Package<'_>,
+        registry: &Registry,
+        toolchain: &Toolchain,
+        store: Option<(&StoreClient, &str)>,
+    ) -> Result<Fetched, PackError> {
+        let Package {
+            name,
+            version,
+            platform,
+            ..
+        } = *package;
+        let npm = Npm::new(toolchain, registry, platform, &self.folder, &self.tree())?;
+        tracing::info!(package = name, version, "looking the package up");
+        let integrity = npm.integrity(name, version).await?;
+        let inputs = Inputs {
+            registry: registry.url.clone(),
+            package: name.into(),
+            version: version.into(),
+            integrity,
+            platform: platform.clone(),
+        };
+        let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
+        check_integrity(&inputs, &lock)?;
+        tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
+        npm.install(&lock).await?;
+        let tree = self.tree();
+        let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
+        normalised.map_err(|e| work_error(&self.tree(), e))??;
+        self.write(&self.lock(), lock.bytes())?;
+        let state = State {
+            inputs: inputs.clone(),
+            lock_digest: lock.digest(),
+            lock_origin,
+        };
+        self.write(&self.state(), &canonical::readable(&json!(state)))?;
+        Ok(Fetched {
+            integrity: inputs.integrity,
+            lock_digest: lock.digest(),
+            packages: lock.len(),
+        })
+    }
+
+    /// Evaluates and checks the manifest of the fetched package.
+    ///
+    /// # Errors
+    /// When there is none, or it breaks a rule.
+    pub fn evaluate(&self, evaluator: &Evaluator) -> Result<Evaluated, PackError> {
+        let state: State = self.read(&self.state())?;
+        tracing::info!(
+            package = state.inputs.package,
+            "evaluating the plugin manifest"
+        );
+        let manifest = evaluator.evaluate(&self.tree(), &state.inputs.package)?;
+        let bytes = canonical::compact(&manifest);
+        self.write(&self.manifest(), &bytes)?;
+        let text = |field: &str| manifest[field].as_str().unwrap_or_default().to_owned();
+        Ok(Evaluated {
+            plugin_id: text("id"),
+            plugin_version: text("version"),
+            manifest_digest: Digest::of(&bytes),
+        })
+    }
+
+    /// Puts the image of a fetched and evaluated package together.
+    ///
+    /// # Errors
+    /// When a step before did not end well or the tree is not as it left it.
+    pub fn assemble(&self) -> Result<Assembled, PackError> {
+        let state: State = self.read(&self.state())?;
+        let lock = self.read_bytes(&self.lock())?;
+        let manifest: Value = self.read(&self.manifest())?;
+        let entries = tree::list(&self.tree(), tree::LIMITS)?;
+        let marker = tree::marker(&entries);
+        let facts = facts_layer(&state.inputs, &marker, &lock, &manifest)?;
+        let image = describe(&state, &marker)
+            .layer(facts)
+            .layer(tree_layer(&self.tree(), &entries)?);
+        Ok(Assembled {
+            image: image.build(),
+            marker,
+            state,
+            lock,
+        })
+    }
+
+    fn write(&self, path: &Path, content: &[u8]) -> Result<(), PackError> {
+        fs::write(path, content).map_err(|e| work_error(path, e))
+    }
+
+    fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, PackError> {
+        fs::read(path).map_err(|e| work_error(path, e))
+    }
+
+    fn read<T: DeserializeOwned>(&self, path: &Path) -> Result<T, PackError> {
+        serde_json::from_slice(&self.read_bytes(path)?).map_err(|e| work_error(path, e))
+    }
+}
+
+fn work_error(path: &Path, why: impl std::fmt::Display) -> PackError {
+    PackError::Work {
+        path: path.to_owned(),
+        why: why.to_string(),
+    }
+}
+
+async fn choose_lock(
+    package: &Package<'_>,
+    inputs: &Inputs,
+    npm: &Npm<'_>,
+    store: Option<(&StoreClient, &str)>,
+) -> Result<(Lock, Origin), PackError> {
+    let Package {
+        name,
+        version,
+        lock,
+        ..
+    } = *package;
+    if let Some(text) = lock {
+        return Ok((Lock::parse(text.as_bytes(), name, version)?, Origin::Given));
+    }
+    if let Some((store, repository)) = store
+        && let Some(text) = recorded_lock(store, repository, inputs).await?
+    {
+        return Ok((Lock::parse(&text, name, version)?, Origin::Recorded));
+    }
+    tracing::info!("no lock is recorded: resolving a new one");
+    Ok((npm.resolve(name, version).await?, Origin::Resolved))
+}
+
+async fn recorded_lock(
+    store: &StoreClient,
+    repository: &str,
+    inputs: &Inputs,
+) -> Result<Option<bytes::Bytes>, StoreError> {
+    store
+        .artifact(
+            repository,
+            LOCK_MEDIA_TYPE,
+            &inputs.lock_tag(),
+            lock::MAX_BYTES,
+        )
+        .await
+}
+
+fn check_integrity(inputs: &Inputs, lock: &Lock) -> Result<(), PackError> {
+    let locked = lock.integrity(&inputs.package).unwrap_or_default();
+    if lock::sha512(locked) == lock::sha512(&inputs.integrity) {
+        return Ok(());
+    }
+    Err(PackError::Integrity {
+        package: format!("{}@{}", inputs.package, inputs.version),
+        locked: locked.to_owned(),
+        served: inputs.integrity.clone(),
+    })
+}
+
+fn facts_layer(
+    inputs: &Inputs,
+    marker: &str,
+    lock: &[u8],
+    manifest: &Value,
+) -> Result<Layer, ImageError> {
+    let artifact = canonical::readable(&json!({
+        "package": inputs.package,
+        "version": inputs.version,
+        "packageDir": format!("node_modules/{}", inputs.package),
+        "node": toolchain::NODE_VERSION,
+        "npm": toolchain::NPM_VERSION,
+    }));
+    let path = |name: &str| format!("{FACTS}/{name}");
+    LayerBuilder::new()
+        .bytes(&path("artifact.json"), artifact, 0o644)
+        .bytes(&path("marker"), format!("{marker}\n"), 0o644)
+        .bytes(&path("package-lock.json"), lock.to_vec(), 0o644)
+        .bytes(
+            &path("plugin-manifest.json"),
+            canonical::compact(manifest),
+            0o644,
+        )
+        .build()
+}
+
+fn tree_layer(root: &Path, entries: &[Entry]) -> Result<Layer, ImageError> {
+    let layer = entries.iter().fold(
+        LayerBuilder::new(),
+        |layer, Entry { path, kind }| match kind {
+            Kind::Directory => layer.directory(path, kind.mode()),
+            Kind::File { .. } => layer.file(path, root.join(path), kind.mode()),
+        },
+    );
+    layer.build()
+}
+
+fn describe(state: &State, marker: &str) -> ImageBuilder {
+    let State {
+        inputs,
+        lock_digest,
+        ..
+    } = state;
+    let annotations = [
+        ("org.opencontainers.image.title", inputs.package.clone()),
+        ("org.opencontainers.image.version", inputs.version.clone()),
+        ("ing.paperclip.plugins.package", inputs.package.clone()),
+        ("ing.paperclip.plugins.marker", marker.to_owned()),
+        ("ing.paperclip.plugins.lock-digest", lock_digest.to_string()),
+        (
+            "ing.paperclip.plugins.node",
+            toolchain::NODE_VERSION.to_owned(),
+        ),
+        (
+            "ing.paperclip.plugins.npm",
+            toolchain::NPM_VERSION.to_owned(),
+        ),
+    ];
+    let image = ImageBuilder::new();
+    annotations
+        .into_iter()
+        .fold(image, |image, (name, value)| image.annotation(name, value))
+}
+
+/// An artifact that is ready to be pushed.
+#[derive(Clone, Debug)]
+pub struct Assembled {
+    image: Image,
+    marker: String,
+    state: State,
+    lock: Vec<u8>,
+}
+
+impl Assembled {
+    /// The image.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Content of its marker file.
+    #[must_use]
+    pub fn marker(&self) -> &str {
+        &self.marker
+    }
+
+    /// Digest of the lock it was installed from.
+    #[must_use]
+    pub fn lock_digest(&self) -> &Digest {
+        &self.state.lock_digest
+    }
+
+    /// The lock it was installed from.
+    #[must_use]
+    pub fn lock(&self) -> &[u8] {
+        &self.lock
+    }
+
+    /// Pushes the image, then records the lock if a new one was resolved. Nothing is
+    /// pushed when another packing recorded another lock since.
+    ///
+    /// # Errors
+    /// When the store fails, or holds another lock for these inputs.
+    pub async fn push(&self, store: &StoreClient, repository: &str) -> Result<Pushed, PackError> {
+        let State {
+            inputs,
+            lock_digest,
+            lock_origin,
+        } = &self.state;
+        let is_new = *lock_origin == Origin::Resolved;
+        if is_new {
+            self.check_recorded(store, repository).await?;
+        }
+        let tag = inputs.image_tag(lock_digest);
+        let digest = store.push_image(repository, &self.image, &[&tag]).await?;
+        if is_new && recorded_lock(store, repository, inputs).await?.is_none() {
+            let lock = self.lock.clone().into();
+            store
+                .push_artifact(repository, LOCK_MEDIA_TYPE, lock, &inputs.lock_tag())
+                .await?;
+            self.check_recorded(store, repository).await?;
+        }
+        tracing::info!(%digest, repository, "artifact pushed");
+        Ok(Pushed {
+            repository: repository.to_owned(),
+            digest,
+            marker: self.marker.clone(),
+            size_bytes: self.image.size(),
+            lock_digest: lock_digest.clone(),
+        })
+    }
+
+    async fn check_recorded(&self, store: &StoreClient, repository: &str) -> Result<(), PackError> {
+        let ours = &self.state.lock_digest;
+        match recorded_lock(store, repository, &self.state.inputs).await? {
+            Some(text) if Digest::of(&text) != *ours => Err(PackError::LockRecorded {
+                recorded: Digest::of(&text),
+                ours: ours.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
