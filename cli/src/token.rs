@@ -93,7 +93,7 @@ async fn of_kubeconfig(cluster: &Cluster) -> Result<String, Error> {
             .await
     }
     .await
-    .map_err(|source| Error::Kubeconfig(source))?
+    .map_err(Error::Kubeconfig)?
     .into_body();
     header
         .as_ref()

@@ -8,20 +8,25 @@ fn help() -> String {
     let mut command = Cli::command();
     command.build();
     let mut text = String::new();
-    append(&mut command, &mut text);
+    append(&mut command, &mut text, true);
     text
 }
 
-fn append(command: &mut clap::Command, text: &mut String) {
-    // Which variables are set where the tests run must not matter.
-    let rendered = command.clone().term_width(100).render_long_help();
+/// The program's own help is long (`--help`), that of its commands short (`-h`).
+fn append(command: &mut clap::Command, text: &mut String, is_long: bool) {
+    let mut shown = command.clone().term_width(100);
+    let rendered = if is_long {
+        shown.render_long_help()
+    } else {
+        shown.render_help()
+    };
     text.push_str(&format!(
         "## {}\n\n{rendered}\n",
         command.get_bin_name().unwrap_or_default()
     ));
     for inner in command.get_subcommands_mut() {
         if !inner.is_hide_set() && inner.get_name() != "help" {
-            append(inner, text);
+            append(inner, text, false);
         }
     }
 }
