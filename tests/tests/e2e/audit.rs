@@ -39,14 +39,23 @@ fn requests() -> Result<(BTreeSet<Used>, Vec<Value>)> {
         if event["responseStatus"]["code"] == 403 {
             forbidden.push(event.clone());
         }
-        let field = |name: &str| event["objectRef"][name].as_str().unwrap_or_default().to_owned();
+        let field = |name: &str| {
+            event["objectRef"][name]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let subresource = field("subresource");
         let resource = field("resource");
         used.insert(Used {
             user: user.to_owned(),
             verb: event["verb"].as_str().unwrap_or_default().to_owned(),
             group: field("apiGroup"),
-            resource: if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") },
+            resource: if subresource.is_empty() {
+                resource
+            } else {
+                format!("{resource}/{subresource}")
+            },
             namespace: field("namespace"),
             name: field("name"),
         });
@@ -58,16 +67,27 @@ fn requests() -> Result<(BTreeSet<Used>, Vec<Value>)> {
 fn granted() -> Result<Vec<Used>> {
     let mut all = Vec::new();
     for (bindings, cluster_wide) in [("clusterrolebindings", true), ("rolebindings", false)] {
-        let arguments: &[&str] = if cluster_wide { &[bindings] } else { &[bindings, "-A"] };
+        let arguments: &[&str] = if cluster_wide {
+            &[bindings]
+        } else {
+            &[bindings, "-A"]
+        };
         let list = get(arguments)?;
         for binding in list["items"].as_array().context("bindings")? {
             for subject in binding["subjects"].as_array().into_iter().flatten() {
                 let namespace = subject["namespace"].as_str().unwrap_or_default();
-                if subject["kind"] != "ServiceAccount" || ![PLATFORM_NAMESPACE, HOST_NAMESPACE].contains(&namespace) {
+                if subject["kind"] != "ServiceAccount"
+                    || ![PLATFORM_NAMESPACE, HOST_NAMESPACE].contains(&namespace)
+                {
                     continue;
                 }
-                let user = format!("system:serviceaccount:{namespace}:{}", subject["name"].as_str().unwrap_or_default());
-                let scope = binding["metadata"]["namespace"].as_str().unwrap_or_default();
+                let user = format!(
+                    "system:serviceaccount:{namespace}:{}",
+                    subject["name"].as_str().unwrap_or_default()
+                );
+                let scope = binding["metadata"]["namespace"]
+                    .as_str()
+                    .unwrap_or_default();
                 all.extend(rules_of(&binding["roleRef"], scope, &user)?);
             }
         }
@@ -83,7 +103,13 @@ fn rules_of(role: &Value, scope: &str, user: &str) -> Result<Vec<Used>> {
         get(&["role", name, "-n", scope])?
     };
     let strings = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
     let mut all = Vec::new();
     for rule in role["rules"].as_array().into_iter().flatten() {
@@ -114,8 +140,17 @@ fn checked_by_the_host(rule: &Used) -> bool {
 #[test]
 fn audit_our_identities_were_refused_nothing() -> Result<()> {
     let (used, forbidden) = requests()?;
-    ensure!(used.len() > 10, "the audit log shows {} kinds of requests only", used.len());
-    ensure!(forbidden.is_empty(), "{} refusals, first: {}", forbidden.len(), forbidden[0]);
+    ensure!(
+        used.len() > 10,
+        "the audit log shows {} kinds of requests only",
+        used.len()
+    );
+    ensure!(
+        forbidden.is_empty(),
+        "{} refusals, first: {}",
+        forbidden.len(),
+        forbidden[0]
+    );
     Ok(())
 }
 

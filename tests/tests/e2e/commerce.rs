@@ -1,7 +1,10 @@
 //! A plugin from the npm registry, unmodified, that no code of ours knows.
 
 use anyhow::{Context, Result, ensure};
-use nix::{sys::signal::{Signal, kill}, unistd::Pid};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -20,7 +23,16 @@ fn commerce(namespace: &str) -> Result<Namespace> {
     let patch = json!({"spec": {"config": {"default": {"services": [
         {"name": "Logo design", "description": "a logo for your company", "basePrice": PRICE}
     ]}}}});
-    kubectl(&["patch", "-n", namespace.name(), "paperclipplugin", PLUGIN, "--type=merge", "-p", &patch.to_string()])?;
+    kubectl(&[
+        "patch",
+        "-n",
+        namespace.name(),
+        "paperclipplugin",
+        PLUGIN,
+        "--type=merge",
+        "-p",
+        &patch.to_string(),
+    ])?;
     namespace.wait_ready(PLUGIN, COLD)?;
     Ok(namespace)
 }
@@ -31,7 +43,15 @@ fn send_intent(namespace: &str, session: &str) -> Result<()> {
         "payload": {"service": "a logo design", "budget": 900}});
     let answer = paperclip_json(
         namespace,
-        &["-o", "json", "webhook", PLUGIN, "bcp-incoming", "--data", &message.to_string()],
+        &[
+            "-o",
+            "json",
+            "webhook",
+            PLUGIN,
+            "bcp-incoming",
+            "--data",
+            &message.to_string(),
+        ],
     )?;
     ensure!(answer["status"] == "success", "webhook answered {answer}");
     Ok(())
@@ -39,7 +59,17 @@ fn send_intent(namespace: &str, session: &str) -> Result<()> {
 
 /// Whether the plugin's own tool lists the deal of this session.
 fn tool_lists(namespace: &str, session: &str) -> Result<()> {
-    let answer = paperclip(namespace, &["-o", "json", "call", PLUGIN, "bcp_list_deals", "--undeclared"])?;
+    let answer = paperclip(
+        namespace,
+        &[
+            "-o",
+            "json",
+            "call",
+            PLUGIN,
+            "bcp_list_deals",
+            "--undeclared",
+        ],
+    )?;
     ensure!(answer.contains(session), "no deal {session} in {answer}");
     Ok(())
 }
@@ -68,10 +98,18 @@ async fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
 
     // The manifest declares no tool: none is listed, and an undeclared one needs the switch.
     let plugin = paperclip_json(namespace.name(), &["-o", "json", "get", PLUGIN])?;
-    ensure!(plugin["status"]["plugin"]["tools"].as_array().is_none_or(Vec::is_empty));
-    let refused = paperclip_command(namespace.name(), &["call", PLUGIN, "bcp_list_deals"])?.output()?;
+    ensure!(
+        plugin["status"]["plugin"]["tools"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    );
+    let refused =
+        paperclip_command(namespace.name(), &["call", PLUGIN, "bcp_list_deals"])?.output()?;
     ensure!(!refused.status.success());
-    ensure!(String::from_utf8_lossy(&refused.stderr).contains("404"), "{refused:?}");
+    ensure!(
+        String::from_utf8_lossy(&refused.stderr).contains("404"),
+        "{refused:?}"
+    );
     tool_lists(namespace.name(), "s-price")?;
 
     // kill -9 of the worker: another process, the same container, the same answer.
@@ -80,17 +118,35 @@ async fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
     for pid in &before {
         kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
     }
-    eventually("the deal after the worker was killed", WARM, || tool_lists(namespace.name(), "s-price"))?;
+    eventually("the deal after the worker was killed", WARM, || {
+        tool_lists(namespace.name(), "s-price")
+    })?;
     let after = worker_processes(namespace.name(), PLUGIN)?;
-    ensure!(!after.is_empty() && after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    ensure!(
+        !after.is_empty() && after.iter().all(|pid| !before.contains(pid)),
+        "{before:?} {after:?}"
+    );
     let pod = pod_of(namespace.name(), PLUGIN)?;
-    for status in pod["status"]["containerStatuses"].as_array().context("statuses")? {
-        ensure!(status["restartCount"] == 0, "a container restarted: {status}");
+    for status in pod["status"]["containerStatuses"]
+        .as_array()
+        .context("statuses")?
+    {
+        ensure!(
+            status["restartCount"] == 0,
+            "a container restarted: {status}"
+        );
     }
 
     // Deletion of the plugin pod.
     let name = pod["metadata"]["name"].as_str().context("name")?.to_owned();
-    kubectl(&["delete", "pod", "-n", namespace.name(), &name, "--wait=false"])?;
+    kubectl(&[
+        "delete",
+        "pod",
+        "-n",
+        namespace.name(),
+        &name,
+        "--wait=false",
+    ])?;
     eventually("the deal from another pod", COLD, || {
         let pod = pod_of(namespace.name(), PLUGIN)?;
         ensure!(pod["metadata"]["name"] != name.as_str());
@@ -98,8 +154,18 @@ async fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
     })?;
 
     // Deletion of the host pod: the database is on a volume.
-    kubectl(&["delete", "pod", "-n", HOST_NAMESPACE, "-l", &format!("app.kubernetes.io/instance={HOST}"), "--wait"])?;
-    eventually("the deal from another host pod", COLD, || tool_lists(namespace.name(), "s-price"))?;
+    kubectl(&[
+        "delete",
+        "pod",
+        "-n",
+        HOST_NAMESPACE,
+        "-l",
+        &format!("app.kubernetes.io/instance={HOST}"),
+        "--wait",
+    ])?;
+    eventually("the deal from another host pod", COLD, || {
+        tool_lists(namespace.name(), "s-price")
+    })?;
     namespace.wait_ready(PLUGIN, WARM)
 }
 
@@ -110,10 +176,16 @@ async fn a_plugin_pod_holds_no_npm() -> Result<()> {
     let worker = workers.first().context("the worker runs on this machine")?;
     let root = std::path::PathBuf::from(format!("/proc/{worker}/root"));
     let mut seen = 0;
-    for entry in walkdir::WalkDir::new(&root).same_file_system(false).into_iter().filter_entry(|entry| {
-        // What the kernel shows is not what the pod holds.
-        !["proc", "sys", "dev"].iter().any(|kernel| entry.path() == root.join(kernel))
-    }) {
+    for entry in walkdir::WalkDir::new(&root)
+        .same_file_system(false)
+        .into_iter()
+        .filter_entry(|entry| {
+            // What the kernel shows is not what the pod holds.
+            !["proc", "sys", "dev"]
+                .iter()
+                .any(|kernel| entry.path() == root.join(kernel))
+        })
+    {
         let Ok(entry) = entry else { continue };
         seen += 1;
         let name = entry.file_name().to_string_lossy();

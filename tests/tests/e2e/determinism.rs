@@ -5,7 +5,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::support::{COLD, Namespace, PLATFORM_NAMESPACE, cluster, eventually, get, kubectl, kubectl_with_input};
+use crate::support::{
+    COLD, Namespace, PLATFORM_NAMESPACE, cluster, eventually, get, kubectl, kubectl_with_input,
+};
 
 const PLUGIN: &str = "commerce";
 
@@ -27,10 +29,14 @@ fn packing_again(job: &Value, name: &str, node: &str, repository: &str) -> Resul
                 json!(command[1..])
             );
             container["command"] = json!(["/opt/node/bin/node", "-e", script]);
-            container.as_object_mut().context("container")?.remove("args");
+            container
+                .as_object_mut()
+                .context("container")?
+                .remove("args");
             for variable in container["env"].as_array_mut().into_iter().flatten() {
                 if variable["name"] == "PAPERCLIP_PACK_REQUEST" {
-                    let mut request: Value = serde_json::from_str(variable["value"].as_str().context("request")?)?;
+                    let mut request: Value =
+                        serde_json::from_str(variable["value"].as_str().context("request")?)?;
                     request["repository"] = json!(repository);
                     variable["value"] = json!(request.to_string());
                 }
@@ -44,7 +50,13 @@ fn packing_again(job: &Value, name: &str, node: &str, repository: &str) -> Resul
 
 /// What the push step of a Job's pod reported.
 fn outcome(job: &str) -> Result<Value> {
-    let pods = get(&["pods", "-n", PLATFORM_NAMESPACE, "-l", &format!("batch.kubernetes.io/job-name={job}")])?;
+    let pods = get(&[
+        "pods",
+        "-n",
+        PLATFORM_NAMESPACE,
+        "-l",
+        &format!("batch.kubernetes.io/job-name={job}"),
+    ])?;
     let pod = pods["items"].get(0).context("the Job has a pod")?;
     let message = pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
         .as_str()
@@ -58,26 +70,45 @@ fn one_lock_gives_one_digest_in_the_cluster_and_outside() -> Result<()> {
     namespace.apply(include_str!("../../../examples/commerce.yaml"))?;
     namespace.wait_ready(PLUGIN, COLD)?;
     let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])?;
-    let digest = plugin["status"]["artifact"]["digest"].as_str().context("digest")?.to_owned();
+    let digest = plugin["status"]["artifact"]["digest"]
+        .as_str()
+        .context("digest")?
+        .to_owned();
 
     // The lock it was packed from, as any pod of it carries.
     let worker = crate::support::worker_processes(namespace.name(), PLUGIN)?;
     let worker = worker.first().context("the worker runs on this machine")?;
-    let lock = std::fs::read_to_string(format!("/proc/{worker}/root/paperclip/artifact/.paperclip/package-lock.json"))?;
+    let lock = std::fs::read_to_string(format!(
+        "/proc/{worker}/root/paperclip/artifact/.paperclip/package-lock.json"
+    ))?;
 
     let jobs = get(&["jobs", "-n", PLATFORM_NAMESPACE])?;
     let template = jobs["items"].as_array().into_iter().flatten().find(|job| {
-        job.to_string().contains("paperclip-plugin-bcp-commerce") && !job["metadata"]["name"].as_str().unwrap_or_default().starts_with("again-")
+        job.to_string().contains("paperclip-plugin-bcp-commerce")
+            && !job["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .starts_with("again-")
     });
     let template = template.context("the packing Job is kept for a while")?;
     for (index, node) in cluster().node_names().iter().enumerate() {
         let name = format!("again-{index}");
-        kubectl(&["delete", "job", "-n", PLATFORM_NAMESPACE, &name, "--ignore-not-found"])?;
+        kubectl(&[
+            "delete",
+            "job",
+            "-n",
+            PLATFORM_NAMESPACE,
+            &name,
+            "--ignore-not-found",
+        ])?;
         let mut job = packing_again(template, &name, node, &format!("plugins/again-{index}"))?;
         with_lock(&mut job, &lock)?;
         kubectl_with_input(&["apply", "-f", "-"], &job.to_string())?;
         let outcome = eventually("the packing to end", COLD, || outcome(&name))?;
-        ensure!(outcome["ok"]["digest"] == digest.as_str(), "on {node}: {outcome}, wanted {digest}");
+        ensure!(
+            outcome["ok"]["digest"] == digest.as_str(),
+            "on {node}: {outcome}, wanted {digest}"
+        );
         kubectl(&["delete", "job", "-n", PLATFORM_NAMESPACE, &name])?;
     }
 
@@ -86,14 +117,32 @@ fn one_lock_gives_one_digest_in_the_cluster_and_outside() -> Result<()> {
     let lock_file = folder.path().join("lock.json");
     std::fs::write(&lock_file, &lock)?;
     let output = Command::new(cluster().program("paperclip-packer")?)
-        .args(["pack", "--package", "paperclip-plugin-bcp-commerce", "--version", "0.1.0", "--lock"])
+        .args([
+            "pack",
+            "--package",
+            "paperclip-plugin-bcp-commerce",
+            "--version",
+            "0.1.0",
+            "--lock",
+        ])
         .arg(&lock_file)
-        .args(["--registry", &cluster().npm().url_on_this_machine(), "--output"])
+        .args([
+            "--registry",
+            &cluster().npm().url_on_this_machine(),
+            "--output",
+        ])
         .arg(folder.path().join("layout"))
         .output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let printed = String::from_utf8_lossy(&output.stdout);
-    ensure!(printed.contains(&digest), "outside: {printed}, in the cluster: {digest}");
+    ensure!(
+        printed.contains(&digest),
+        "outside: {printed}, in the cluster: {digest}"
+    );
     Ok(())
 }
 
@@ -104,7 +153,8 @@ fn with_lock(job: &mut Value, lock: &str) -> Result<()> {
         for container in pod[list].as_array_mut().context("containers")? {
             for variable in container["env"].as_array_mut().into_iter().flatten() {
                 if variable["name"] == "PAPERCLIP_PACK_REQUEST" {
-                    let mut request: Value = serde_json::from_str(variable["value"].as_str().context("request")?)?;
+                    let mut request: Value =
+                        serde_json::from_str(variable["value"].as_str().context("request")?)?;
                     request["lock"] = json!(lock);
                     variable["value"] = json!(request.to_string());
                 }

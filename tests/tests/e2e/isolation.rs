@@ -23,8 +23,15 @@ pub fn node_in_pod(namespace: &Namespace, name: &str, script: &str) -> Result<St
     namespace.apply(&pod.to_string())?;
     eventually("the pod to end", WARM, || {
         let pod = get(&["pod", name, "-n", namespace.name()])?;
-        let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
-        ensure!(phase == "Succeeded" || phase == "Failed", "phase {phase}: {}", pod["status"]);
+        let phase = pod["status"]["phase"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        ensure!(
+            phase == "Succeeded" || phase == "Failed",
+            "phase {phase}: {}",
+            pod["status"]
+        );
         Ok(())
     })?;
     kubectl(&["logs", "-n", namespace.name(), name])

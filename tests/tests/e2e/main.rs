@@ -6,11 +6,11 @@
 //! come last. Evidence comes from outside our code: the worker's stored effect in the
 //! host's database, the registry's request counts, the API server's audit log.
 
+mod admission;
 mod audit;
 mod authentication;
 mod commerce;
 mod determinism;
-mod admission;
 mod inventory;
 mod isolation;
 mod move_node;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::support::{
-    COLD, Namespace, cluster, eventually, kubectl, paperclip_json, pod_of, worker_processes,
+    COLD, cluster, eventually, inventory, kubectl, paperclip_json, pod_of, worker_processes,
 };
 
 const PLUGIN: &str = "inventory";
@@ -22,7 +22,10 @@ impl Drop for Restore {
 
 fn node_of(namespace: &str) -> Result<String> {
     let pod = pod_of(namespace, PLUGIN)?;
-    Ok(pod["spec"]["nodeName"].as_str().context("pod has a node")?.to_owned())
+    Ok(pod["spec"]["nodeName"]
+        .as_str()
+        .context("pod has a node")?
+        .to_owned())
 }
 
 #[test]
@@ -33,10 +36,11 @@ fn a_plugin_moves_to_a_node_without_its_artifact_while_npm_is_gone() -> Result<(
     let _restore = Restore;
 
     kubectl(&["cordon", second])?;
-    let namespace = Namespace::create("e2e-move")?;
-    namespace.apply(include_str!("../../../examples/inventory.yaml"))?;
-    namespace.wait_ready(PLUGIN, COLD)?;
-    ensure!(node_of(namespace.name())? == first, "the pod began on the first node");
+    let namespace = inventory("e2e-move")?;
+    ensure!(
+        node_of(namespace.name())? == first,
+        "the pod began on the first node"
+    );
 
     kubectl(&["uncordon", second])?;
     kubectl(&["cordon", first])?;
@@ -53,10 +57,21 @@ fn a_plugin_moves_to_a_node_without_its_artifact_while_npm_is_gone() -> Result<(
 
     let pod = pod_of(namespace.name(), PLUGIN)?;
     let name = pod["metadata"]["name"].as_str().context("name")?;
-    kubectl(&["delete", "pod", "-n", namespace.name(), name, "--wait=false"])?;
+    kubectl(&[
+        "delete",
+        "pod",
+        "-n",
+        namespace.name(),
+        name,
+        "--wait=false",
+    ])?;
     eventually("the plugin to answer from the second node", COLD, || {
         ensure!(node_of(namespace.name())? == second);
-        paperclip_json(namespace.name(), &["-o", "json", "data", PLUGIN, "counters"]).map(drop)
+        paperclip_json(
+            namespace.name(),
+            &["-o", "json", "data", PLUGIN, "counters"],
+        )
+        .map(drop)
     })?;
     ensure!(!worker_processes(namespace.name(), PLUGIN)?.is_empty());
 

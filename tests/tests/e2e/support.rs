@@ -38,14 +38,18 @@ pub fn cluster() -> &'static Cluster {
 /// Runs kubectl and returns its standard output.
 pub fn kubectl(arguments: &[&str]) -> Result<String> {
     let mut command = Command::new(cluster().kubectl_path());
-    command.env("KUBECONFIG", cluster().kubeconfig()).args(arguments);
+    command
+        .env("KUBECONFIG", cluster().kubeconfig())
+        .args(arguments);
     run(&mut command)
 }
 
 /// Runs kubectl with something on its standard input.
 pub fn kubectl_with_input(arguments: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new(cluster().kubectl_path());
-    command.env("KUBECONFIG", cluster().kubeconfig()).args(arguments);
+    command
+        .env("KUBECONFIG", cluster().kubeconfig())
+        .args(arguments);
     run_with_input(&mut command, input)
 }
 
@@ -90,7 +94,9 @@ fn cli_path() -> Result<PathBuf> {
 }
 
 fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
     text_of(command, output)
 }
 
@@ -171,14 +177,21 @@ impl Namespace {
 
     /// What a person would look at first.
     fn evidence(&self) -> String {
-        let look = |arguments: &[&str]| kubectl(arguments).unwrap_or_else(|error| error.to_string());
+        let look =
+            |arguments: &[&str]| kubectl(arguments).unwrap_or_else(|error| error.to_string());
         let ns = self.name.as_str();
         [
             look(&["get", "pods,paperclipplugins", "-n", ns, "-o", "wide"]),
             look(&["get", "paperclipplugins", "-n", ns, "-o", "yaml"]),
             look(&["get", "events", "-n", ns, "--sort-by=.lastTimestamp"]),
             look(&["get", "pods,jobs", "-n", PLATFORM_NAMESPACE, "-o", "wide"]),
-            look(&["logs", "-n", PLATFORM_NAMESPACE, "deployment/paperclip-operator", "--tail=40"]),
+            look(&[
+                "logs",
+                "-n",
+                PLATFORM_NAMESPACE,
+                "deployment/paperclip-operator",
+                "--tail=40",
+            ]),
         ]
         .join("\n")
     }
@@ -194,7 +207,11 @@ impl Drop for Namespace {
 }
 
 /// Asks again until there is an answer; fails with the last error when patience ends.
-pub fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn eventually<T>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         match ask() {
@@ -222,7 +239,11 @@ pub fn pods_of(namespace: &str, plugin: &str) -> Result<Vec<Value>> {
 /// The one pod of a plugin.
 pub fn pod_of(namespace: &str, plugin: &str) -> Result<Value> {
     let mut pods = pods_of(namespace, plugin)?;
-    ensure!(pods.len() == 1, "{} pods of {namespace}/{plugin}", pods.len());
+    ensure!(
+        pods.len() == 1,
+        "{} pods of {namespace}/{plugin}",
+        pods.len()
+    );
     Ok(pods.remove(0))
 }
 
@@ -230,19 +251,29 @@ pub fn pod_of(namespace: &str, plugin: &str) -> Result<Value> {
 /// worker has in its environment. The nodes share this machine's process table.
 pub fn worker_processes(namespace: &str, plugin: &str) -> Result<Vec<i32>> {
     let object = get(&["paperclipplugin", plugin, "-n", namespace])?;
-    let uid = object["metadata"]["uid"].as_str().context("uid")?.to_owned();
+    let uid = object["metadata"]["uid"]
+        .as_str()
+        .context("uid")?
+        .to_owned();
     let wanted = format!("PAPERCLIP_PLUGIN_ID={uid}");
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<i32>().ok())
+        else {
             continue;
         };
         // A process may end between the listing and the read.
         let Ok(environment) = std::fs::read(entry.path().join("environ")) else {
             continue;
         };
-        if environment.split(|byte| *byte == 0).any(|line| line == wanted.as_bytes()) {
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|line| line == wanted.as_bytes())
+        {
             found.push(pid);
         }
     }
@@ -263,6 +294,26 @@ fn host_database() -> Result<PathBuf> {
         .find_map(|claim| claim["spec"]["volumeName"].as_str())
         .context("the host has a bound volume")?;
     let volume = get(&["pv", volume])?;
-    let folder = volume["spec"]["hostPath"]["path"].as_str().context("a hostPath volume")?;
+    let folder = volume["spec"]["hostPath"]["path"]
+        .as_str()
+        .context("a hostPath volume")?;
     Ok(PathBuf::from(folder).join("host.db"))
+}
+
+/// The plugin of `examples/inventory.yaml`: packed and published as its author would,
+/// then applied in a namespace of its own and Ready.
+pub fn inventory(namespace: &str) -> Result<Namespace> {
+    static PUBLISHED: OnceLock<Result<(), String>> = OnceLock::new();
+    PUBLISHED
+        .get_or_init(|| {
+            let folder = paperclip_tests::platform::repository().join("examples/plugins/inventory");
+            let published = cluster().npm().publish(&folder);
+            published.map_err(|error| format!("{error:#}"))
+        })
+        .clone()
+        .map_err(anyhow::Error::msg)?;
+    let namespace = Namespace::create(namespace)?;
+    namespace.apply(include_str!("../../../examples/inventory.yaml"))?;
+    namespace.wait_ready("inventory", COLD)?;
+    Ok(namespace)
 }
