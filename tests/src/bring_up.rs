@@ -7,14 +7,16 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::{
     control_plane, image_registry, images,
     layout::{Layout, state_lock},
-    network, node, npm, process,
+    network, node, npm, process, programs,
     progress::{say, step},
-    programs,
 };
 
 /// Brings a cluster up, unless it is. What an interrupted attempt left is removed first.
 pub fn up(name: &str) -> Result<Layout> {
-    ensure!(nix::unistd::geteuid().is_root(), "run this as root: nodes need network namespaces and mounts");
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "run this as root: nodes need network namespaces and mounts"
+    );
     programs::prepare()?;
     let layout = Layout::claim(name)?;
     let _lock = state_lock(&format!("cluster-{name}"))?;
@@ -48,23 +50,36 @@ pub fn up(name: &str) -> Result<Layout> {
         joined(npm)
     })?;
     fs::write(layout.path("complete"), "")?;
-    say(format!("{name} is up after {:.0} s: export KUBECONFIG={}", start.elapsed().as_secs_f32(), layout.kubeconfig().display()));
+    say(format!(
+        "{name} is up after {:.0} s: export KUBECONFIG={}",
+        start.elapsed().as_secs_f32(),
+        layout.kubeconfig().display()
+    ));
     Ok(layout)
 }
 
 fn joined(thread: thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
-    thread.join().map_err(|_| anyhow!("a thread of the bring-up panicked"))?
+    thread
+        .join()
+        .map_err(|_| anyhow!("a thread of the bring-up panicked"))?
 }
 
 /// Whether the bring-up was completed and nothing has ended since.
 fn is_up(layout: &Layout) -> Result<bool> {
-    Ok(layout.path("complete").exists()
+    Ok(is_complete(layout)
         && missing_daemons(layout)?.is_empty()
         && control_plane::kubectl(layout, &["get", "--raw=/readyz"]).is_ok())
 }
 
+fn is_complete(layout: &Layout) -> bool {
+    layout.path("complete").exists()
+}
+
 /// Daemons that should run and do not.
 pub fn missing_daemons(layout: &Layout) -> Result<Vec<String>> {
+    if !is_complete(layout) {
+        return Ok(vec!["all of it (the bring-up did not end)".to_owned()]);
+    }
     let mut wanted: Vec<String> = [
         "etcd",
         "kube-apiserver",
@@ -79,7 +94,9 @@ pub fn missing_daemons(layout: &Layout) -> Result<Vec<String>> {
     .map(str::to_owned)
     .into();
     for node in layout.nodes() {
-        wanted.extend(["containerd", "kubelet", "kube-proxy"].map(|part| format!("{}-{part}", node.name)));
+        wanted.extend(
+            ["containerd", "kubelet", "kube-proxy"].map(|part| format!("{}-{part}", node.name)),
+        );
     }
     let running = process::running(layout)?;
     wanted.retain(|role| running.iter().all(|process| process.role != *role));
@@ -105,7 +122,9 @@ fn remove(layout: &Layout) -> Result<()> {
     for node in layout.nodes() {
         process::end_cgroups(&node.namespace)?;
     }
-    process::eventually("mounts to end", Duration::from_secs(10), || network::unmount_all(layout))?;
+    process::eventually("mounts to end", Duration::from_secs(10), || {
+        network::unmount_all(layout)
+    })?;
     network::remove(layout)?;
     for node in layout.nodes() {
         node::remove_traces(layout, &node)?;
@@ -121,6 +140,10 @@ fn remove(layout: &Layout) -> Result<()> {
 }
 
 fn remove_any(path: &std::path::Path) -> Result<()> {
-    let result = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let result = if path.is_dir() && !path.is_symlink() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     result.with_context(|| format!("remove {}", path.display()))
 }

@@ -30,13 +30,21 @@ pub fn write_identities(layout: &Layout) -> Result<Authority> {
     let authority = Authority::create(&dir)?;
     write_key_pair(&dir, "service-accounts")?;
     let names = api_names(layout);
-    let api = Subject { user: "kube-apiserver", group: None, serves: &names };
+    let api = Subject {
+        user: "kube-apiserver",
+        group: None,
+        serves: &names,
+    };
     authority.issue(api)?.write(&dir, "kube-apiserver")?;
     authority
         .issue(Subject::client("kube-apiserver", Some("system:masters")))?
         .write(&dir, "kubelet-client")?;
     let server = layout.api_server();
-    for user in ["system:kube-controller-manager", "system:kube-scheduler", "system:coredns"] {
+    for user in [
+        "system:kube-controller-manager",
+        "system:kube-scheduler",
+        "system:coredns",
+    ] {
         let file = layout.path(format!("{}.kubeconfig", user.trim_start_matches("system:")));
         authority.write_kubeconfig(&file, &server, Subject::client(user, None))?;
     }
@@ -48,17 +56,29 @@ pub fn write_identities(layout: &Layout) -> Result<Authority> {
 /// Starts etcd and the API server and waits until it is ready.
 pub fn start_api_server(layout: &Layout) -> Result<()> {
     let loopback = layout.loopback();
-    let (client, peer) = (format!("http://{loopback}:2379"), format!("http://{loopback}:2380"));
+    let (client, peer) = (
+        format!("http://{loopback}:2379"),
+        format!("http://{loopback}:2380"),
+    );
     Daemon::new("etcd", programs::kubernetes("etcd")?)
         .args(["--name=etcd", "--unsafe-no-fsync", "--log-level=warn"])
         .args([format!("--data-dir={}", layout.path("etcd").display())])
-        .args([format!("--listen-client-urls={client}"), format!("--advertise-client-urls={client}")])
-        .args([format!("--listen-peer-urls={peer}"), format!("--initial-advertise-peer-urls={peer}")])
+        .args([
+            format!("--listen-client-urls={client}"),
+            format!("--advertise-client-urls={client}"),
+        ])
+        .args([
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+        ])
         .args([format!("--initial-cluster=etcd={peer}")])
         .start(layout)?;
 
     fs::create_dir_all(layout.path("audit"))?;
-    fs::write(layout.path("audit/policy.yaml"), include_str!("../cluster/audit-policy.yaml"))?;
+    fs::write(
+        layout.path("audit/policy.yaml"),
+        include_str!("../cluster/audit-policy.yaml"),
+    )?;
     let pki = layout.path("pki");
     let file = |name: &str| pki.join(name).display().to_string();
     let gateway = layout.gateway();
@@ -73,18 +93,30 @@ pub fn start_api_server(layout: &Layout) -> Result<()> {
             format!("--tls-private-key-file={}", file("kube-apiserver.key")),
             format!("--client-ca-file={}", file("ca.crt")),
             format!("--kubelet-certificate-authority={}", file("ca.crt")),
-            format!("--kubelet-client-certificate={}", file("kubelet-client.crt")),
+            format!(
+                "--kubelet-client-certificate={}",
+                file("kubelet-client.crt")
+            ),
             format!("--kubelet-client-key={}", file("kubelet-client.key")),
             // Otherwise logs and exec look the node's name up in DNS.
             "--kubelet-preferred-address-types=InternalIP".into(),
-            format!("--service-account-key-file={}", file("service-accounts.pub")),
-            format!("--service-account-signing-key-file={}", file("service-accounts.key")),
+            format!(
+                "--service-account-key-file={}",
+                file("service-accounts.pub")
+            ),
+            format!(
+                "--service-account-signing-key-file={}",
+                file("service-accounts.key")
+            ),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
             "--authorization-mode=Node,RBAC".into(),
             "--enable-admission-plugins=NodeRestriction".into(),
             "--allow-privileged".into(),
             "--enable-aggregator-routing".into(),
-            format!("--audit-policy-file={}", layout.path("audit/policy.yaml").display()),
+            format!(
+                "--audit-policy-file={}",
+                layout.path("audit/policy.yaml").display()
+            ),
             format!("--audit-log-path={}", layout.audit_log().display()),
             "--profiling=false".into(),
         ])
@@ -100,21 +132,36 @@ pub fn start_controllers(layout: &Layout) -> Result<()> {
     let loopback = layout.loopback();
     let pki = layout.path("pki");
     let file = |name: &str| pki.join(name).display().to_string();
-    let kubeconfig = |name: &str| format!("--kubeconfig={}", layout.path(format!("{name}.kubeconfig")).display());
-    Daemon::new("kube-controller-manager", programs::kubernetes("kube-controller-manager")?)
+    let kubeconfig = |name: &str| {
+        format!(
+            "--kubeconfig={}",
+            layout.path(format!("{name}.kubeconfig")).display()
+        )
+    };
+    Daemon::new(
+        "kube-controller-manager",
+        programs::kubernetes("kube-controller-manager")?,
+    )
+    .args([
+        kubeconfig("kube-controller-manager"),
+        format!("--bind-address={loopback}"),
+        "--leader-elect=false".into(),
+        "--use-service-account-credentials".into(),
+        format!(
+            "--service-account-private-key-file={}",
+            file("service-accounts.key")
+        ),
+        format!("--root-ca-file={}", file("ca.crt")),
+        format!("--cluster-signing-cert-file={}", file("ca.crt")),
+        format!("--cluster-signing-key-file={}", file("ca.key")),
+    ])
+    .start(layout)?;
+    Daemon::new("kube-scheduler", programs::kubernetes("kube-scheduler")?)
         .args([
-            kubeconfig("kube-controller-manager"),
+            kubeconfig("kube-scheduler"),
             format!("--bind-address={loopback}"),
             "--leader-elect=false".into(),
-            "--use-service-account-credentials".into(),
-            format!("--service-account-private-key-file={}", file("service-accounts.key")),
-            format!("--root-ca-file={}", file("ca.crt")),
-            format!("--cluster-signing-cert-file={}", file("ca.crt")),
-            format!("--cluster-signing-key-file={}", file("ca.key")),
         ])
-        .start(layout)?;
-    Daemon::new("kube-scheduler", programs::kubernetes("kube-scheduler")?)
-        .args([kubeconfig("kube-scheduler"), format!("--bind-address={loopback}"), "--leader-elect=false".into()])
         .start(layout)?;
     start_dns(layout)
 }
@@ -123,7 +170,10 @@ pub fn start_controllers(layout: &Layout) -> Result<()> {
 fn start_dns(layout: &Layout) -> Result<()> {
     let corefile = include_str!("../cluster/Corefile")
         .replace("{gateway}", &layout.gateway().to_string())
-        .replace("{kubeconfig}", &layout.path("coredns.kubeconfig").display().to_string());
+        .replace(
+            "{kubeconfig}",
+            &layout.path("coredns.kubeconfig").display().to_string(),
+        );
     fs::write(layout.path("Corefile"), corefile)?;
     Daemon::new("coredns", programs::coredns()?)
         .args(["-conf".into(), layout.path("Corefile").into_os_string()])
@@ -138,7 +188,11 @@ pub fn apply_base_objects(layout: &Layout) -> Result<()> {
     objects.push_str(&crate::storage::volumes(layout)?);
     let file = layout.path("base.yaml");
     fs::write(&file, objects)?;
-    kubectl(layout, &["apply", "--server-side", "-f", &file.display().to_string()]).map(drop)
+    kubectl(
+        layout,
+        &["apply", "--server-side", "-f", &file.display().to_string()],
+    )
+    .map(drop)
 }
 
 /// Waits until every node is Ready and pods may be created.
@@ -146,18 +200,33 @@ pub fn wait_until_usable(layout: &Layout) -> Result<()> {
     eventually("both nodes to be Ready", Duration::from_secs(90), || {
         let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
         let states = kubectl(layout, &["get", "nodes", "-o", ready])?;
-        let ready = states.split_whitespace().filter(|state| *state == "True").count();
+        let ready = states
+            .split_whitespace()
+            .filter(|state| *state == "True")
+            .count();
         ensure!(ready == layout.nodes().len(), "nodes: {states:?}");
         Ok(())
     })
     .with_context(|| log_tail(layout, "node-1-kubelet"))?;
-    eventually("the default ServiceAccount", Duration::from_secs(30), || {
-        kubectl(layout, &["get", "serviceaccount", "default", "-n", "default"]).map(drop)
-    })
+    eventually(
+        "the default ServiceAccount",
+        Duration::from_secs(30),
+        || {
+            kubectl(
+                layout,
+                &["get", "serviceaccount", "default", "-n", "default"],
+            )
+            .map(drop)
+        },
+    )
 }
 
 /// Runs kubectl as the administrator.
 pub fn kubectl(layout: &Layout, arguments: &[&str]) -> Result<String> {
     let mut command = std::process::Command::new(programs::kubernetes("kubectl")?);
-    command_output(command.env("KUBECONFIG", layout.kubeconfig()).args(arguments))
+    command_output(
+        command
+            .env("KUBECONFIG", layout.kubeconfig())
+            .args(arguments),
+    )
 }

@@ -20,8 +20,9 @@ use crate::{
     layout::{Layout, command_output},
     platform::repository,
     process::log_tail,
+    programs,
     progress::step,
-    programs, wire,
+    wire,
 };
 
 /// User of every image but the workers'.
@@ -32,8 +33,15 @@ const WORKER_USER: &str = "65533";
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Debian packages in the base of every image.
-const BASE_PACKAGES: &[&str] =
-    &["base-files", "ca-certificates", "libc6", "libgcc-s1", "libstdc++6", "netbase", "tzdata"];
+const BASE_PACKAGES: &[&str] = &[
+    "base-files",
+    "ca-certificates",
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "netbase",
+    "tzdata",
+];
 /// What of them no program of ours reads.
 const BASE_WITHOUT: &[&str] = &[
     "usr/share/doc",
@@ -47,12 +55,18 @@ const BASE_WITHOUT: &[&str] = &[
 
 /// The image of a pod's sandbox, in the cluster's registry.
 pub fn pause_reference(layout: &Layout) -> Result<String> {
-    Ok(format!("{}/pause@{}", layout.image_registry(), pause()?.digest()))
+    Ok(format!(
+        "{}/pause@{}",
+        layout.image_registry(),
+        pause()?.digest()
+    ))
 }
 
 /// A process that waits, which is all a sandbox needs.
 fn pause() -> Result<Image> {
-    let layer = LayerBuilder::new().file("bin/busybox", "/bin/busybox", 0o755).build()?;
+    let layer = LayerBuilder::new()
+        .file("bin/busybox", "/bin/busybox", 0o755)
+        .build()?;
     Ok(ImageBuilder::new()
         .layer(layer)
         .user(USER)
@@ -87,7 +101,14 @@ impl Profile {
     }
 
     fn argument(self) -> String {
-        format!("--profile={}", if self == Self::Release { "release" } else { "dev" })
+        format!(
+            "--profile={}",
+            if self == Self::Release {
+                "release"
+            } else {
+                "dev"
+            }
+        )
     }
 }
 
@@ -101,7 +122,10 @@ pub fn build_and_push(store: StoreOptions, profile: Profile) -> Result<String> {
     step(&format!("pushing images to {address}, tag {tag}"), || {
         wire::block_on(async {
             for (name, image) in &images {
-                client.push_image(name, image, &[&tag]).await.with_context(|| format!("push {name}"))?;
+                client
+                    .push_image(name, image, &[&tag])
+                    .await
+                    .with_context(|| format!("push {name}"))?;
             }
             Ok(())
         })
@@ -113,8 +137,12 @@ pub fn build_and_push(store: StoreOptions, profile: Profile) -> Result<String> {
 /// The tag of the images last pushed to a registry.
 pub fn pushed_tag(registry: &str) -> Result<String> {
     let file = tag_file(registry)?;
-    fs::read_to_string(&file)
-        .with_context(|| format!("no images were pushed to {registry} yet: run `cluster images` ({})", file.display()))
+    fs::read_to_string(&file).with_context(|| {
+        format!(
+            "no images were pushed to {registry} yet: run `cluster images` ({})",
+            file.display()
+        )
+    })
 }
 
 fn remember_tag(registry: &str, tag: &str) -> Result<()> {
@@ -141,14 +169,24 @@ fn target_dir() -> PathBuf {
 
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(repository()).env("CARGO_TARGET_DIR", target_dir()).args(["build", "--quiet"]);
+    command
+        .current_dir(repository())
+        .env("CARGO_TARGET_DIR", target_dir())
+        .args(["build", "--quiet"]);
     command
 }
 
 fn build_programs(profile: Profile) -> Result<()> {
     let argument = profile.argument();
     command_output(cargo().arg(&argument).args([
-        "-p", "paperclip-operator", "-p", "paperclip-sidecar", "-p", "paperclip-host", "-p", "paperclip-artifact",
+        "-p",
+        "paperclip-operator",
+        "-p",
+        "paperclip-sidecar",
+        "-p",
+        "paperclip-host",
+        "-p",
+        "paperclip-artifact",
     ]))?;
     // The shim runs in images that are not ours, so it brings its own libc.
     command_output(
@@ -166,11 +204,19 @@ fn program(profile: Profile, name: &str) -> PathBuf {
 fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
     let base = base_layer()?;
     let image = |layer: Layer, user: &str, entrypoint: &str| {
-        ImageBuilder::new().layer(base.clone()).layer(layer).user(user).entrypoint([entrypoint]).build()
+        ImageBuilder::new()
+            .layer(base.clone())
+            .layer(layer)
+            .user(user)
+            .entrypoint([entrypoint])
+            .build()
     };
     let ours = |name: &str| layer().file(&in_image(name), program(profile, name), 0o755);
     let node = programs::node()?;
-    let shim = target_dir().join(STATIC_TARGET).join(profile.folder()).join("paperclip-shim");
+    let shim = target_dir()
+        .join(STATIC_TARGET)
+        .join(profile.folder())
+        .join("paperclip-shim");
     let sidecar = ours("paperclip-sidecar").file(&in_image("paperclip-shim"), shim, 0o755);
     let packer = ImageBuilder::new()
         .layer(base.clone())
@@ -182,12 +228,35 @@ fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
     let runtime = layer().file(&in_image("node"), node.node(), 0o755);
     let registry = layer().file(&in_image("registry"), programs::registry()?, 0o755);
     Ok(vec![
-        ("paperclip-operator", image(ours("paperclip-operator").build()?, USER, &in_image("paperclip-operator"))),
-        ("paperclip-sidecar", image(sidecar.build()?, USER, &in_image("paperclip-sidecar"))),
-        ("paperclip-host", image(ours("paperclip-host").build()?, USER, &in_image("paperclip-host"))),
+        (
+            "paperclip-operator",
+            image(
+                ours("paperclip-operator").build()?,
+                USER,
+                &in_image("paperclip-operator"),
+            ),
+        ),
+        (
+            "paperclip-sidecar",
+            image(sidecar.build()?, USER, &in_image("paperclip-sidecar")),
+        ),
+        (
+            "paperclip-host",
+            image(
+                ours("paperclip-host").build()?,
+                USER,
+                &in_image("paperclip-host"),
+            ),
+        ),
         ("paperclip-packer", packer),
-        ("paperclip-runtime-node", image(runtime.build()?, WORKER_USER, &in_image("node"))),
-        ("paperclip-registry", image(registry.build()?, USER, &in_image("registry"))),
+        (
+            "paperclip-runtime-node",
+            image(runtime.build()?, WORKER_USER, &in_image("node")),
+        ),
+        (
+            "paperclip-registry",
+            image(registry.build()?, USER, &in_image("registry")),
+        ),
     ])
 }
 
@@ -204,7 +273,9 @@ fn in_image(program: &str) -> String {
 fn base_layer() -> Result<Layer> {
     let root = base_root()?;
     let certificates = certificate_bundle(&root.join("usr/share/ca-certificates/mozilla"))?;
-    let users = format!("root:x:0:0:root:/:/bin/false\npaperclip:x:{USER}:{USER}::/tmp:/bin/false\nworker:x:{WORKER_USER}:{WORKER_USER}::/tmp:/bin/false\n");
+    let users = format!(
+        "root:x:0:0:root:/:/bin/false\npaperclip:x:{USER}:{USER}::/tmp:/bin/false\nworker:x:{WORKER_USER}:{WORKER_USER}::/tmp:/bin/false\n"
+    );
     Ok(layer()
         .tree("", &root)?
         .bytes("etc/ssl/certs/ca-certificates.crt", certificates, 0o644)
@@ -229,7 +300,12 @@ fn base_root() -> Result<PathBuf> {
                 .args(BASE_PACKAGES),
         )?;
         for package in fs::read_dir(downloads.path())? {
-            command_output(Command::new("dpkg-deb").arg("-x").arg(package?.path()).arg(into))?;
+            command_output(
+                Command::new("dpkg-deb")
+                    .arg("-x")
+                    .arg(package?.path())
+                    .arg(into),
+            )?;
         }
         for path in BASE_WITHOUT {
             crate::node::remove_dir(&into.join(path))?;

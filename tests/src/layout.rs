@@ -64,7 +64,8 @@ impl Layout {
         let file = state_root().join(name).join("layout.json");
         match fs::read(&file) {
             Ok(text) => Ok(Some(
-                serde_json::from_slice(&text).with_context(|| format!("parse {}", file.display()))?,
+                serde_json::from_slice(&text)
+                    .with_context(|| format!("parse {}", file.display()))?,
             )),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("read {}", file.display())),
@@ -73,7 +74,10 @@ impl Layout {
 
     /// Takes a free slot for a new cluster and writes that down.
     pub fn claim(name: &str) -> Result<Self> {
-        ensure!(is_valid_name(name), "the name {name:?} is not 1 to 20 lower-case letters, digits and dashes");
+        ensure!(
+            is_valid_name(name),
+            "the name {name:?} is not 1 to 20 lower-case letters, digits and dashes"
+        );
         let _lock = state_lock("slots")?;
         if let Some(layout) = Self::load(name)? {
             return Ok(layout);
@@ -86,7 +90,10 @@ impl Layout {
         let Some(slot) = (0..SLOTS).find(is_free) else {
             bail!("no address range is free for another cluster: `cluster down` one of them");
         };
-        let layout = Self { name: name.to_owned(), slot };
+        let layout = Self {
+            name: name.to_owned(),
+            slot,
+        };
         fs::create_dir_all(layout.dir())?;
         let unfinished = layout.dir().join("layout.json.new");
         fs::write(&unfinished, serde_json::to_vec(&layout)?)?;
@@ -194,19 +201,24 @@ impl Layout {
 
 fn is_valid_name(name: &str) -> bool {
     (1..=20).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// Takes a lock that ends with the returned file, or with this process.
 pub fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
-    file.lock().with_context(|| format!("lock {}", path.display()))?;
+    file.lock()
+        .with_context(|| format!("lock {}", path.display()))?;
     Ok(file)
 }
 
 /// Runs a command to its end and returns what it printed.
 pub fn command_output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
     ensure!(
         output.status.success(),
         "{command:?} ended with {}\n{}{}",
@@ -223,8 +235,14 @@ mod tests {
 
     #[test]
     fn two_slots_share_no_address() {
-        let a = Layout { name: "a".into(), slot: 0 };
-        let b = Layout { name: "b".into(), slot: 1 };
+        let a = Layout {
+            name: "a".into(),
+            slot: 0,
+        };
+        let b = Layout {
+            name: "b".into(),
+            slot: 1,
+        };
         assert_ne!(a.gateway(), b.gateway());
         assert_ne!(a.loopback(), b.loopback());
         assert_ne!(a.service_range(), b.service_range());
@@ -233,10 +251,18 @@ mod tests {
 
     #[test]
     fn services_and_pods_do_not_overlap() {
-        let layout = Layout { name: "a".into(), slot: 3 };
+        let layout = Layout {
+            name: "a".into(),
+            slot: 3,
+        };
         assert_eq!(layout.pod_range(), "10.203.0.0/20");
         assert_eq!(layout.service_range(), "10.203.128.0/20");
-        assert!(layout.nodes().iter().all(|node| node.pod_range.starts_with("10.203.")));
+        assert!(
+            layout
+                .nodes()
+                .iter()
+                .all(|node| node.pod_range.starts_with("10.203."))
+        );
     }
 
     #[test]
@@ -248,7 +274,10 @@ mod tests {
 
     #[test]
     fn interface_names_fit_the_kernel_limit() {
-        let layout = Layout { name: "a".repeat(20), slot: 39 };
+        let layout = Layout {
+            name: "a".repeat(20),
+            slot: 39,
+        };
         assert!(layout.bridge().len() <= 15);
         assert!(layout.nodes().iter().all(|node| node.link.len() <= 15));
     }

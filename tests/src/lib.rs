@@ -17,8 +17,8 @@ pub mod npm;
 mod pki;
 pub mod platform;
 mod process;
-mod progress;
 pub mod programs;
+mod progress;
 pub mod sqlite;
 mod storage;
 mod toolchain;
@@ -54,7 +54,8 @@ impl Cluster {
     /// # Errors
     /// When there is none, or a part of it does not run.
     pub fn attach(name: &str) -> Result<Self> {
-        let layout = Layout::load(name)?.with_context(|| format!("there is no cluster {name}: `cluster up --name {name}`"))?;
+        let layout = Layout::load(name)?
+            .with_context(|| format!("there is no cluster {name}: `cluster up --name {name}`"))?;
         let missing = bring_up::missing_daemons(&layout)?;
         if !missing.is_empty() {
             bail!("of cluster {name} these do not run: {}", missing.join(", "));
@@ -75,14 +76,18 @@ impl Cluster {
     /// # Errors
     /// When the state folder or the process table cannot be read.
     pub fn all() -> Result<Vec<(String, Vec<String>)>> {
-        let status = |layout: Layout| Ok((layout.name.clone(), bring_up::missing_daemons(&layout)?));
+        let status =
+            |layout: Layout| Ok((layout.name.clone(), bring_up::missing_daemons(&layout)?));
         Layout::all()?.into_iter().map(status).collect()
     }
 
     fn of(layout: Layout) -> Result<Self> {
         // Another part of the program may have installed it, and it is the same one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Ok(Self { layout, kubectl: programs::kubernetes("kubectl")? })
+        Ok(Self {
+            layout,
+            kubectl: programs::kubernetes("kubectl")?,
+        })
     }
 
     /// Its name.
@@ -114,7 +119,12 @@ impl Cluster {
     ///
     /// # Errors
     /// When the account does not exist.
-    pub fn write_service_account_kubeconfig(&self, namespace: &str, name: &str, file: &Path) -> Result<()> {
+    pub fn write_service_account_kubeconfig(
+        &self,
+        namespace: &str,
+        name: &str,
+        file: &Path,
+    ) -> Result<()> {
         let token = self.kubectl(&["create", "token", name, "-n", namespace])?;
         let authority = std::fs::read_to_string(self.layout.path("pki/ca.crt"))?;
         pki::write_token_kubeconfig(file, &self.layout.api_server(), &authority, token.trim())
@@ -153,7 +163,11 @@ impl Cluster {
 
     /// Names of the nodes.
     pub fn node_names(&self) -> Vec<String> {
-        self.layout.nodes().into_iter().map(|node| node.name).collect()
+        self.layout
+            .nodes()
+            .into_iter()
+            .map(|node| node.name)
+            .collect()
     }
 
     /// The kubectl of the cluster's version.
@@ -183,7 +197,13 @@ impl Cluster {
     ///
     /// # Errors
     /// When the command fails.
-    pub fn exec(&self, namespace: &str, pod: &str, container: &str, command: &[&str]) -> Result<String> {
+    pub fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        command: &[&str],
+    ) -> Result<String> {
         let mut arguments = vec!["exec", "-n", namespace, pod, "-c", container, "--"];
         arguments.extend_from_slice(command);
         self.kubectl(&arguments)

@@ -17,16 +17,38 @@ fn ip(arguments: &[&str]) -> Result<()> {
 pub fn create(layout: &Layout) -> Result<()> {
     let bridge = layout.bridge();
     ip(&["link", "add", &bridge, "type", "bridge"])?;
-    ip(&["address", "add", &format!("{}/24", layout.gateway()), "dev", &bridge])?;
+    ip(&[
+        "address",
+        "add",
+        &format!("{}/24", layout.gateway()),
+        "dev",
+        &bridge,
+    ])?;
     ip(&["link", "set", &bridge, "up"])?;
     let nodes = layout.nodes();
     for node in &nodes {
         connect(layout, node).with_context(|| format!("network of {}", node.name))?;
-        ip(&["route", "add", &node.pod_range, "via", &node.address.to_string(), "dev", &bridge])?;
+        ip(&[
+            "route",
+            "add",
+            &node.pod_range,
+            "via",
+            &node.address.to_string(),
+            "dev",
+            &bridge,
+        ])?;
     }
     for node in &nodes {
         for other in nodes.iter().filter(|other| other.name != node.name) {
-            ip(&["-n", &node.namespace, "route", "add", &other.pod_range, "via", &other.address.to_string()])?;
+            ip(&[
+                "-n",
+                &node.namespace,
+                "route",
+                "add",
+                &other.pod_range,
+                "via",
+                &other.address.to_string(),
+            ])?;
         }
     }
     Ok(())
@@ -35,14 +57,32 @@ pub fn create(layout: &Layout) -> Result<()> {
 fn connect(layout: &Layout, node: &Node) -> Result<()> {
     let namespace = node.namespace.as_str();
     ip(&["netns", "add", namespace])?;
-    ip(&["link", "add", &node.link, "type", "veth", "peer", "name", "eth0", "netns", namespace])?;
+    ip(&[
+        "link", "add", &node.link, "type", "veth", "peer", "name", "eth0", "netns", namespace,
+    ])?;
     ip(&["link", "set", &node.link, "master", &layout.bridge(), "up"])?;
-    ip(&["-n", namespace, "address", "add", &format!("{}/24", node.address), "dev", "eth0"])?;
+    ip(&[
+        "-n",
+        namespace,
+        "address",
+        "add",
+        &format!("{}/24", node.address),
+        "dev",
+        "eth0",
+    ])?;
     ip(&["-n", namespace, "link", "set", "lo", "up"])?;
     ip(&["-n", namespace, "link", "set", "eth0", "up"])?;
     // The kernel wants a route before kube-proxy's rules send a Service's packet elsewhere.
     let gateway = layout.gateway().to_string();
-    ip(&["-n", namespace, "route", "add", &layout.service_range(), "via", &gateway])?;
+    ip(&[
+        "-n",
+        namespace,
+        "route",
+        "add",
+        &layout.service_range(),
+        "via",
+        &gateway,
+    ])?;
     for setting in ["net.ipv4.ip_forward", "net.bridge.bridge-nf-call-iptables"] {
         set_in(namespace, setting)?;
     }
@@ -51,7 +91,14 @@ fn connect(layout: &Layout, node: &Node) -> Result<()> {
 
 fn set_in(namespace: &str, setting: &str) -> Result<()> {
     let net = format!("--net=/run/netns/{namespace}");
-    command_output(Command::new("nsenter").args([&net, "--", "sysctl", "-qw", &format!("{setting}=1")])).map(drop)
+    command_output(Command::new("nsenter").args([
+        &net,
+        "--",
+        "sysctl",
+        "-qw",
+        &format!("{setting}=1"),
+    ]))
+    .map(drop)
 }
 
 /// Removes whatever exists of it.
@@ -79,7 +126,10 @@ fn has_link(name: &str) -> bool {
 pub fn unmount_all(layout: &Layout) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("list mounts")?;
     let below = format!("{}/", layout.dir().display());
-    let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|target| target.starts_with(&below));
+    let targets = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|target| target.starts_with(&below));
     for target in targets.collect::<Vec<_>>().into_iter().rev() {
         let target = target.replace("\\040", " ");
         command_output(Command::new("umount").args(["--lazy", &target]))?;

@@ -23,12 +23,23 @@ fn socket_dir(node: &Node) -> PathBuf {
 
 /// Writes a node's configuration and identities.
 pub fn prepare(layout: &Layout, node: &Node, authority: &Authority) -> Result<()> {
-    for folder in ["cni", "containerd", "run", "kubelet", "pod-logs", "registries"] {
+    for folder in [
+        "cni",
+        "containerd",
+        "run",
+        "kubelet",
+        "pod-logs",
+        "registries",
+    ] {
         fs::create_dir_all(node.dir.join(folder))?;
     }
     make_cgroup(&node.namespace)?;
     let names = [node.name.clone(), node.address.to_string()];
-    let serving = Subject { user: &node.name, group: None, serves: &names };
+    let serving = Subject {
+        user: &node.name,
+        group: None,
+        serves: &names,
+    };
     authority.issue(serving)?.write(&node.dir, "kubelet")?;
     let server = layout.api_server();
     let user = format!("system:node:{}", node.name);
@@ -36,64 +47,102 @@ pub fn prepare(layout: &Layout, node: &Node, authority: &Authority) -> Result<()
     authority.write_kubeconfig(&node.dir.join("kubelet.kubeconfig"), &server, identity)?;
     let proxy = Subject::client("system:kube-proxy", None);
     authority.write_kubeconfig(&node.dir.join("kube-proxy.kubeconfig"), &server, proxy)?;
-    write(&node.dir.join("cni/10-bridge.conflist"), &cni(node).to_string())?;
-    write(&node.dir.join("kubelet.json"), &kubelet(layout, node).to_string())?;
-    write(&node.dir.join("resolv.conf"), &format!("nameserver {}\n", layout.dns_service()))?;
-    write(&node.dir.join("containerd.toml"), &containerd(layout, node)?)?;
+    write(
+        &node.dir.join("cni/10-bridge.conflist"),
+        &cni(node).to_string(),
+    )?;
+    write(
+        &node.dir.join("kubelet.json"),
+        &kubelet(layout, node).to_string(),
+    )?;
+    write(
+        &node.dir.join("resolv.conf"),
+        &format!("nameserver {}\n", layout.dns_service()),
+    )?;
+    write(
+        &node.dir.join("containerd.toml"),
+        &containerd(layout, node)?,
+    )?;
     let registry = layout.image_registry();
     let hosts = node.dir.join("registries").join(&registry);
     fs::create_dir_all(&hosts)?;
     write(
         &hosts.join("hosts.toml"),
-        &format!("server = \"http://{registry}\"\n[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"),
+        &format!(
+            "server = \"http://{registry}\"\n[host.\"http://{registry}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
+        ),
     )
 }
 
 /// Starts a node's daemons.
 pub fn start(layout: &Layout, node: &Node) -> Result<()> {
-    let shims = programs::containerd("containerd")?.parent().context("containerd has a folder")?.to_owned();
+    let shims = programs::containerd("containerd")?
+        .parent()
+        .context("containerd has a folder")?
+        .to_owned();
     let mut path = shims.into_os_string();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     let file = |name: &str| node.dir.join(name).display().to_string();
-    Daemon::new(&format!("{}-containerd", node.name), programs::containerd("containerd")?)
-        .in_namespace(&node.namespace)
-        .env("PATH", path)
-        .args(["--config".to_owned(), file("containerd.toml")])
-        .start(layout)?;
-    Daemon::new(&format!("{}-kubelet", node.name), programs::kubernetes("kubelet")?)
-        .in_namespace(&node.namespace)
-        .args([
-            format!("--config={}", file("kubelet.json")),
-            format!("--kubeconfig={}", file("kubelet.kubeconfig")),
-            format!("--root-dir={}", file("kubelet")),
-            format!("--hostname-override={}", node.name),
-            format!("--node-ip={}", node.address),
-        ])
-        .start(layout)?;
-    Daemon::new(&format!("{}-kube-proxy", node.name), programs::kubernetes("kube-proxy")?)
-        .in_namespace(&node.namespace)
-        .args([
-            format!("--kubeconfig={}", file("kube-proxy.kubeconfig")),
-            format!("--hostname-override={}", node.name),
-            format!("--cluster-cidr={}", layout.pod_range()),
-            "--proxy-mode=iptables".into(),
-            "--conntrack-max-per-core=0".into(),
-            format!("--healthz-bind-address={}:10256", node.address),
-        ])
-        .start(layout)
+    Daemon::new(
+        &format!("{}-containerd", node.name),
+        programs::containerd("containerd")?,
+    )
+    .in_namespace(&node.namespace)
+    .env("PATH", path)
+    .args(["--config".to_owned(), file("containerd.toml")])
+    .start(layout)?;
+    Daemon::new(
+        &format!("{}-kubelet", node.name),
+        programs::kubernetes("kubelet")?,
+    )
+    .in_namespace(&node.namespace)
+    .args([
+        format!("--config={}", file("kubelet.json")),
+        format!("--kubeconfig={}", file("kubelet.kubeconfig")),
+        format!("--root-dir={}", file("kubelet")),
+        format!("--hostname-override={}", node.name),
+        format!("--node-ip={}", node.address),
+    ])
+    .start(layout)?;
+    Daemon::new(
+        &format!("{}-kube-proxy", node.name),
+        programs::kubernetes("kube-proxy")?,
+    )
+    .in_namespace(&node.namespace)
+    .args([
+        format!("--kubeconfig={}", file("kube-proxy.kubeconfig")),
+        format!("--hostname-override={}", node.name),
+        format!("--cluster-cidr={}", layout.pod_range()),
+        "--proxy-mode=iptables".into(),
+        "--conntrack-max-per-core=0".into(),
+        format!("--healthz-bind-address={}:10256", node.address),
+    ])
+    .start(layout)
 }
 
 /// Removes what a node leaves outside the cluster's folder.
 pub fn remove_traces(layout: &Layout, node: &Node) -> Result<()> {
     remove_dir(&socket_dir(node))?;
     // CNI keeps results in one folder for all networks, by the network's name first.
-    for entry in fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&format!("{}-", node.namespace)) {
+    for entry in fs::read_dir("/var/lib/cni/results")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&format!("{}-", node.namespace))
+        {
             fs::remove_file(entry.path())?;
         }
     }
-    for entry in fs::read_dir("/var/log/containers").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/var/log/containers")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(layout.dir())) {
             fs::remove_file(entry.path())?;
         }

@@ -4,8 +4,8 @@ use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -29,7 +29,11 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// A client.
     pub fn client(user: &'a str, group: Option<&'a str>) -> Self {
-        Self { user, group, serves: &[] }
+        Self {
+            user,
+            group,
+            serves: &[],
+        }
     }
 }
 
@@ -54,18 +58,29 @@ impl Authority {
     pub fn create(dir: &Path) -> Result<Self> {
         let mut params = params(Subject::client("paperclip-test-cluster", None));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::CrlSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
         write(&dir.join("ca.crt"), &pem)?;
         write(&dir.join("ca.key"), &key.serialize_pem())?;
-        Ok(Self { issuer: Issuer::new(params, key), pem })
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        })
     }
 
     /// Issues a certificate.
     pub fn issue(&self, subject: Subject<'_>) -> Result<Leaf> {
         let mut usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let names = subject.serves.iter().map(|name| alternative(name)).collect::<Result<Vec<_>>>()?;
+        let names = subject
+            .serves
+            .iter()
+            .map(|name| alternative(name))
+            .collect::<Result<Vec<_>>>()?;
         if !names.is_empty() {
             usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         }
@@ -75,7 +90,10 @@ impl Authority {
         params.subject_alt_names = names;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Leaf { certificate, key: key.serialize_pem() })
+        Ok(Leaf {
+            certificate,
+            key: key.serialize_pem(),
+        })
     }
 
     /// Writes a kubeconfig for a client, complete in itself.
@@ -86,12 +104,20 @@ impl Authority {
             "client-certificate-data": base64(&leaf.certificate),
             "client-key-data": base64(&leaf.key),
         });
-        write(path, &kubeconfig(server, &self.pem, &user, credential).to_string())
+        write(
+            path,
+            &kubeconfig(server, &self.pem, &user, credential).to_string(),
+        )
     }
 }
 
 /// A kubeconfig in JSON, which is YAML.
-fn kubeconfig(server: &str, authority: &str, user: &str, credential: serde_json::Value) -> serde_json::Value {
+fn kubeconfig(
+    server: &str,
+    authority: &str,
+    user: &str,
+    credential: serde_json::Value,
+) -> serde_json::Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -103,7 +129,12 @@ fn kubeconfig(server: &str, authority: &str, user: &str, credential: serde_json:
 }
 
 /// Writes a kubeconfig for the bearer of a token.
-pub fn write_token_kubeconfig(path: &Path, server: &str, authority: &str, token: &str) -> Result<()> {
+pub fn write_token_kubeconfig(
+    path: &Path,
+    server: &str,
+    authority: &str,
+    token: &str,
+) -> Result<()> {
     let config = kubeconfig(server, authority, "bearer", json!({"token": token}));
     write(path, &config.to_string())
 }
@@ -132,7 +163,10 @@ fn params(subject: Subject<'_>) -> CertificateParams {
 fn alternative(name: &str) -> Result<SanType> {
     Ok(match name.parse::<IpAddr>() {
         Ok(address) => SanType::IpAddress(address),
-        Err(_) => SanType::DnsName(name.try_into().with_context(|| format!("{name} as a DNS name"))?),
+        Err(_) => SanType::DnsName(
+            name.try_into()
+                .with_context(|| format!("{name} as a DNS name"))?,
+        ),
     })
 }
 

@@ -44,8 +44,13 @@ impl Installation {
         }
         let charts = repository().join("charts");
         eprintln!("helm: CRDs");
-        self.upgrade("paperclip-crds", PLATFORM_NAMESPACE, &charts.join("paperclip-crds"), &[])
-            .await?;
+        self.upgrade(
+            "paperclip-crds",
+            PLATFORM_NAMESPACE,
+            &charts.join("paperclip-crds"),
+            &[],
+        )
+        .await?;
         eprintln!("helm: platform (operator, artifact store)");
         self.upgrade(
             "paperclip",
@@ -69,11 +74,22 @@ impl Installation {
         for (index, cidr) in self.allowed_cidrs.iter().enumerate() {
             values.push(format!("httpFetch.allowCidrs[{index}]={cidr}"));
         }
-        self.upgrade(HOST, HOST_NAMESPACE, &charts.join("paperclip-host"), &values)
-            .await
+        self.upgrade(
+            HOST,
+            HOST_NAMESPACE,
+            &charts.join("paperclip-host"),
+            &values,
+        )
+        .await
     }
 
-    async fn upgrade(&self, release: &str, namespace: &str, chart: &Path, values: &[String]) -> Result<()> {
+    async fn upgrade(
+        &self,
+        release: &str,
+        namespace: &str,
+        chart: &Path,
+        values: &[String],
+    ) -> Result<()> {
         let mut command = Command::new(&self.helm);
         command
             .args(["upgrade", "--install", release])
@@ -96,7 +112,12 @@ impl Installation {
         std::fs::write(file.path(), manifest.to_string())?;
         let mut command = Command::new(&self.kubectl);
         command
-            .args(["apply", "--server-side", "--field-manager=paperclip-install", "-f"])
+            .args([
+                "apply",
+                "--server-side",
+                "--field-manager=paperclip-install",
+                "-f",
+            ])
             .arg(file.path())
             .arg("--kubeconfig")
             .arg(&self.kubeconfig);

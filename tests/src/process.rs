@@ -149,7 +149,11 @@ pub fn running(layout: &Layout) -> Result<Vec<Running>> {
 fn all_pids() -> Result<Vec<Pid>> {
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").context("list processes")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+        if let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
             pids.push(Pid::from_raw(pid));
         }
     }
@@ -237,7 +241,11 @@ fn files_named(dir: &Path, name: &str) -> Vec<PathBuf> {
 }
 
 /// Asks again until there is an answer; fails with the last error when patience ends.
-pub fn eventually<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn eventually<T>(
+    what: &str,
+    patience: Duration,
+    mut ask: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         match ask() {

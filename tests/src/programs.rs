@@ -16,7 +16,9 @@ use crate::{
     progress::say,
     toolchain,
 };
-use paperclip_artifact::toolchain::{NODE_INTEGRITY, NODE_PACKAGE, NODE_VERSION, NPM_INTEGRITY, NPM_VERSION, Toolchain};
+use paperclip_artifact::toolchain::{
+    NODE_INTEGRITY, NODE_PACKAGE, NODE_VERSION, NPM_INTEGRITY, NPM_VERSION, Toolchain,
+};
 
 /// A Go module of ours, and what is built from it.
 struct GoProgram {
@@ -117,7 +119,10 @@ const DEBIAN: &[(&str, &str)] = &[
 
 /// The Kubernetes component of this name, or kubectl, or etcd.
 pub fn kubernetes(component: &str) -> Result<PathBuf> {
-    ensure!(COMPONENTS.contains(&component), "{component} is no Kubernetes component");
+    ensure!(
+        COMPONENTS.contains(&component),
+        "{component} is no Kubernetes component"
+    );
     Ok(build(&KUBE)?.join(component))
 }
 
@@ -160,7 +165,10 @@ fn build(program: &GoProgram) -> Result<PathBuf> {
     let module = repository().join("tests/cluster/go").join(program.module);
     let key = go_key(program, &module)?;
     cache::entry(program.name, &key, |into| {
-        say(format!("building {} (first time: about {}) …", program.name, program.cost));
+        say(format!(
+            "building {} (first time: about {}) …",
+            program.name, program.cost
+        ));
         command_output(
             Command::new("go")
                 .current_dir(&module)
@@ -183,7 +191,11 @@ fn build(program: &GoProgram) -> Result<PathBuf> {
 
 /// Hash of all that goes into a Go build.
 fn go_key(program: &GoProgram, module: &Path) -> Result<String> {
-    let version = command_output(Command::new("go").current_dir(module).args(["env", "GOVERSION"]))?;
+    let version = command_output(
+        Command::new("go")
+            .current_dir(module)
+            .args(["env", "GOVERSION"]),
+    )?;
     let mut key = Key::default()
         .part("go", version.trim().as_bytes())
         .part("flags", program.flags.join("\n").as_bytes())
@@ -194,7 +206,11 @@ fn go_key(program: &GoProgram, module: &Path) -> Result<String> {
         .collect::<Result<_>>()?;
     files.sort();
     for file in files {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name == "go.mod" || name == "go.sum" || name.ends_with(".go") {
             key = key.part(&name, &fs::read(&file)?);
         }
@@ -209,14 +225,20 @@ pub fn node() -> Result<Toolchain> {
         .part("npm", NPM_INTEGRITY.as_bytes())
         .finish();
     let folder = cache::entry("node", &key, |into| {
-        say(format!("fetching Node {} and npm {} …", NODE_VERSION, NPM_VERSION));
+        say(format!(
+            "fetching Node {} and npm {} …",
+            NODE_VERSION, NPM_VERSION
+        ));
         let node = toolchain::fetch(into, NODE_PACKAGE, NODE_VERSION, NODE_INTEGRITY)?;
         let npm = toolchain::fetch(into, "npm", NPM_VERSION, NPM_INTEGRITY)?;
         fs::create_dir_all(into.join("bin"))?;
         fs::create_dir_all(into.join("lib/node_modules"))?;
         fs::rename(node.join("bin/node"), into.join("bin/node"))?;
         fs::rename(npm, into.join("lib/node_modules/npm"))?;
-        std::os::unix::fs::symlink("../lib/node_modules/npm/bin/npm-cli.js", into.join("bin/npm"))?;
+        std::os::unix::fs::symlink(
+            "../lib/node_modules/npm/bin/npm-cli.js",
+            into.join("bin/npm"),
+        )?;
         fs::remove_dir_all(node).context("remove what is left of the package of Node")
     })?;
     Ok(Toolchain::at(&folder))
@@ -236,12 +258,20 @@ pub fn npm() -> Result<Command> {
 /// Folder where Verdaccio is installed.
 pub fn verdaccio() -> Result<PathBuf> {
     let manifest = include_str!("../cluster/verdaccio/package.json");
-    let key = Key::default().part("package.json", manifest.as_bytes()).finish();
+    let key = Key::default()
+        .part("package.json", manifest.as_bytes())
+        .finish();
     cache::entry("verdaccio", &key, |into| {
         say("installing Verdaccio (first time: about 40 seconds) …");
         fs::write(into.join("package.json"), manifest)?;
         let mut npm = npm()?;
-        npm.current_dir(into).args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+        npm.current_dir(into).args([
+            "install",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel=error",
+        ]);
         command_output(&mut npm).map(drop)
     })
 }
@@ -261,7 +291,10 @@ fn install_debian_packages() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    say(format!("installing Debian packages: {} …", missing.join(" ")));
+    say(format!(
+        "installing Debian packages: {} …",
+        missing.join(" ")
+    ));
     command_output(Command::new("apt-get").args(["update", "-qq"]))?;
     command_output(
         Command::new("apt-get")

@@ -23,7 +23,9 @@ pub async fn query(file: &Path, query: &'static str) -> Result<Vec<Value>> {
         .iter()
         .map(|row| {
             let columns = row.columns().iter().map(|column| {
-                let text = row.try_get::<String, _>(column.ordinal()).map_or(Value::Null, Value::String);
+                let text = row
+                    .try_get::<String, _>(column.ordinal())
+                    .map_or(Value::Null, Value::String);
                 (column.name().to_owned(), text)
             });
             Value::Object(columns.collect::<Map<_, _>>())

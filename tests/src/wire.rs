@@ -8,7 +8,10 @@ use anyhow::{Context, Result, anyhow};
 pub fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(future)
         });
         thread.join().map_err(|_| anyhow!("a thread panicked"))?
     })
@@ -24,11 +27,21 @@ pub fn post(url: &str) -> Result<String> {
     send(url, |client| client.post(url))
 }
 
-fn send(url: &str, request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder + Send) -> Result<String> {
+fn send(
+    url: &str,
+    request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder + Send,
+) -> Result<String> {
     block_on(async move {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?;
-        let answer = request(&client).send().await.with_context(|| format!("ask {url}"))?;
-        let answer = answer.error_for_status().with_context(|| format!("ask {url}"))?;
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(10))
+            .build()?;
+        let answer = request(&client)
+            .send()
+            .await
+            .with_context(|| format!("ask {url}"))?;
+        let answer = answer
+            .error_for_status()
+            .with_context(|| format!("ask {url}"))?;
         Ok(answer.text().await?)
     })
 }

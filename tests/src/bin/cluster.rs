@@ -15,7 +15,10 @@ use paperclip_tests::{
 
 /// Two-node Kubernetes on this machine, for tests.
 #[derive(Parser)]
-#[command(name = "cluster", after_help = "Examples:\n  cluster up\n  cluster images && cluster install\n  export KUBECONFIG=$(cluster kubeconfig)\n  cluster down")]
+#[command(
+    name = "cluster",
+    after_help = "Examples:\n  cluster up\n  cluster images && cluster install\n  export KUBECONFIG=$(cluster kubeconfig)\n  cluster down"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -121,15 +124,26 @@ fn run(command: Command) -> Result<()> {
         Command::Env(cluster) => environment(&cluster.attach()?),
         Command::Kubeconfig(cluster) => print(cluster.attach()?.kubeconfig().display()),
         Command::Tool { name } => print(tool(&name)?.display()),
-        Command::Images { cluster, registry, plain_http, profile } => {
+        Command::Images {
+            cluster,
+            registry,
+            plain_http,
+            profile,
+        } => {
             let mut store = match registry {
                 Some(registry) => StoreOptions::plain(&registry),
                 None => StoreOptions::plain(&cluster.attach()?.registry()),
             };
-            store.plain_http = plain_http || !store.address.contains('.') || is_address(&store.address);
+            store.plain_http =
+                plain_http || !store.address.contains('.') || is_address(&store.address);
             print(images::build_and_push(store, profile)?)
         }
-        Command::Install { cluster, kubeconfig, registry, npm } => {
+        Command::Install {
+            cluster,
+            kubeconfig,
+            registry,
+            npm,
+        } => {
             let installation = match kubeconfig.zip(registry) {
                 Some((kubeconfig, registry)) => elsewhere(kubeconfig, registry, npm)?,
                 None => here(&cluster.attach()?)?,
@@ -137,7 +151,9 @@ fn run(command: Command) -> Result<()> {
             tokio::runtime::Runtime::new()?.block_on(installation.apply())
         }
         Command::Npm(command) => npm(command),
-        Command::NpmProxy(options) => tokio::runtime::Runtime::new()?.block_on(proxy::serve(options)),
+        Command::NpmProxy(options) => {
+            tokio::runtime::Runtime::new()?.block_on(proxy::serve(options))
+        }
     }
 }
 
@@ -161,7 +177,11 @@ fn status() -> Result<()> {
             broken.push(name);
         }
     }
-    if broken.is_empty() { Ok(()) } else { bail!("not up: {}", broken.join(", ")) }
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        bail!("not up: {}", broken.join(", "))
+    }
 }
 
 fn environment(cluster: &Cluster) -> Result<()> {
@@ -219,12 +239,16 @@ fn elsewhere(kubeconfig: PathBuf, registry: String, npm: String) -> Result<Insta
 
 fn npm(command: NpmCommand) -> Result<()> {
     match command {
-        NpmCommand::Counts(cluster) => print(serde_json::to_string_pretty(&cluster.attach()?.npm().counts()?)?),
+        NpmCommand::Counts(cluster) => print(serde_json::to_string_pretty(
+            &cluster.attach()?.npm().counts()?,
+        )?),
         NpmCommand::Reset(cluster) => cluster.attach()?.npm().reset_counts(),
         NpmCommand::Cut(cluster) => cluster.attach()?.npm().cut(),
         NpmCommand::Restore(cluster) => cluster.attach()?.npm().restore(),
         NpmCommand::Publish { cluster, folder } => {
-            let folder = folder.canonicalize().with_context(|| format!("find {}", folder.display()))?;
+            let folder = folder
+                .canonicalize()
+                .with_context(|| format!("find {}", folder.display()))?;
             cluster.attach()?.npm().publish(&folder)
         }
     }

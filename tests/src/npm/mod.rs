@@ -18,8 +18,7 @@ use crate::{
     cache,
     layout::{Layout, command_output},
     process::{Daemon, eventually, log_tail},
-    programs,
-    wire,
+    programs, wire,
 };
 
 /// Port of the registry for pods, on the bridge; and for this machine, on loopback.
@@ -35,7 +34,9 @@ pub struct Npm {
 
 impl Npm {
     pub(crate) fn new(layout: &Layout) -> Self {
-        Self { layout: layout.clone() }
+        Self {
+            layout: layout.clone(),
+        }
     }
 
     /// URL for pods, without a slash at the end. Counted, and gone while cut.
@@ -83,21 +84,39 @@ impl Npm {
         let manifest = fs::read(folder.join("package.json"))
             .with_context(|| format!("read package.json of {}", folder.display()))?;
         let manifest: serde_json::Value = serde_json::from_slice(&manifest)?;
-        let name = manifest["name"].as_str().context("package.json has a name")?;
-        let version = manifest["version"].as_str().context("package.json has a version")?;
+        let name = manifest["name"]
+            .as_str()
+            .context("package.json has a name")?;
+        let version = manifest["version"]
+            .as_str()
+            .context("package.json has a version")?;
         let scratch = tempfile::tempdir()?;
         let config = self.write_npmrc(scratch.path())?;
         let npm = |arguments: &[&str]| -> Result<String> {
             let mut npm = programs::npm()?;
-            npm.current_dir(folder).args(arguments).arg("--userconfig").arg(&config);
+            npm.current_dir(folder)
+                .args(arguments)
+                .arg("--userconfig")
+                .arg(&config);
             command_output(&mut npm)
         };
         let package = format!("{name}@{version}");
         if npm(&["view", &package, "version"]).is_ok_and(|found| !found.trim().is_empty()) {
             npm(&["unpublish", &package, "--force"])?;
         }
-        let archive = npm(&["pack", "--silent", "--pack-destination", &scratch.path().display().to_string()])?;
-        let archive = scratch.path().join(archive.trim().lines().last().context("npm pack names its file")?);
+        let archive = npm(&[
+            "pack",
+            "--silent",
+            "--pack-destination",
+            &scratch.path().display().to_string(),
+        ])?;
+        let archive = scratch.path().join(
+            archive
+                .trim()
+                .lines()
+                .last()
+                .context("npm pack names its file")?,
+        );
         npm(&["publish", &archive.display().to_string()]).map(drop)
     }
 
@@ -106,7 +125,10 @@ impl Npm {
         let url = self.url_on_this_machine();
         let host = url.trim_start_matches("http:");
         let file = folder.join("npmrc");
-        fs::write(&file, format!("registry={url}/\n{host}/:_authToken=anyone\nupdate-notifier=false\n"))?;
+        fs::write(
+            &file,
+            format!("registry={url}/\n{host}/:_authToken=anyone\nupdate-notifier=false\n"),
+        )?;
         Ok(file)
     }
 }
@@ -134,9 +156,19 @@ pub fn start(layout: &Layout) -> Result<()> {
     .with_context(|| log_tail(layout, "npm-mirror"))
 }
 
-fn start_verdaccio(layout: &Layout, name: &str, port: u16, storage: &Path, uplink: &str) -> Result<()> {
+fn start_verdaccio(
+    layout: &Layout,
+    name: &str,
+    port: u16,
+    storage: &Path,
+    uplink: &str,
+) -> Result<()> {
     let listen = format!("{}:{port}", layout.loopback());
-    let access = if name == "own" { "publish: $all\n    unpublish: $all" } else { "publish: nobody" };
+    let access = if name == "own" {
+        "publish: $all\n    unpublish: $all"
+    } else {
+        "publish: nobody"
+    };
     let config = include_str!("../../cluster/verdaccio/config.yaml")
         .replace("{storage}", &storage.display().to_string())
         .replace("{uplink}", uplink)
@@ -146,13 +178,21 @@ fn start_verdaccio(layout: &Layout, name: &str, port: u16, storage: &Path, uplin
     let file = layout.path(format!("npm/{name}.yaml"));
     fs::write(&file, config)?;
     Daemon::new(&format!("npm-{name}"), programs::node()?.node())
-        .args([programs::verdaccio()?.join("node_modules/verdaccio/bin/verdaccio").into_os_string()])
-        .args(["--config".into(), file.into_os_string(), "--listen".into(), listen.into()])
+        .args([programs::verdaccio()?
+            .join("node_modules/verdaccio/bin/verdaccio")
+            .into_os_string()])
+        .args([
+            "--config".into(),
+            file.into_os_string(),
+            "--listen".into(),
+            listen.into(),
+        ])
         .start(layout)
 }
 
 fn start_proxy(layout: &Layout) -> Result<()> {
-    let own = std::env::var_os("PAPERCLIP_CLUSTER_PROGRAM").map_or_else(std::env::current_exe, |path| Ok(path.into()))?;
+    let own = std::env::var_os("PAPERCLIP_CLUSTER_PROGRAM")
+        .map_or_else(std::env::current_exe, |path| Ok(path.into()))?;
     // A copy, so that a rebuild of the program does not matter to a running cluster.
     let program = layout.path("npm/proxy");
     fs::copy(own, &program).context("copy this program")?;
@@ -161,8 +201,13 @@ fn start_proxy(layout: &Layout) -> Result<()> {
         .args(["npm-proxy".to_owned()])
         .args(["--pods".to_owned(), address(layout.gateway(), PORT)])
         .args(["--machine".to_owned(), address(layout.loopback(), PORT)])
-        .args(["--control".to_owned(), address(layout.loopback(), CONTROL_PORT)])
-        .args(["--upstream".to_owned(), format!("http://{}", address(layout.loopback(), OWN_PORT))])
+        .args([
+            "--control".to_owned(),
+            address(layout.loopback(), CONTROL_PORT),
+        ])
+        .args([
+            "--upstream".to_owned(),
+            format!("http://{}", address(layout.loopback(), OWN_PORT)),
+        ])
         .start(layout)
 }
-

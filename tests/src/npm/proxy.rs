@@ -54,40 +54,59 @@ impl Counts {
     }
 
     fn all(&self) -> BTreeMap<String, u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
 #[derive(Clone)]
 struct Control {
     counts: Arc<Counts>,
+    /// What is wanted: whether pods are served.
     is_open: Arc<watch::Sender<bool>>,
+    /// What is: whether the listener for pods exists.
+    is_serving: watch::Receiver<bool>,
 }
 
 /// Serves until the process ends.
 pub async fn serve(options: Options) -> Result<()> {
     let counts = Arc::new(Counts::default());
     let is_open = Arc::new(watch::Sender::new(true));
+    let (serving, is_serving) = watch::channel(false);
     let machine = Proxy {
-        client: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
+        client: reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?,
         upstream: options.upstream.clone(),
         counts: None,
     };
-    let pods = Proxy { counts: Some(counts.clone()), ..machine.clone() };
+    let pods = Proxy {
+        counts: Some(counts.clone()),
+        ..machine.clone()
+    };
     let control = Router::new()
         .route("/counts", get(read_counts))
         .route("/reset", post(reset))
         .route("/cut", post(cut))
         .route("/restore", post(restore))
-        .with_state(Control { counts, is_open: is_open.clone() });
+        .with_state(Control {
+            counts,
+            is_open: is_open.clone(),
+            is_serving,
+        });
     tokio::try_join!(
         serve_always(options.control, control),
         serve_always(options.machine, router(machine)),
-        serve_while_open(options.pods, router(pods), is_open.subscribe()),
+        serve_while_open(options.pods, router(pods), is_open.subscribe(), serving),
     )?;
     Ok(())
 }
@@ -97,7 +116,9 @@ fn router(proxy: Proxy) -> Router {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}"))
 }
 
 async fn serve_always(address: SocketAddr, router: Router) -> Result<()> {
@@ -107,15 +128,23 @@ async fn serve_always(address: SocketAddr, router: Router) -> Result<()> {
 
 /// Listens while open. When cut, the listener is closed and connections are dropped with
 /// the task that serves them, so a pod sees what it would see of a registry that is gone.
-async fn serve_while_open(address: SocketAddr, router: Router, mut is_open: watch::Receiver<bool>) -> Result<()> {
+async fn serve_while_open(
+    address: SocketAddr,
+    router: Router,
+    mut is_open: watch::Receiver<bool>,
+    is_serving: watch::Sender<bool>,
+) -> Result<()> {
     loop {
         is_open.wait_for(|open| *open).await?;
         let listener = listen(address).await?;
+        is_serving.send_replace(true);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let router = router.clone();
         // Its own runtime: shutting it down ends every connection, also an idle one.
         let serving = std::thread::spawn(move || -> Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async {
                 let listener = listener.into_std()?;
                 let listener = TcpListener::from_std(listener)?;
@@ -131,6 +160,7 @@ async fn serve_while_open(address: SocketAddr, router: Router, mut is_open: watc
         tokio::task::spawn_blocking(move || serving.join())
             .await?
             .map_err(|_| anyhow::anyhow!("the thread that serves pods panicked"))??;
+        is_serving.send_replace(false);
     }
 }
 
@@ -142,12 +172,23 @@ async fn reset(State(control): State<Control>) {
     control.counts.clear();
 }
 
-async fn cut(State(control): State<Control>) {
-    control.is_open.send_replace(false);
+async fn cut(State(control): State<Control>) -> StatusCode {
+    control.turn(false).await
 }
 
-async fn restore(State(control): State<Control>) {
-    control.is_open.send_replace(true);
+async fn restore(State(control): State<Control>) -> StatusCode {
+    control.turn(true).await
+}
+
+impl Control {
+    /// Asks for a state and answers when it has come about.
+    async fn turn(mut self, open: bool) -> StatusCode {
+        self.is_open.send_replace(open);
+        match self.is_serving.wait_for(|serving| *serving == open).await {
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
 }
 
 async fn pass_on(State(proxy): State<Proxy>, request: Request) -> Response {
@@ -159,7 +200,10 @@ async fn pass_on(State(proxy): State<Proxy>, request: Request) -> Response {
 
 async fn try_pass_on(proxy: &Proxy, request: Request) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let answer = proxy
         .client
         .request(parts.method.clone(), format!("{}{target}", proxy.upstream))
@@ -192,7 +236,10 @@ mod tests {
         for path in ["/zod", "/zod/-/zod-4.0.0.tgz", "/zod"] {
             counts.add(path);
         }
-        assert_eq!(counts.all(), BTreeMap::from([("/zod".into(), 2), ("/zod/-/zod-4.0.0.tgz".into(), 1)]));
+        assert_eq!(
+            counts.all(),
+            BTreeMap::from([("/zod".into(), 2), ("/zod/-/zod-4.0.0.tgz".into(), 1)])
+        );
         counts.clear();
         assert!(counts.all().is_empty());
     }
