@@ -63,6 +63,8 @@ pub enum Error {
         code: Option<String>,
         /// The answer's message.
         message: String,
+        /// What is wrong with the plugin, where the API server says so.
+        trouble: Option<String>,
     },
     /// The call was made and its outcome is a failure.
     #[error("{0}")]
@@ -154,7 +156,9 @@ impl Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::NotFound { hint, .. } | Self::NotReady { hint, .. } => Some(hint.clone()),
-            Self::Host { status, .. } => match *status {
+            Self::Host {
+                status, trouble, ..
+            } => match *status {
                 StatusCode::UNAUTHORIZED => {
                     Some("the host did not take the token; see `--token` and `--own-token`".into())
                 }
@@ -163,7 +167,7 @@ impl Error {
                      create on paperclipplugins/call to call, in the plugin's namespace"
                         .into(),
                 ),
-                _ => None,
+                _ => trouble.clone(),
             },
             _ => None,
         }
@@ -180,6 +184,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             code: code.map(str::to_owned),
             message: "no".into(),
+            trouble: None,
         }
     }
 

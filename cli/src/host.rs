@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Fuse},
+};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -14,6 +18,7 @@ use k8s_openapi::{
 use kube::{Api, ResourceExt, api::ListParams};
 use paperclip_crds::v1alpha1::PaperclipHost;
 use serde_json::Value;
+use tower::BoxError;
 
 use crate::{args::Global, cluster::Cluster, error::Error, plugin::Plugin, token};
 
@@ -23,9 +28,11 @@ const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 /// A connection to a plugin's host.
 pub struct Host {
     name: String,
-    sender: SendRequest<Full<Bytes>>,
+    tunnel: Tunnel,
     authorization: HeaderValue,
     patience: Duration,
+    /// What is wrong with the plugin, for errors.
+    trouble: Option<String>,
 }
 
 impl Host {
@@ -47,12 +54,13 @@ impl Host {
                 what: "the token has characters that no HTTP header may have".into(),
             })?;
         authorization.set_sensitive(true);
-        let sender = forward(cluster, &full_name, &pod, port).await?;
+        let tunnel = forward(cluster, &full_name, &pod, port).await?;
         Ok(Self {
             name: full_name,
-            sender,
+            tunnel,
             authorization,
             patience: global.request_timeout,
+            trouble: plugin.trouble(),
         })
     }
 
@@ -119,7 +127,7 @@ impl Host {
                 .headers_mut()
                 .insert(header::AUTHORIZATION, self.authorization.clone());
         }
-        let exchange = exchange(&mut self.sender, request);
+        let exchange = exchange(&mut self.tunnel, request);
         let (status, body) = tokio::time::timeout(self.patience, exchange)
             .await
             .map_err(|_| Error::TimedOut {
@@ -130,14 +138,31 @@ impl Host {
                 doing: format!("{doing}: speak with host {}", self.name),
                 source,
             })?;
-        read_answer(doing, status, &body)
+        read_answer(doing, status, &body, self.trouble.as_ref())
     }
 }
 
+/// HTTP through a port-forward.
+struct Tunnel {
+    sender: SendRequest<Full<Bytes>>,
+    /// What the kubelet says when it cannot reach the port.
+    refusal: Fuse<BoxFuture<'static, Option<String>>>,
+}
+
 async fn exchange(
+    tunnel: &mut Tunnel,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), BoxError> {
+    tokio::select! {
+        answer = ask(&mut tunnel.sender, request) => answer,
+        Some(refusal) = &mut tunnel.refusal => Err(refusal.trim().into()),
+    }
+}
+
+async fn ask(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(StatusCode, Bytes), BoxError> {
     sender.ready().await?;
     let answer = sender.send_request(request).await?;
     let status = answer.status();
@@ -149,7 +174,12 @@ async fn exchange(
 }
 
 /// The answer's JSON, or the error it carries.
-fn read_answer(doing: &str, status: StatusCode, body: &[u8]) -> Result<Value, Error> {
+fn read_answer(
+    doing: &str,
+    status: StatusCode,
+    body: &[u8],
+    trouble: Option<&String>,
+) -> Result<Value, Error> {
     let parsed: Result<Value, _> = if body.is_empty() {
         Ok(Value::Null)
     } else {
@@ -175,6 +205,7 @@ fn read_answer(doing: &str, status: StatusCode, body: &[u8]) -> Result<Value, Er
         } else {
             message
         },
+        trouble: trouble.cloned(),
     })
 }
 
@@ -194,12 +225,7 @@ pub fn segment(text: &str) -> String {
 }
 
 /// Opens a port of a pod and speaks HTTP over it.
-async fn forward(
-    cluster: &Cluster,
-    host: &str,
-    pod: &Pod,
-    port: u16,
-) -> Result<SendRequest<Full<Bytes>>, Error> {
+async fn forward(cluster: &Cluster, host: &str, pod: &Pod, port: u16) -> Result<Tunnel, Error> {
     let namespace = pod.namespace().unwrap_or_default();
     let name = pod.name_any();
     let doing = format!("forward port {port} of pod {namespace}/{name} of host {host}");
@@ -214,6 +240,10 @@ async fn forward(
             doing: doing.clone(),
             source: "the API server opened no stream".into(),
         })?;
+    let refusal = forwarder
+        .take_error(port)
+        .map_or_else(|| futures::future::pending().boxed(), FutureExt::boxed)
+        .fuse();
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|source| Error::Connection {
@@ -225,7 +255,7 @@ async fn forward(
         let _forwarder = forwarder;
         let _ = connection.await;
     });
-    Ok(sender)
+    Ok(Tunnel { sender, refusal })
 }
 
 /// A ready pod of a host's Service, and the port of its HTTP API.
@@ -394,7 +424,7 @@ mod tests {
     #[test]
     fn an_error_answer_keeps_code_and_message() {
         let body = br#"{"code":"WORKER_ERROR","message":"tracker is down"}"#;
-        let error = read_answer("read data x", StatusCode::BAD_GATEWAY, body).unwrap_err();
+        let error = read_answer("read data x", StatusCode::BAD_GATEWAY, body, None).unwrap_err();
         assert_eq!(
             error.to_string(),
             "read data x: the host answered 502 Bad Gateway: tracker is down"
@@ -407,7 +437,8 @@ mod tests {
 
     #[test]
     fn an_error_answer_that_is_no_json_is_shown_as_text() {
-        let error = read_answer("read x", StatusCode::NOT_FOUND, b"nothing here\n").unwrap_err();
+        let error =
+            read_answer("read x", StatusCode::NOT_FOUND, b"nothing here\n", None).unwrap_err();
         assert!(error.to_string().ends_with("404 Not Found: nothing here"));
     }
 

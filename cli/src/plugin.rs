@@ -67,27 +67,26 @@ impl Plugin {
             })
     }
 
-    /// The id in the plugin's manifest.
-    ///
-    /// # Errors
-    /// When the operator has not read the manifest yet.
-    pub fn key(&self) -> Result<&str, Error> {
-        let status = self.parsed.status.as_ref();
-        if let Some(summary) = status.and_then(|status| status.plugin.as_ref()) {
-            return Ok(&summary.id);
-        }
+    /// What is wrong with it, unless it is Ready.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
         let (ready, reason, message) = self.ready();
-        Err(Error::NotReady {
-            what: format!(
-                "PaperclipPlugin {} has no manifest in its status yet (Ready is {ready}, {reason}: {message})",
+        (ready != "True").then(|| {
+            format!(
+                "PaperclipPlugin {} is not Ready ({reason}): {message}",
                 self.full_name()
-            ),
-            hint: format!(
-                "wait with `kubectl wait --for=condition=Ready -n {} paperclipplugin/{}`",
-                self.namespace(),
-                self.name()
-            ),
+            )
         })
+    }
+
+    /// A tool's name without the plugin's prefix.
+    #[must_use]
+    pub fn bare_tool<'a>(&self, tool: &'a str) -> &'a str {
+        let status = self.parsed.status.as_ref();
+        status
+            .and_then(|status| status.plugin.as_ref())
+            .and_then(|summary| tool.strip_prefix(&summary.id)?.strip_prefix(':'))
+            .unwrap_or(tool)
     }
 }
 
@@ -144,4 +143,48 @@ pub async fn list(cluster: &Cluster, namespace: Option<&str>) -> Result<Vec<Plug
     }
     plugins.sort_by_key(|plugin| (plugin.namespace(), plugin.name()));
     Ok(plugins)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn plugin(ready: &str) -> Plugin {
+        let object = json!({
+            "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPlugin",
+            "metadata": {"name": "tea", "namespace": "shop", "managedFields": [{}]},
+            "spec": {"source": {"npm": {"package": "tea", "version": "1.0.0"}}, "host": {"name": "main"}, "later": 1},
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready, "reason": "Packing", "message": "the Job runs", "lastTransitionTime": "2026-11-21T10:00:00Z"}],
+                "plugin": {"id": "example.tea", "version": "1.0.0", "displayName": "Tea"},
+            },
+        });
+        Plugin::parse(serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn fields_of_a_later_release_are_shown() {
+        let plugin = plugin("True");
+        assert_eq!(plugin.object.data["spec"]["later"], 1);
+        assert!(plugin.object.metadata.managed_fields.is_none());
+    }
+
+    #[test]
+    fn a_tool_is_named_with_or_without_the_prefix() {
+        let plugin = plugin("True");
+        assert_eq!(plugin.bare_tool("example.tea:brew"), "brew");
+        assert_eq!(plugin.bare_tool("brew"), "brew");
+        assert_eq!(plugin.bare_tool("other:brew"), "other:brew");
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_ready_says_why() {
+        assert_eq!(plugin("True").trouble(), None);
+        assert_eq!(
+            plugin("False").trouble().as_deref(),
+            Some("PaperclipPlugin shop/tea is not Ready (Packing): the Job runs")
+        );
+    }
 }

@@ -20,9 +20,8 @@ pub(super) async fn tool(
     let params = payload::read_params(input.params.as_ref())?;
     let (plugin, mut host) = session.open(name).await?;
     let body = tool_call(
-        plugin.key()?,
         &plugin.uid(),
-        tool,
+        plugin.bare_tool(tool),
         params,
         input,
         undeclared,
@@ -40,19 +39,17 @@ pub(super) async fn tool(
     }
 }
 
-/// The request to call a tool. `pluginId` is our host's own: a key may be that of two plugins.
+/// The request to call a tool. The plugin goes by its UID, since the plugins of two
+/// namespaces may have one key.
 fn tool_call(
-    key: &str,
     uid: &str,
     tool: &str,
     params: Map<String, Value>,
     input: &Input,
     undeclared: bool,
 ) -> Value {
-    let bare = tool.strip_prefix(&format!("{key}:")).unwrap_or(tool);
     let mut body = json!({
-        "tool": format!("{key}:{bare}"),
-        "pluginId": uid,
+        "tool": format!("{uid}:{tool}"),
         "parameters": params,
         "runContext": {"companyId": input.company},
     });
@@ -117,18 +114,17 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_is_called_with_the_plugins_prefix_once() {
-        for tool in ["brew", "example.tea:brew"] {
-            let body = tool_call("example.tea", "u", tool, Map::new(), &input(), false);
-            assert_eq!(body["tool"], "example.tea:brew");
-            assert_eq!(body["runContext"]["companyId"], "c");
-            assert!(body.get("allowUndeclared").is_none());
-        }
+    fn a_tool_is_called_by_the_plugins_uid() {
+        let body = tool_call("u-1", "brew", Map::new(), &input(), false);
+        assert_eq!(
+            body,
+            json!({"tool": "u-1:brew", "parameters": {}, "runContext": {"companyId": "c"}})
+        );
     }
 
     #[test]
     fn undeclared_tools_are_called_on_request_only() {
-        let body = tool_call("example.tea", "u", "brew", Map::new(), &input(), true);
+        let body = tool_call("u-1", "brew", Map::new(), &input(), true);
         assert_eq!(body["allowUndeclared"], true);
     }
 
