@@ -34,11 +34,12 @@ const MAX_PACKAGE_JSON: u64 = 1024 * 1024;
 const FALLBACKS: [&str; 2] = ["dist/manifest.js", "manifest.js"];
 
 /// Prints the default export, or else the namespace, of a module. What the module prints
-/// while it is loaded goes to stderr.
+/// while it is loaded goes to stderr. The stream of stdout is never made: it would turn the
+/// pipe non-blocking, and a large manifest would not fit.
 const LOADER: &str = r#"
 import { writeSync } from "node:fs";
 import { pathToFileURL } from "node:url";
-process.stdout.write = process.stderr.write.bind(process.stderr);
+Object.defineProperty(process, "stdout", { value: process.stderr });
 const module = await import(pathToFileURL(process.argv[1]).href);
 const text = JSON.stringify(module.default ?? module) ?? "null";
 const bytes = Buffer.from(text, "utf8");

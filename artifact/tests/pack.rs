@@ -1,0 +1,103 @@
+//! Packing by the program, as a person outside a cluster does it.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
+
+fn pack(output: &Path, arguments: &[&str], shell: &str, path: Option<&Path>) -> Output {
+    let registry = support::npm_registry();
+    // A shell, because a process cannot be given another umask without unsafe code.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")])
+        .arg(support::packer())
+        .args([
+            "pack",
+            "--version",
+            "0.1.0",
+            "--registry",
+            &registry.url,
+            "--cache",
+        ])
+        .arg(support::cache())
+        .arg("--output")
+        .arg(output)
+        .args(arguments);
+    if let Some(folder) = path {
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", folder.display()));
+    }
+    command.output().unwrap()
+}
+
+fn digest(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn one_lock_gives_one_digest_under_another_umask_and_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let wrong = folder.path().join("bin");
+    fs::create_dir(&wrong).unwrap();
+    for program in ["node", "npm"] {
+        fs::write(wrong.join(program), "#!/bin/sh\nexit 7\n").unwrap();
+        fs::set_permissions(wrong.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let lock = first.join("package-lock.json");
+    let one = pack(&first, &["--package", PACKAGE], "umask 022", None);
+    let arguments = ["--package", PACKAGE, "--lock", lock.to_str().unwrap()];
+    let two = pack(&second, &arguments, "umask 0077", Some(&wrong));
+    assert_eq!(digest(&one), digest(&two));
+    let text = fs::read_to_string(&lock).unwrap();
+    for name in [
+        "@paperclipai/plugin-sdk",
+        "@paperclipai/shared",
+        "zod",
+        PACKAGE,
+    ] {
+        assert!(text.contains(&format!("node_modules/{name}")), "{name}");
+    }
+    assert!(
+        text.contains(r#""@paperclipai/plugin-sdk": "2026.916.1""#),
+        "{text}"
+    );
+    assert!(
+        !text.contains("node_modules/react") && !text.contains("http://") && !text.contains(".tgz")
+    );
+}
+
+#[test]
+fn version_that_is_not_there_is_the_packages_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = pack(
+        folder.path(),
+        &["--package", "paperclip-plugin-that-nobody-published-0"],
+        "true",
+        None,
+    );
+    assert_eq!(output.status.code(), Some(10));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("PackageNotFound"));
+}
+
+#[test]
+fn package_that_is_no_plugin_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = pack(
+        folder.path(),
+        &["--package", "wrappy", "--version", "1.0.2"],
+        "true",
+        None,
+    );
+    assert_ne!(output.status.code(), Some(0));
+}

@@ -1,0 +1,334 @@
+//! Against the CNCF registry, a program not written here, with TLS and a credential.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
+use paperclip_artifact::inputs;
+use paperclip_artifact::outcome::{self, Pushed, StepOutcome};
+use paperclip_artifact::pull;
+use paperclip_artifact::request::{PackRequest, Platform, StoreEndpoints};
+use paperclip_artifact::store::{Credentials, StoreClient, StoreError, StoreOptions};
+
+/// The registry's program, from the environment or the cache of the test cluster.
+fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("PAPERCLIP_TEST_REGISTRY").map(PathBuf::from);
+    named.or_else(|| {
+        let folders = fs::read_dir(support::cache()).ok()?;
+        let is_registry = |path: &PathBuf| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("registry-"))
+        };
+        let mut folders = folders
+            .filter_map(|f| Some(f.ok()?.path()))
+            .filter(is_registry);
+        folders.find_map(|folder| {
+            let program = folder.join("registry");
+            program.is_file().then_some(program)
+        })
+    })
+}
+
+/// A running registry; ends with the value.
+struct RealRegistry {
+    child: Child,
+    folder: tempfile::TempDir,
+    address: String,
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl RealRegistry {
+    async fn start() -> Option<Self> {
+        let Some(program) = program() else {
+            eprintln!(
+                "skipped: no registry program; set PAPERCLIP_TEST_REGISTRY or bring the test cluster up once"
+            );
+            return None;
+        };
+        support::install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        fs::write(path("ca.crt"), key.cert.pem()).unwrap();
+        fs::write(path("tls.key"), key.signing_key.serialize_pem()).unwrap();
+        fs::write(
+            path("htpasswd"),
+            format!("pusher:{}\n", bcrypt::hash("secret", 4).unwrap()),
+        )
+        .unwrap();
+        fs::write(path("username"), "pusher").unwrap();
+        fs::write(path("password"), "secret\n").unwrap();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let address = format!("127.0.0.1:{port}");
+        let text = |name: &str| path(name).display().to_string();
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nauth: {{htpasswd: {{realm: r, path: {}}}}}\n\
+             http: {{addr: '{address}', tls: {{certificate: {}, key: {}}}}}\nlog: {{level: error}}\n",
+            text("data"),
+            text("htpasswd"),
+            text("ca.crt"),
+            text("tls.key"),
+        );
+        fs::write(path("config.yml"), config).unwrap();
+        let child = Command::new(program)
+            .arg("serve")
+            .arg(path("config.yml"))
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Self {
+            child,
+            folder,
+            address,
+        };
+        let begun = Instant::now();
+        while let Err(error) = std::net::TcpStream::connect(&registry.address) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the registry does not listen: {error}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Some(registry)
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn options(&self) -> StoreOptions {
+        StoreOptions::from_folder(&self.address, self.folder()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn image_comes_back_by_digest_and_tag() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let store = StoreClient::new(registry.options()).unwrap();
+    store.ping().await.unwrap();
+    let layer = LayerBuilder::new()
+        .bytes("a", &b"1"[..], 0o644)
+        .build()
+        .unwrap();
+    let image = ImageBuilder::new().layer(layer).build();
+    for _ in 0..2 {
+        let digest = store
+            .push_image("platform/tool", &image, &["v1"])
+            .await
+            .unwrap();
+        assert_eq!(digest, image.digest());
+    }
+    let (digest, manifest) = store
+        .tagged_manifest("platform/tool", "v1")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(digest, image.digest());
+    assert_eq!(
+        manifest,
+        store.manifest("platform/tool", &digest).await.unwrap()
+    );
+    assert!(
+        store
+            .has_blob("platform/tool", image.layers()[0].digest())
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .tagged_manifest("platform/tool", "v2")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let content = store
+        .blob("platform/tool", &manifest.layers[0], 1 << 20)
+        .await
+        .unwrap();
+    assert_eq!(&content, image.layers()[0].content());
+}
+
+#[tokio::test]
+async fn credential_and_certificate_are_required() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let wrong = Credentials {
+        username: "pusher".into(),
+        password: "guess".into(),
+    };
+    for credentials in [None, Some(wrong)] {
+        let store = StoreClient::new(StoreOptions {
+            credentials,
+            ..registry.options()
+        })
+        .unwrap();
+        let error = store.ping().await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Refused { status, .. } if status.as_u16() == 401),
+            "{error}"
+        );
+    }
+    let untrusted = StoreClient::new(StoreOptions {
+        ca_pem: None,
+        ..registry.options()
+    })
+    .unwrap();
+    assert!(matches!(
+        untrusted.ping().await,
+        Err(StoreError::Unreachable { .. })
+    ));
+}
+
+#[tokio::test]
+async fn artifact_comes_back_under_its_tag_and_type() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let store = StoreClient::new(registry.options()).unwrap();
+    let kind = inputs::LOCK_MEDIA_TYPE;
+    assert_eq!(
+        store
+            .artifact("plugins/p", kind, "lock-1", 100)
+            .await
+            .unwrap(),
+        None
+    );
+    store
+        .push_artifact("plugins/p", kind, "{}".into(), "lock-1")
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .artifact("plugins/p", kind, "lock-1", 100)
+            .await
+            .unwrap()
+            .unwrap(),
+        "{}"
+    );
+    assert!(
+        store
+            .artifact("plugins/p", kind, "lock-1", 1)
+            .await
+            .is_err()
+    );
+    assert!(
+        store
+            .artifact("plugins/p", "application/other", "lock-1", 100)
+            .await
+            .is_err()
+    );
+}
+
+/// Runs one step as the Job does.
+async fn step(name: &str, registry: &RealRegistry, work: &Path, request: &PackRequest) -> String {
+    let npm = support::npm_registry();
+    let npm_dir = work.join("npm-dir");
+    fs::create_dir_all(&npm_dir).unwrap();
+    if let Some(ca) = npm.ca {
+        fs::copy(ca, npm_dir.join("ca.crt")).unwrap();
+    }
+    let log = work.join("termination-log");
+    let status = tokio::process::Command::new(support::packer())
+        .arg(name)
+        .env(
+            "PAPERCLIP_PACK_REQUEST",
+            serde_json::to_string(request).unwrap(),
+        )
+        .env("PAPERCLIP_PACK_WORK_DIR", work)
+        .env("PAPERCLIP_PACK_STORE_DIR", registry.folder())
+        .env("PAPERCLIP_PACK_NPM_DIR", npm_dir)
+        .env(
+            "PAPERCLIP_PACK_TOOLCHAIN",
+            support::toolchain().await.folder(),
+        )
+        .env("PAPERCLIP_PACK_TERMINATION_LOG", &log)
+        .status()
+        .await
+        .unwrap();
+    let message = fs::read_to_string(log).unwrap();
+    assert!(status.success(), "{name}: {message}");
+    message
+}
+
+async fn job(registry: &RealRegistry, request: &PackRequest) -> Pushed {
+    let work = tempfile::tempdir().unwrap();
+    step("fetch", registry, work.path(), request).await;
+    step("evaluate", registry, work.path(), request).await;
+    let message = step("push", registry, work.path(), request).await;
+    match outcome::parse::<Pushed>(&message) {
+        Some(StepOutcome::Ok(pushed)) => pushed,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let package = "paperclip-plugin-bcp-commerce";
+    let endpoint = registry.address.clone();
+    let request = PackRequest {
+        registry: support::npm_registry().url,
+        package: package.into(),
+        version: "0.1.0".into(),
+        lock: None,
+        platform: Platform::default(),
+        store: StoreEndpoints {
+            read: endpoint.clone(),
+            push: endpoint,
+            plain_http: false,
+        },
+        repository: inputs::repository(package),
+    };
+    let first = job(&registry, &request).await;
+    let second = job(&registry, &request).await;
+    assert_eq!(first, second, "the second packing is of the recorded lock");
+
+    let store = StoreClient::new(registry.options()).unwrap();
+    let manifest = pull::read_plugin_manifest(&store, &first.repository, &first.digest)
+        .await
+        .unwrap();
+    assert!(manifest["id"].is_string());
+    let pod = tempfile::tempdir().unwrap();
+    pull::fetch(
+        &store,
+        &first.repository,
+        &first.digest,
+        &first.marker,
+        pod.path(),
+    )
+    .await
+    .unwrap();
+    let toolchain = support::toolchain().await;
+    let imported = Command::new(toolchain.node())
+        .args([
+            "--input-type=module",
+            "--eval",
+            "import '@paperclipai/plugin-sdk'",
+        ])
+        .current_dir(pod.path())
+        .status()
+        .unwrap();
+    assert!(imported.success(), "the SDK of the delivered tree loads");
+}
