@@ -1,0 +1,100 @@
+//! The host itself: everything its parts share.
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::Authenticator,
+    database::{Database, DatabaseError, PluginRow},
+    events::Event,
+    metrics::Metrics,
+    plugins::{Facts, Plugin, PluginId, Registry},
+    services::HttpFetch,
+};
+
+/// What the host's parts share.
+#[derive(Debug)]
+pub struct Host {
+    /// Names of this host and process.
+    pub name: HostName,
+    /// Whether webhooks and jobs run without a company, as on a real host.
+    pub strict_scopes: bool,
+    /// Everything that is kept.
+    pub database: Database,
+    /// The plugins it has heard of.
+    pub plugins: Registry,
+    /// Requests workers make through it.
+    pub fetch: HttpFetch,
+    /// Who may use its API.
+    pub auth: Authenticator,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Everything that runs in the background.
+    pub tasks: TaskTracker,
+    /// Cancelled when the host stops.
+    pub stop: CancellationToken,
+}
+
+/// Names of a host process.
+#[derive(Clone, Debug)]
+pub struct HostName {
+    /// Namespace of the `PaperclipHost`.
+    pub namespace: String,
+    /// Name of the `PaperclipHost`.
+    pub name: String,
+    /// Name of this process among its replicas.
+    pub replica: String,
+}
+
+impl Host {
+    /// The plugin of this id, which may be new to the host.
+    pub fn plugin(&self, id: &PluginId) -> Arc<Plugin> {
+        self.plugins
+            .get_or_insert(id, || self.make_plugin(id.clone(), None))
+    }
+
+    /// Makes known what the database remembers, so that a call right after a restart waits for
+    /// its plugin instead of being told that there is none.
+    pub async fn restore(&self) -> Result<(), DatabaseError> {
+        for row in self.database.plugins().await? {
+            let facts = facts(&row);
+            let id = PluginId {
+                namespace: row.namespace,
+                name: row.name,
+                uid: row.id,
+            };
+            self.plugins
+                .get_or_insert(&id, || self.make_plugin(id.clone(), facts));
+        }
+        Ok(())
+    }
+
+    /// Hands an event to every plugin that subscribed to it.
+    pub fn publish(&self, event: &Event) {
+        for plugin in self.plugins.all() {
+            plugin.publish(event);
+        }
+    }
+
+    fn make_plugin(&self, id: PluginId, facts: Option<Facts>) -> Arc<Plugin> {
+        let (plugin, events) = Plugin::new(id, facts);
+        let stop = self.stop.clone();
+        let deliver = Arc::clone(&plugin).deliver(events);
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(deliver).await;
+        });
+        plugin
+    }
+}
+
+/// What a row says, unless it was written by a version that kept something else.
+fn facts(row: &PluginRow) -> Option<Facts> {
+    Facts::read(
+        row.manifest_json.0.as_bytes(),
+        row.config_json.0.as_bytes(),
+        row.artifact_digest.clone(),
+        u64::try_from(row.activation).ok()?,
+    )
+    .ok()
+}

@@ -1,0 +1,204 @@
+//! A pod that has a session with this host.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use paperclip_proto::{
+    client::{CallError, SessionSender},
+    v1::Phase,
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::Facts;
+use crate::rpc::{self, Fault};
+
+/// A pod with a session.
+#[derive(Debug)]
+pub struct Pod {
+    name: String,
+    address: SocketAddr,
+    facts: Arc<Facts>,
+    state: Mutex<State>,
+    sender: SessionSender,
+    since: Instant,
+    pending: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    supported: Vec<String>,
+}
+
+/// Why a call has no result.
+#[derive(Debug)]
+pub enum Failure {
+    /// The session was over before the call left, so another pod may have it.
+    NotSent,
+    /// Everything else: the pod may have done the work.
+    Fault(Fault),
+}
+
+/// The part of a worker's answer to `initialize` that the host reads.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialized {
+    #[serde(default)]
+    supported_methods: Vec<String>,
+}
+
+impl Pod {
+    /// A pod whose session has begun.
+    pub fn new(
+        name: String,
+        address: SocketAddr,
+        facts: Arc<Facts>,
+        sender: SessionSender,
+    ) -> Self {
+        let state = State {
+            phase: Phase::Starting,
+            supported: Vec::new(),
+        };
+        Self {
+            name,
+            address,
+            facts,
+            state: Mutex::new(state),
+            sender,
+            since: Instant::now(),
+            pending: AtomicUsize::new(0),
+        }
+    }
+
+    /// Name of the pod.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it was dialled.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it said about its plugin.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// Its phase; nothing new goes to a pod whose session is over.
+    pub fn phase(&self) -> Phase {
+        if self.sender.is_closed() {
+            return Phase::Draining;
+        }
+        self.lock().phase
+    }
+
+    /// Whether it takes new calls.
+    pub fn serves(&self) -> bool {
+        self.phase() == Phase::Serving
+    }
+
+    /// Notes a new phase, and the worker's answer to `initialize` where it came along.
+    pub fn set_phase(&self, phase: Phase, initialize_result: &[u8]) {
+        let mut state = self.lock();
+        state.phase = phase;
+        if !initialize_result.is_empty() {
+            let initialized: Initialized =
+                serde_json::from_slice(initialize_result).unwrap_or_default();
+            state.supported = initialized.supported_methods;
+        }
+    }
+
+    /// Whether the worker says it has this optional method.
+    pub fn supports(&self, method: &str) -> bool {
+        self.lock()
+            .supported
+            .iter()
+            .any(|supported| supported == method)
+    }
+
+    /// How long the session lasts.
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Calls without an answer yet.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Makes a call.
+    pub async fn call(
+        &self,
+        method: &str,
+        params: Bytes,
+        invocation: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, Failure> {
+        let _counted = Counted::new(&self.pending);
+        let params = rpc::one_line(params);
+        let fault = |code, message: String| Err(Failure::Fault(Fault::new(code, message)));
+        match self
+            .sender
+            .call(method, params, invocation, timeout, false)
+            .await
+        {
+            Ok(result) => Ok(result),
+            Err(CallError::NotSent) => Err(Failure::NotSent),
+            Err(CallError::Rpc(error)) => Err(Failure::Fault(error.into())),
+            Err(CallError::TimedOut(after)) => fault(
+                rpc::TIMEOUT,
+                format!(
+                    "the worker did not answer {method} within {} ms",
+                    after.as_millis()
+                ),
+            ),
+            Err(CallError::Detached) => fault(
+                rpc::WORKER_UNAVAILABLE,
+                format!("the session with the worker ended before it answered {method}"),
+            ),
+        }
+    }
+
+    /// Sends a notification. False when the session is over.
+    pub async fn notify(&self, method: &str, params: Bytes, invocation: Bytes) -> bool {
+        self.sender
+            .notify(method, rpc::one_line(params), invocation)
+            .await
+            .is_ok()
+    }
+
+    /// Answers a request of the worker. False when the session is over.
+    pub async fn respond(&self, id: u64, outcome: Result<Bytes, Fault>) -> bool {
+        let outcome = outcome.map(rpc::one_line).map_err(Into::into);
+        self.sender.respond(id, outcome).await.is_ok()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a call while it is under way, also one that its caller drops.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,232 @@
+//! The running host: its parts put together, and taken down in order.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use chrono::{TimeDelta, Utc};
+use paperclip_proto::tls::{ClientTls, TlsError};
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+use crate::{
+    args::{AuthMode, ServeArgs},
+    auth::{Authenticator, TokenFileError},
+    clock,
+    database::{Database, DatabaseError},
+    discovery::{Sessions, Synced},
+    host::{Host, HostName},
+    http, jobs,
+    metrics::Metrics,
+    plugins::Registry,
+    services::{HttpFetch, chain},
+};
+
+/// How long requests and tasks may take to end.
+const GRACE: Duration = Duration::from_secs(25);
+/// How often old rows are dropped.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// How long log entries, deliveries and runs are kept.
+const KEPT: TimeDelta = TimeDelta::days(30);
+
+/// Why the host does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The certificate cannot be used.
+    #[error("read the host's certificate")]
+    Tls(#[from] TlsError),
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// The token file is not named.
+    #[error("authentication by tokens from a file needs --token-file")]
+    NoTokenFile,
+    /// There is no cluster to ask.
+    #[error("find the Kubernetes API server")]
+    Cluster(#[source] kube::config::InferConfigError),
+    /// No client for the cluster.
+    #[error("make a client of the Kubernetes API server")]
+    Client(#[source] kube::Error),
+    /// No client for `http.fetch`.
+    #[error("make the client of http.fetch")]
+    Fetch(#[source] reqwest::Error),
+    /// A port is taken.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A listener broke.
+    #[error("serve HTTP")]
+    Serve(#[source] io::Error),
+}
+
+/// A host that is ready to run, with its ports bound.
+pub struct Server {
+    host: Arc<Host>,
+    sessions: Sessions,
+    client: Option<kube::Client>,
+    args: ServeArgs,
+    api: TcpListener,
+    health: TcpListener,
+}
+
+impl Server {
+    /// Opens the database and the ports, and reads every file that is needed.
+    pub async fn bind(args: ServeArgs) -> Result<Self, ServeError> {
+        let tls = ClientTls::from_dir(&args.tls_dir)?;
+        let client = cluster(&args).await?;
+        let database = Database::open(&args.database).await?;
+        database.close_abandoned().await?;
+        let host = Arc::new(Host {
+            name: HostName {
+                namespace: args.host_namespace.clone(),
+                name: args.host_name.clone(),
+                replica: args.replica.clone(),
+            },
+            strict_scopes: args.strict_scopes,
+            database,
+            plugins: Registry::default(),
+            fetch: HttpFetch::new(&args.http_fetch_allow_cidr).map_err(ServeError::Fetch)?,
+            auth: authenticator(&args, client.as_ref())?,
+            metrics: Metrics::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        host.restore().await?;
+        Ok(Self {
+            sessions: Sessions::new(Arc::clone(&host), tls),
+            client,
+            api: listen(args.listen).await?,
+            health: listen(args.health_listen).await?,
+            host,
+            args,
+        })
+    }
+
+    /// Address of the API.
+    pub fn api_address(&self) -> io::Result<SocketAddr> {
+        self.api.local_addr()
+    }
+
+    /// Address of the health port.
+    pub fn health_address(&self) -> io::Result<SocketAddr> {
+        self.health.local_addr()
+    }
+
+    /// Runs until `stop`, then takes no new requests, lets those under way end, ends jobs and
+    /// sessions, and closes the database.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let host = self.host;
+        let synced = Synced::default();
+        if self.args.plugin_address.is_empty()
+            && let Some(client) = self.client
+        {
+            let follow = self
+                .sessions
+                .follow(client, self.args.watch_namespace, synced.clone());
+            spawn(&host, follow);
+        } else {
+            let targets: Vec<_> = self
+                .args
+                .plugin_address
+                .iter()
+                .map(|pod| pod.0.clone())
+                .collect();
+            self.sessions.keep_fixed(&targets, &synced);
+        }
+        spawn(&host, jobs::schedule(Arc::clone(&host)));
+        spawn(&host, prune(Arc::clone(&host)));
+        let draining = CancellationToken::new();
+        let api = axum::serve(self.api, http::router(Arc::clone(&host)))
+            .with_graceful_shutdown(draining.clone().cancelled_owned());
+        let health = axum::serve(self.health, http::health_router(Arc::clone(&host), synced))
+            .with_graceful_shutdown(host.stop.clone().cancelled_owned());
+        let health = tokio::spawn(health.into_future());
+        let mut api = tokio::spawn(api.into_future());
+        info!(
+            namespace = host.name.namespace,
+            name = host.name.name,
+            "host runs"
+        );
+        let ended = tokio::select! {
+            () = stop => None,
+            ended = &mut api => Some(ended),
+        };
+        info!("host stops");
+        draining.cancel();
+        let served = match ended {
+            Some(ended) => flatten(ended),
+            None => tokio::time::timeout(GRACE, api)
+                .await
+                .map_or(Ok(()), flatten),
+        };
+        host.stop.cancel();
+        host.tasks.close();
+        if tokio::time::timeout(GRACE, host.tasks.wait())
+            .await
+            .is_err()
+        {
+            error!("some tasks did not end in time");
+        }
+        health.abort();
+        host.database.close().await;
+        served
+    }
+}
+
+async fn cluster(args: &ServeArgs) -> Result<Option<kube::Client>, ServeError> {
+    if args.auth == AuthMode::StaticTokenFile && !args.plugin_address.is_empty() {
+        return Ok(None);
+    }
+    let config = kube::Config::infer().await.map_err(ServeError::Cluster)?;
+    kube::Client::try_from(config)
+        .map(Some)
+        .map_err(ServeError::Client)
+}
+
+fn authenticator(
+    args: &ServeArgs,
+    client: Option<&kube::Client>,
+) -> Result<Authenticator, ServeError> {
+    match (args.auth, client, &args.token_file) {
+        (AuthMode::TokenReview, Some(client), _) => Ok(Authenticator::reviews(client.clone())),
+        (_, _, Some(file)) => Ok(Authenticator::token_file(file)?),
+        (_, _, None) => Err(ServeError::NoTokenFile),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })
+}
+
+fn spawn(host: &Host, work: impl Future<Output = ()> + Send + 'static) {
+    let stop = host.stop.clone();
+    host.tasks.spawn(async move {
+        stop.run_until_cancelled(work).await;
+    });
+}
+
+fn flatten(ended: Result<io::Result<()>, tokio::task::JoinError>) -> Result<(), ServeError> {
+    ended
+        .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+        .map_err(ServeError::Serve)
+}
+
+async fn prune(host: Arc<Host>) {
+    let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match host.database.prune(&clock::text(Utc::now() - KEPT)).await {
+            Ok(0) => {}
+            Ok(rows) => info!(rows, "old rows dropped"),
+            Err(failure) => error!(error = chain(&failure), "old rows could not be dropped"),
+        }
+    }
+}

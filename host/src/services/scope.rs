@@ -1,0 +1,230 @@
+//! On behalf of which company a worker's call is made, and whether it may be.
+//!
+//! A call names no company, one company, or needs whichever it is made for. The
+//! host trusts only its own record of the invocation that the call belongs to.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::rpc::{Fault, SCOPE_DENIED};
+
+/// What a call asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// Nothing of a company.
+    Nothing,
+    /// One company.
+    Company(Cow<'a, str>),
+    /// The company that the call is made for, whichever it is.
+    Own,
+    /// Something of a company, without saying which.
+    Unnamed,
+}
+
+/// What a call is made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This company.
+    Company(String),
+    /// No company.
+    None,
+    /// An invocation that is not, or no longer, the host's.
+    Invalid,
+}
+
+/// What is known when a call comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The invocation id that came with the call, empty without one.
+    pub invocation_id: &'a str,
+    /// The company of that invocation, if it is under way.
+    pub invocation_company: Option<&'a str>,
+    /// The company for which the plugin may act on its own.
+    pub proactive: Option<&'a str>,
+    /// Whether any invocation of this worker is under way.
+    pub active: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Params<'a> {
+    #[serde(default, borrow)]
+    company_id: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    scope_kind: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    scope_id: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    filter: Option<Filter<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Filter<'a> {
+    #[serde(default, borrow)]
+    company_id: Option<Cow<'a, str>>,
+}
+
+/// Reads what a call asks for.
+pub fn asked<'a>(method: &str, params: &'a [u8]) -> Result<Asked<'a>, Fault> {
+    let params: Params<'a> = match params {
+        [] => Params {
+            company_id: None,
+            scope_kind: None,
+            scope_id: None,
+            filter: None,
+        },
+        params => serde_json::from_slice(params).map_err(|error| {
+            Fault::internal(format!("params of {method} cannot be read: {error}"))
+        })?,
+    };
+    let named =
+        |company: Option<Cow<'a, str>>| company.filter(|company| !company.trim().is_empty());
+    if let Some(company) = named(params.company_id) {
+        return Ok(Asked::Company(company));
+    }
+    Ok(match method {
+        "config.get" | "secrets.resolve" => Asked::Own,
+        "events.subscribe" => params
+            .filter
+            .and_then(|filter| named(filter.company_id))
+            .map_or(Asked::Nothing, Asked::Company),
+        "events.emit" | "activity.log" | "companies.get" => Asked::Unnamed,
+        _ if params.scope_kind.as_deref() == Some("company") => {
+            named(params.scope_id).map_or(Asked::Unnamed, Asked::Company)
+        }
+        _ => Asked::Nothing,
+    })
+}
+
+/// Finds what the call is made for.
+pub fn resolve(facts: Facts<'_>, asked: &Asked<'_>) -> Scope {
+    if !facts.invocation_id.is_empty() {
+        return match facts.invocation_company {
+            Some(company) => Scope::Company(company.to_owned()),
+            None => Scope::Invalid,
+        };
+    }
+    if let (Asked::Company(company), Some(proactive)) = (asked, facts.proactive)
+        && company == proactive
+    {
+        return Scope::Company(proactive.to_owned());
+    }
+    if facts.active {
+        Scope::Invalid
+    } else {
+        Scope::None
+    }
+}
+
+/// Lets the call through with the company it is made for, or says why not.
+pub fn gate(method: &str, asked: &Asked<'_>, scope: Scope) -> Result<Option<String>, Fault> {
+    let denied = |why: &str| Err(Fault::new(SCOPE_DENIED, format!("{method}: {why}")));
+    match (asked, scope) {
+        (Asked::Nothing, Scope::Company(company)) => Ok(Some(company)),
+        (Asked::Nothing, _) => Ok(None),
+        (Asked::Unnamed, _) => denied("company context is required, and the call names no company"),
+        (_, Scope::Invalid) => denied("the invocation is unknown or has ended"),
+        (_, Scope::None) => denied("company context is required"),
+        (Asked::Company(wanted), Scope::Company(company)) if *wanted != company => {
+            denied("the call is made for another company")
+        }
+        (_, Scope::Company(company)) => Ok(Some(company)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Facts<'static> = Facts {
+        invocation_id: "",
+        invocation_company: None,
+        proactive: None,
+        active: false,
+    };
+
+    fn company(id: &str) -> Asked<'_> {
+        Asked::Company(id.into())
+    }
+
+    #[test]
+    fn a_call_names_its_company_in_one_of_three_places() {
+        assert_eq!(
+            asked("activity.log", br#"{"companyId":"c"}"#).unwrap(),
+            company("c")
+        );
+        assert_eq!(
+            asked("state.get", br#"{"scopeKind":"company","scopeId":"c"}"#).unwrap(),
+            company("c")
+        );
+        assert_eq!(
+            asked("events.subscribe", br#"{"filter":{"companyId":"c"}}"#).unwrap(),
+            company("c")
+        );
+        assert_eq!(
+            asked("events.subscribe", br#"{"filter":null}"#).unwrap(),
+            Asked::Nothing
+        );
+        assert_eq!(
+            asked("state.get", br#"{"scopeKind":"instance"}"#).unwrap(),
+            Asked::Nothing
+        );
+        assert_eq!(
+            asked("state.get", br#"{"scopeKind":"company"}"#).unwrap(),
+            Asked::Unnamed
+        );
+        assert_eq!(asked("config.get", b"").unwrap(), Asked::Own);
+    }
+
+    #[test]
+    fn an_id_counts_only_while_its_invocation_does() {
+        let facts = Facts {
+            invocation_id: "i",
+            invocation_company: Some("c"),
+            ..NOTHING
+        };
+        assert_eq!(resolve(facts, &Asked::Own), Scope::Company("c".into()));
+        let facts = Facts {
+            invocation_id: "i",
+            ..NOTHING
+        };
+        assert_eq!(resolve(facts, &Asked::Own), Scope::Invalid);
+    }
+
+    #[test]
+    fn without_an_id_only_a_proactive_company_may_be_named() {
+        let facts = Facts {
+            proactive: Some("c"),
+            active: true,
+            ..NOTHING
+        };
+        assert_eq!(resolve(facts, &company("c")), Scope::Company("c".into()));
+        assert_eq!(resolve(facts, &company("d")), Scope::Invalid);
+        assert_eq!(resolve(NOTHING, &company("c")), Scope::None);
+    }
+
+    #[test]
+    fn what_concerns_no_company_is_always_allowed() {
+        assert_eq!(gate("m", &Asked::Nothing, Scope::Invalid), Ok(None));
+        assert_eq!(gate("m", &Asked::Nothing, Scope::None), Ok(None));
+    }
+
+    #[test]
+    fn a_company_is_reached_only_in_its_own_scope() {
+        let code = |asked, scope| gate("m", &asked, scope).unwrap_err().code;
+        assert_eq!(code(company("c"), Scope::Invalid), SCOPE_DENIED);
+        assert_eq!(code(company("c"), Scope::None), SCOPE_DENIED);
+        assert_eq!(code(company("c"), Scope::Company("d".into())), SCOPE_DENIED);
+        assert_eq!(code(Asked::Own, Scope::None), SCOPE_DENIED);
+        assert_eq!(
+            code(Asked::Unnamed, Scope::Company("c".into())),
+            SCOPE_DENIED
+        );
+        assert_eq!(
+            gate("m", &company("c"), Scope::Company("c".into())),
+            Ok(Some("c".into()))
+        );
+    }
+}

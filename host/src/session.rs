@@ -1,0 +1,273 @@
+//! One session with one pod: it is dialled, introduced, listened to, and dialled
+//! again when it ends, for as long as the cluster has the pod.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use paperclip_proto::{
+    client::{self, ConnectError, Incoming},
+    tls::ClientTls,
+    v1::{HostHello, Phase, PluginHello, Request},
+};
+use tokio::{sync::Semaphore, sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    database::{DatabaseError, PluginUpdate},
+    events::Subscription,
+    host::Host,
+    jobs,
+    plugins::{Facts, FactsError, Plugin, PluginId, Pod},
+    rpc::Fault,
+    services::{self, chain},
+};
+
+/// First wait before a pod is dialled again.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// Longest wait, to which jitter adds as much again.
+const LAST_RETRY: Duration = Duration::from_millis(2500);
+/// A session that lasted this long makes the next wait a first one.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Requests of one worker that are worked on at once; more wait.
+const REQUESTS_AT_ONCE: usize = 128;
+
+/// A pod to have a session with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The plugin it must be of.
+    pub plugin: PluginId,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the pod is of plugin {found}, wanted {wanted}")]
+    Stranger { found: PluginId, wanted: PluginId },
+    #[error(transparent)]
+    Facts(#[from] FactsError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Keeps a session with a pod until it is no longer wanted. A session that stands is then left to
+/// end by itself, so that a pod that goes away may finish what it has.
+pub async fn keep(
+    host: Arc<Host>,
+    tls: Arc<ClientTls>,
+    target: Target,
+    unwanted: CancellationToken,
+) {
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(FIRST_RETRY)
+        .with_max_delay(LAST_RETRY)
+        .with_jitter()
+        .without_max_times();
+    let mut waits = backoff.build();
+    let mut said = String::new();
+    while !unwanted.is_cancelled() {
+        let begun = Instant::now();
+        match attach(&host, &tls, &target).await {
+            Ok(()) => said.clear(),
+            Err(failure) => {
+                // A pod that starts refuses many times; the first time is enough to know.
+                let text = chain(&failure);
+                if text == said {
+                    debug!(plugin = %target.plugin, address = %target.address, error = text, "session failed again");
+                } else {
+                    warn!(plugin = %target.plugin, address = %target.address, error = text, "session failed");
+                    said = text;
+                }
+            }
+        }
+        if begun.elapsed() > SETTLED {
+            waits = backoff.build();
+        }
+        let wait = waits.next().unwrap_or(LAST_RETRY);
+        unwanted.run_until_cancelled(tokio::time::sleep(wait)).await;
+    }
+}
+
+async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<(), SessionError> {
+    let (hello, sender, incoming) = client::connect(
+        target.address,
+        tls,
+        &target.plugin.identity(),
+        HostHello {
+            host_namespace: host.name.namespace.clone(),
+            host_name: host.name.name.clone(),
+            replica: host.name.replica.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..HostHello::default()
+        },
+    )
+    .await?;
+    check_plugin(&hello, &target.plugin)?;
+    let facts = Arc::new(Facts::read(
+        &hello.manifest_json,
+        &hello.config_json,
+        hello.artifact_digest.clone(),
+        hello.activation,
+    )?);
+    record(host, &target.plugin, &facts).await?;
+    let plugin = host.plugin(&target.plugin);
+    if plugin
+        .facts()
+        .is_none_or(|known| known.activation <= facts.activation)
+    {
+        jobs::sync(host, &plugin, &facts.manifest).await?;
+    }
+    let pod = Arc::new(Pod::new(
+        hello.pod_name.clone(),
+        target.address,
+        facts,
+        sender,
+    ));
+    pod.set_phase(hello.phase(), &hello.initialize_result_json);
+    let attached = Attached::new(host, plugin, pod, subscriptions(&hello));
+    attached.entered(hello.phase()).await;
+    attached.listen(incoming).await;
+    Ok(())
+}
+
+fn check_plugin(hello: &PluginHello, wanted: &PluginId) -> Result<(), SessionError> {
+    let found = PluginId {
+        namespace: hello.plugin_namespace.clone(),
+        name: hello.plugin_name.clone(),
+        uid: hello.plugin_uid.clone(),
+    };
+    if found == *wanted {
+        return Ok(());
+    }
+    Err(SessionError::Stranger {
+        found,
+        wanted: wanted.clone(),
+    })
+}
+
+async fn record(host: &Host, id: &PluginId, facts: &Facts) -> Result<(), DatabaseError> {
+    host.database
+        .record_plugin(PluginUpdate {
+            id: &id.uid,
+            namespace: &id.namespace,
+            name: &id.name,
+            plugin_key: &facts.manifest.id,
+            version: &facts.manifest.version,
+            api_version: facts.manifest.api_version,
+            manifest_json: facts.manifest_json.get(),
+            config_json: facts.config_json.get(),
+            artifact_digest: &facts.artifact_digest,
+            activation: facts.activation,
+        })
+        .await
+}
+
+fn subscriptions(hello: &PluginHello) -> Vec<Subscription> {
+    let read = |params: &[u8]| serde_json::from_slice(params).ok();
+    hello
+        .subscriptions
+        .iter()
+        .filter_map(|subscription| read(&subscription.params_json))
+        .collect()
+}
+
+/// A session that stands. Dropped, the pod takes no more work.
+struct Attached<'a> {
+    host: &'a Arc<Host>,
+    plugin: Arc<Plugin>,
+    pod: Arc<Pod>,
+    at_once: Arc<Semaphore>,
+}
+
+impl<'a> Attached<'a> {
+    fn new(
+        host: &'a Arc<Host>,
+        plugin: Arc<Plugin>,
+        pod: Arc<Pod>,
+        subscriptions: Vec<Subscription>,
+    ) -> Self {
+        info!(plugin = %plugin.id(), pod = pod.name(), activation = pod.facts().activation, "session begun");
+        plugin.attach(Arc::clone(&pod), subscriptions);
+        host.metrics.sessions.inc();
+        Self {
+            host,
+            plugin,
+            pod,
+            at_once: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
+        }
+    }
+
+    async fn listen(&self, mut incoming: mpsc::Receiver<Incoming>) {
+        while let Some(message) = incoming.recv().await {
+            match message {
+                Incoming::Request(request) => self.answer(request),
+                Incoming::Notification(told) => {
+                    services::notified(&self.plugin, &told.method, &told.params_json);
+                }
+                Incoming::Phase(changed) => {
+                    self.pod
+                        .set_phase(changed.phase(), &changed.initialize_result_json);
+                    info!(plugin = %self.plugin.id(), pod = self.pod.name(), phase = changed.phase().as_str_name(),
+                        message = changed.message, "phase changed");
+                    self.plugin.phase_changed();
+                    self.entered(changed.phase()).await;
+                }
+            }
+        }
+    }
+
+    async fn entered(&self, phase: Phase) {
+        if phase == Phase::Serving
+            && let Err(failure) = self
+                .host
+                .database
+                .record_served(&self.plugin.id().uid)
+                .await
+        {
+            error!(plugin = %self.plugin.id(), error = chain(&failure), "database failed");
+        }
+    }
+
+    /// Answers a request in the background: the session must be read on, for it carries answers too.
+    fn answer(&self, request: Request) {
+        let host = Arc::clone(self.host);
+        let plugin = Arc::clone(&self.plugin);
+        let pod = Arc::clone(&self.pod);
+        let at_once = Arc::clone(&self.at_once);
+        self.host.tasks.spawn(async move {
+            let Ok(_place) = at_once.acquire().await else {
+                return;
+            };
+            let outcome = services::answer(services::Request {
+                host: &host,
+                plugin: &plugin,
+                pod: &pod,
+                method: &request.method,
+                params: &request.params_json,
+                invocation_id: &request.invocation_id,
+            })
+            .await;
+            count(&host, &plugin, &request.method, &outcome);
+            pod.respond(request.id, outcome).await;
+        });
+    }
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        self.plugin.detach(&self.pod);
+        self.host.metrics.sessions.dec();
+        info!(plugin = %self.plugin.id(), pod = self.pod.name(), "session ended");
+    }
+}
+
+fn count<T>(host: &Host, plugin: &Plugin, method: &str, outcome: &Result<T, Fault>) {
+    let fault = outcome.as_ref().err();
+    if let Some(fault) = fault {
+        info!(plugin = %plugin.id(), method, code = fault.code, reason = fault.message, "call of a worker refused");
+    }
+    host.metrics.answered(method, fault.map(|fault| fault.code));
+}
