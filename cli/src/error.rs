@@ -17,7 +17,7 @@ pub enum Error {
         doing: String,
         /// What the API server or the connection said.
         #[source]
-        source: Box<kube::Error>,
+        source: kube::Error,
     },
     /// An object, tool, job or key is not there.
     #[error("{what}")]
@@ -99,14 +99,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error of the API server while doing something. "Not found" becomes
-    /// [`Error::NotFound`], since it has an exit code of its own.
+    /// An error of the API server, or of the way to it, while doing something.
     #[must_use]
     pub fn cluster(doing: impl Into<String>, source: kube::Error) -> Self {
-        let doing = doing.into();
         Self::Cluster {
-            doing,
-            source: Box::new(source),
+            doing: doing.into(),
+            source,
         }
     }
 
@@ -117,7 +115,7 @@ impl Error {
             Self::Input { .. } | Self::ReadFile { .. } | Self::Kubeconfig(_) => 2,
             Self::NotFound { .. } => 3,
             Self::NotReady { .. } | Self::Connection { .. } | Self::TimedOut { .. } => 4,
-            Self::Cluster { source, .. } => match source.as_ref() {
+            Self::Cluster { source, .. } => match source {
                 kube::Error::Api(status) if status.code == 404 => 3,
                 kube::Error::Api(_) => 1,
                 _ => 4,
@@ -137,10 +135,11 @@ impl Error {
         let mut text = format!("error: {self}");
         let mut cause = self.source();
         while let Some(source) = cause {
-            let said = match source.downcast_ref::<kube::Error>() {
-                Some(kube::Error::Api(status)) => status.message.clone(),
-                _ => source.to_string(),
-            };
+            if let Some(kube::Error::Api(status)) = source.downcast_ref() {
+                let _ = write!(text, ": {}", status.message);
+                break;
+            }
+            let said = source.to_string();
             // Some libraries repeat their source in their own text.
             if !text.contains(&said) {
                 let _ = write!(text, ": {said}");
@@ -155,6 +154,13 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         match self {
+            // An object that is missing has an error of its own; what is left is a missing kind.
+            Self::Cluster {
+                source: kube::Error::Api(status),
+                ..
+            } if status.code == 404 => Some(
+                "are the chart paperclip-crds and the ServiceAccount of the host installed?".into(),
+            ),
             Self::NotFound { hint, .. } | Self::NotReady { hint, .. } => Some(hint.clone()),
             Self::Host {
                 status, trouble, ..
@@ -204,6 +210,14 @@ mod tests {
             report.starts_with("error: call tool x: the host answered 403 Forbidden: no\nhint: "),
             "{report}"
         );
+    }
+
+    #[test]
+    fn a_report_says_what_the_api_server_said() {
+        let status = kube::core::Status::failure("pods is forbidden", "Forbidden").with_code(403);
+        let error = Error::cluster("list pods", kube::Error::Api(Box::new(status)));
+        assert_eq!(error.report(), "error: list pods: pods is forbidden");
+        assert_eq!(error.exit_code(), 1);
     }
 
     #[test]

@@ -148,6 +148,9 @@ async fn api_server(
         });
         return Ok(answer(StatusCode::CREATED, &token));
     }
+    if let Some(log) = log(&path, request.uri().query().unwrap_or_default()) {
+        return Ok(Response::new(Full::from(log)));
+    }
     Ok(match object(&path) {
         Some(object) => answer(StatusCode::OK, &object),
         None => answer(
@@ -155,6 +158,19 @@ async fn api_server(
             &json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
                 "reason": "NotFound", "code": 404, "message": format!("{path} not found")}),
         ),
+    })
+}
+
+/// The log of a container of the plugin's pod.
+fn log(path: &str, query: &str) -> Option<&'static str> {
+    if path != "/api/v1/namespaces/shop/pods/tea-1/log" {
+        return None;
+    }
+    assert!(query.contains("timestamps=true"), "{query}");
+    query.split('&').find_map(|term| match term {
+        "container=worker" => Some("2026-11-21T10:00:01Z one\n2026-11-21T10:00:03Z three\n"),
+        "container=sidecar" => Some("2026-11-21T10:00:02.5Z two\n"),
+        _ => None,
     })
 }
 
@@ -187,6 +203,10 @@ fn object(path: &str) -> Option<Value> {
         "/api/v1/namespaces/paperclip/pods" => json!({
             "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [pod()],
         }),
+        "/api/v1/namespaces/shop/pods" => json!({
+            "apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "1"},
+            "items": [plugin_pod()],
+        }),
         _ => return None,
     })
 }
@@ -213,6 +233,22 @@ fn pod() -> Value {
         "metadata": {"name": "main-1", "namespace": "paperclip"},
         "spec": {"containers": [{"name": "host", "ports": [{"name": "http", "containerPort": PORT}]}]},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+fn plugin_pod() -> Value {
+    let running = |name: &str| {
+        json!({"name": name, "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+            "state": {"running": {}}})
+    };
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "tea-1", "namespace": "shop"},
+        "spec": {"containers": [{"name": "worker"}]},
+        "status": {
+            "initContainerStatuses": [running("sidecar")],
+            "containerStatuses": [running("worker")],
+        },
     })
 }
 

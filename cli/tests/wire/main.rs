@@ -167,3 +167,15 @@ fn the_list_is_a_table_or_the_objects() {
     assert_eq!(list["items"][0]["kind"], "PaperclipPlugin");
     assert_eq!(list["items"][0]["metadata"]["name"], "tea");
 }
+
+#[test]
+fn logs_of_worker_and_sidecar_are_in_order_of_time() {
+    let cluster = FakeCluster::start(200, Value::Null);
+    let output = paperclip(&cluster, &["logs", "tea"]);
+    assert_eq!(
+        stdout(&output),
+        "[tea-1/worker] one\n[tea-1/sidecar] two\n[tea-1/worker] three\n",
+        "{}",
+        stderr(&output)
+    );
+}
