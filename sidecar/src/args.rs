@@ -1,0 +1,97 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+/// The sidecar of a plugin pod.
+#[derive(Debug, Parser)]
+#[command(name = "paperclip-sidecar", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the sidecar can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deliver the artifact and the shim into the pod's folders, then exit.
+    Fetch(FetchArgs),
+    /// Run the worker and serve the bridge.
+    Serve(ServeArgs),
+}
+
+/// Flags of `fetch`.
+#[derive(Args, Clone, Debug)]
+pub struct FetchArgs {
+    /// `<store host:port>/<repository>@sha256:<64 hex digits>`
+    #[arg(long, env = "PAPERCLIP_REFERENCE")]
+    pub reference: String,
+    /// The marker that the artifact must have.
+    #[arg(long, env = "PAPERCLIP_MARKER")]
+    pub marker: String,
+    /// Folder to unpack into.
+    #[arg(
+        long,
+        env = "PAPERCLIP_ARTIFACT_DIR",
+        default_value = "/paperclip/artifact"
+    )]
+    pub artifact_dir: PathBuf,
+    /// Folder to copy the shim into.
+    #[arg(long, env = "PAPERCLIP_BIN_DIR", default_value = "/paperclip/bin")]
+    pub bin_dir: PathBuf,
+    /// Folder with `username`, `password` and `ca.crt` of the artifact store.
+    #[arg(long, env = "PAPERCLIP_STORE_DIR", default_value = "/paperclip/store")]
+    pub store_dir: PathBuf,
+    /// The shim to copy; by default the one beside this program.
+    #[arg(long, env = "PAPERCLIP_SHIM")]
+    pub shim: Option<PathBuf>,
+}
+
+/// Flags of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// Folder with `facts.json`.
+    #[arg(long, env = "PAPERCLIP_FACTS_DIR", default_value = "/paperclip/facts")]
+    pub facts_dir: PathBuf,
+    /// Folder with the unpacked artifact.
+    #[arg(
+        long,
+        env = "PAPERCLIP_ARTIFACT_DIR",
+        default_value = "/paperclip/artifact"
+    )]
+    pub artifact_dir: PathBuf,
+    /// Folder with `tls.crt`, `tls.key` and `ca.crt`.
+    #[arg(long, env = "PAPERCLIP_TLS_DIR", default_value = "/paperclip/tls")]
+    pub tls_dir: PathBuf,
+    /// Unix socket on which the shim reports.
+    #[arg(
+        long,
+        env = "PAPERCLIP_SOCKET",
+        default_value = "/paperclip/run/shim.sock"
+    )]
+    pub socket: PathBuf,
+    /// Address of the bridge.
+    #[arg(long, env = "PAPERCLIP_GRPC_LISTEN", default_value = "0.0.0.0:8443")]
+    pub grpc_listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "PAPERCLIP_HEALTH_LISTEN", default_value = "0.0.0.0:8081")]
+    pub health_listen: SocketAddr,
+    /// Program that runs the worker's entry file.
+    #[arg(long, env = "PAPERCLIP_NODE", default_value = "node")]
+    pub node: String,
+    /// PATH of the worker.
+    #[arg(
+        long,
+        env = "PAPERCLIP_WORKER_PATH",
+        default_value = "/usr/local/bin:/usr/bin:/bin"
+    )]
+    pub worker_path: String,
+    /// Memory limit of the worker's container in bytes; Node's heap limit follows it.
+    #[arg(long, env = "PAPERCLIP_WORKER_MEMORY_BYTES")]
+    pub worker_memory_bytes: Option<u64>,
+    /// Name of the pod, for logs.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pub pod_name: String,
+}

@@ -1,0 +1,66 @@
+//! The way out: hosts are told, calls finish, the worker is shut down.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use paperclip_proto::v1::Phase;
+use paperclip_shim::protocol::Command;
+
+use crate::{hub::Hub, shim::Shim, supervisor::Stopping};
+
+/// How long open calls may take.
+const CALLS: Duration = Duration::from_secs(30);
+/// How long open jobs may take, in all.
+const JOBS: Duration = Duration::from_secs(310);
+/// How long the worker may take over `shutdown`.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+/// How long a worker that answered `shutdown` may take to exit.
+const EXIT: Duration = Duration::from_millis(500);
+/// How long it may take over TERM, and then over KILL.
+const TERM: Duration = Duration::from_secs(5);
+const KILL: Duration = Duration::from_secs(2);
+/// How long calls are still taken, from hosts that have not heard of the draining yet.
+const NOTICE: Duration = Duration::from_millis(500);
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+/// Drains the pod and ends its worker, and then the shim.
+pub async fn run(hub: &Hub, shim: &Shim, stopping: &Stopping) {
+    tracing::info!("draining");
+    hub.state.update(|state| state.phase = Phase::Draining);
+    if hub.state.now().worker.running {
+        let calls = async {
+            tokio::time::sleep(NOTICE).await;
+            hub.idle(false).await;
+        };
+        let jobs = tokio::time::timeout(JOBS, hub.idle(true));
+        let _ = tokio::join!(tokio::time::timeout(CALLS, calls), jobs);
+    }
+    stopping.begin();
+    stop_worker(hub, shim).await;
+    shim.send(&Command::Quit);
+    tracing::info!("drained");
+}
+
+async fn stop_worker(hub: &Hub, shim: &Shim) {
+    if !hub.state.now().worker.running {
+        return;
+    }
+    let params = Bytes::from_static(b"{}");
+    let asked = hub.internal_call("shutdown", params, SHUTDOWN).await;
+    let grace = if asked.is_ok() { EXIT } else { Duration::ZERO };
+    for (grace, signal) in [(grace, SIGTERM), (TERM, SIGKILL)] {
+        if is_gone_within(hub, grace).await {
+            return;
+        }
+        shim.send(&Command::Signal(signal));
+    }
+    is_gone_within(hub, KILL).await;
+}
+
+async fn is_gone_within(hub: &Hub, grace: Duration) -> bool {
+    let mut state = hub.state.subscribe();
+    let is_gone = state.wait_for(|state| !state.worker.running);
+    tokio::time::timeout(grace, is_gone).await.is_ok()
+}

@@ -1,0 +1,213 @@
+//! What the worker says: answers, requests for a host, notifications.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use paperclip_proto::{jsonrpc, v1::RpcError};
+use tokio::time::Instant;
+
+use super::{Hub, SessionId, log, session::Session};
+use crate::{
+    capability,
+    envelope::{self, Message},
+    metrics::{Direction, Outcome},
+};
+
+/// How long a worker's call waits for a host.
+const HOST_WAIT: Duration = Duration::from_secs(25);
+/// How long a host may take over a worker's call. Workers give up sooner.
+const HOST_TIMEOUT: Duration = Duration::from_secs(300);
+/// Subscriptions that one worker may make.
+const MAX_SUBSCRIPTIONS: usize = 1024;
+
+impl Hub {
+    /// Hands an answer of the worker to whoever waits.
+    pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
+        let open = id.and_then(|id| self.lock().open.remove(&id));
+        let delivered = open.is_some_and(|open| open.answer.send(outcome).is_ok());
+        if !delivered {
+            self.metrics.late_answers.inc();
+            tracing::debug!(id, "an answer of the worker came late and was dropped");
+        }
+    }
+
+    /// Serves a request of the worker.
+    pub(super) async fn asked(self: &Arc<Self>, id: Bytes, message: Message) {
+        let company = self
+            .invocation(&message.invocation_id)
+            .and_then(|known| known.company);
+        let checked = capability::check(
+            &self.grant,
+            &message.method,
+            &message.params,
+            company.as_deref(),
+        );
+        if let Err(error) = checked {
+            self.metrics.call(Direction::WorkerToHost, Outcome::Denied);
+            tracing::warn!(
+                method = message.method,
+                code = error.code,
+                "{}",
+                error.message
+            );
+            return self.answer(&id, Err(error)).await;
+        }
+        if message.method == "events.subscribe" {
+            let outcome = self.subscribe(&message).await;
+            return self.answer(&id, outcome).await;
+        }
+        let hub = self.clone();
+        tokio::spawn(async move {
+            let outcome = hub.ask_hosts(&message).await;
+            let label = match &outcome {
+                Ok(_) => Outcome::Ok,
+                Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
+                Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
+                Err(_) => Outcome::Error,
+            };
+            hub.metrics.call(Direction::WorkerToHost, label);
+            hub.answer(&id, outcome).await;
+        });
+    }
+
+    async fn answer(&self, id: &[u8], outcome: Result<Bytes, RpcError>) {
+        let lines = self.lock().worker.clone();
+        if let Some(lines) = lines {
+            let _ = lines.send(envelope::answer(id, &outcome)).await;
+        }
+    }
+
+    /// Records a subscription, once, and tells the sessions.
+    async fn subscribe(&self, message: &Message) -> Result<Bytes, RpcError> {
+        let sessions = {
+            let mut inner = self.lock();
+            if inner.subscriptions.contains(&message.params) {
+                return Ok(Bytes::from_static(b"null"));
+            }
+            if inner.subscriptions.len() >= MAX_SUBSCRIPTIONS {
+                let limit = format!("a worker may make {MAX_SUBSCRIPTIONS} subscriptions");
+                return Err(RpcError::new(jsonrpc::INTERNAL, limit));
+            }
+            // A copy: the line it came in should not live as long as the subscription.
+            inner
+                .subscriptions
+                .push(Bytes::copy_from_slice(&message.params));
+            inner.sessions.values().cloned().collect::<Vec<_>>()
+        };
+        self.remember.notify_one();
+        for session in sessions {
+            session.subscribe(message).await;
+        }
+        Ok(Bytes::from_static(b"null"))
+    }
+
+    /// Asks the host that issued the invocation, or one host after the other.
+    async fn ask_hosts(&self, message: &Message) -> Result<Bytes, RpcError> {
+        let issuer = self
+            .invocation(&message.invocation_id)
+            .and_then(|known| known.session);
+        let deadline = Instant::now() + HOST_WAIT;
+        let mut tried: Vec<SessionId> = Vec::new();
+        let mut refusal = None;
+        loop {
+            let Some(session) = self
+                .next_host(issuer, &tried, deadline, refusal.is_some())
+                .await
+            else {
+                return Err(refusal.unwrap_or_else(no_host));
+            };
+            tried.push(session.id);
+            match session.ask(message, HOST_TIMEOUT).await {
+                // Another host may know the company; this one was certain that it does not.
+                Some(Err(error))
+                    if error.code == jsonrpc::INVOCATION_SCOPE_DENIED
+                        && message.invocation_id.is_empty() =>
+                {
+                    refusal = Some(error);
+                }
+                Some(outcome) => return outcome,
+                // The session was over before the request left; nothing was asked.
+                None => {}
+            }
+        }
+    }
+
+    /// The next host to ask. Waits for one unless a host already refused.
+    async fn next_host(
+        &self,
+        issuer: Option<SessionId>,
+        tried: &[SessionId],
+        deadline: Instant,
+        refused: bool,
+    ) -> Option<Arc<Session>> {
+        let mut changes = self.sessions_changed.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(session) = self.pick(issuer, tried) {
+                return Some(session);
+            }
+            if refused {
+                return None;
+            }
+            let _waiting = Waiting::new(self);
+            let changed = tokio::time::timeout_at(deadline, changes.changed()).await;
+            changed.ok()?.ok()?;
+        }
+    }
+
+    fn pick(&self, issuer: Option<SessionId>, tried: &[SessionId]) -> Option<Arc<Session>> {
+        let inner = self.lock();
+        if let Some(issuer) = issuer.and_then(|id| inner.sessions.get(&id)) {
+            return (!tried.contains(&issuer.id)).then(|| issuer.clone());
+        }
+        let mut untried = inner.sessions.values().filter(|s| !tried.contains(&s.id));
+        untried.next().cloned()
+    }
+
+    /// Passes a notification of the worker on.
+    pub(super) async fn told(&self, message: Message) {
+        if message.method == "log" {
+            log::worker_log(&message.params);
+        }
+        let issuer = self
+            .invocation(&message.invocation_id)
+            .and_then(|known| known.session);
+        if message.method.starts_with("streams.") {
+            let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
+            for session in sessions {
+                let mut copy = message.clone();
+                if Some(session.id) != issuer {
+                    copy.invocation_id.clear();
+                }
+                session.tell(copy).await;
+            }
+        } else if let Some(session) = self.pick(issuer, &[]) {
+            session.tell(message).await;
+        }
+    }
+}
+
+fn no_host() -> RpcError {
+    let waited = HOST_WAIT.as_secs();
+    let message = format!("no host attached to the plugin within {waited} s");
+    RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
+}
+
+/// Counts a call that waits for a host.
+struct Waiting<'a>(&'a Hub);
+
+impl<'a> Waiting<'a> {
+    fn new(hub: &'a Hub) -> Self {
+        hub.waiting_for_host.fetch_add(1, Ordering::Relaxed);
+        Self(hub)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting_for_host.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,41 @@
+//! What the worker says for people, as structured records of this program.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct Record<'a> {
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    message: String,
+    #[serde(borrow, default)]
+    meta: Option<&'a RawValue>,
+}
+
+/// A `log` of the worker.
+pub fn worker_log(params: &[u8]) {
+    let Ok(record) = serde_json::from_slice::<Record<'_>>(params) else {
+        return;
+    };
+    let message = record.message.as_str();
+    let meta = record.meta.map(RawValue::get);
+    match record.level.as_str() {
+        "error" => tracing::error!(target: "worker", meta, "{message}"),
+        "warn" => tracing::warn!(target: "worker", meta, "{message}"),
+        "debug" => tracing::debug!(target: "worker", meta, "{message}"),
+        _ => tracing::info!(target: "worker", meta, "{message}"),
+    }
+}
+
+/// A line of the worker's stderr.
+pub fn worker_stderr(line: &str) {
+    tracing::warn!(target: "worker", stream = "stderr", "{line}");
+}
+
+/// A line of the worker's stdout that is no message.
+pub fn worker_noise(line: &[u8]) {
+    const SHOWN: usize = 4096;
+    let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]);
+    tracing::warn!(target: "worker", stream = "stdout", bytes = line.len(), "{shown}");
+}

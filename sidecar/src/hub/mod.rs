@@ -1,0 +1,430 @@
+//! The hub: joins one worker and the sessions of hosts.
+//!
+//! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
+//! host. All state sits behind one lock that is never held across a wait.
+
+mod asked;
+mod lines;
+mod log;
+mod pipes;
+mod session;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use paperclip_proto::{
+    jsonrpc,
+    v1::{Phase, RpcError},
+};
+use serde::Deserialize;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::{
+    envelope,
+    metrics::{Direction, Metrics, Outcome},
+    state::StateBoard,
+};
+
+pub use log::worker_stderr;
+pub use pipes::{Pipes, run as run_pipes};
+pub use session::{SessionId, serve as serve_session};
+
+/// Timeout of a call that names none.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest timeout of a call: 2^31-1 ms.
+const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+/// Calls to the worker that may be open at once.
+const MAX_OPEN: usize = 4096;
+/// How long a call waits for a worker that is starting. It was not sent, so waiting is safe.
+const HOLD: Duration = Duration::from_secs(10);
+/// How long the scope of a notification lives.
+const NOTIFICATION_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// A call to the worker.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// The method.
+    pub method: String,
+    /// `params` as JSON; empty for `{}`.
+    pub params: Bytes,
+    /// The `paperclipInvocation` object as JSON; empty for none.
+    pub invocation: Bytes,
+    /// How long the caller waits; zero for the default.
+    pub timeout: Duration,
+    /// The session that asks; none for the sidecar itself and for single calls.
+    pub origin: Option<SessionId>,
+}
+
+/// Joins one worker and the sessions of hosts.
+#[derive(Debug)]
+pub struct Hub {
+    inner: Mutex<Inner>,
+    grant: BTreeSet<String>,
+    /// The state of the pod.
+    pub state: StateBoard,
+    /// What /metrics says.
+    pub metrics: Metrics,
+    /// Told when sessions come and go.
+    sessions_changed: watch::Sender<u64>,
+    /// Told when a call settles.
+    settled: Notify,
+    /// Told when there is something new to remember.
+    remember: Notify,
+    waiting_for_host: AtomicUsize,
+    max_line: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    worker: Option<mpsc::Sender<Bytes>>,
+    next_id: u64,
+    open: HashMap<u64, Open>,
+    sessions: BTreeMap<SessionId, Arc<session::Session>>,
+    next_session: u64,
+    invocations: HashMap<String, Invocation>,
+    subscriptions: Vec<Bytes>,
+}
+
+#[derive(Debug)]
+struct Open {
+    answer: oneshot::Sender<Result<Bytes, RpcError>>,
+    kind: OpenKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OpenKind {
+    Call,
+    Job,
+    Internal,
+}
+
+#[derive(Clone, Debug)]
+struct Invocation {
+    session: Option<SessionId>,
+    company: Option<String>,
+    until: Option<Instant>,
+}
+
+#[derive(Deserialize)]
+struct InvocationObject {
+    id: String,
+    #[serde(default)]
+    scope: Option<Scope>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Scope {
+    #[serde(default)]
+    company_id: Option<String>,
+}
+
+/// What must outlive a sidecar, beside the worker itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Ids below this were given out.
+    pub next_id: u64,
+    /// The subscriptions of the worker.
+    pub subscriptions: Vec<Bytes>,
+}
+
+impl Hub {
+    /// A hub without worker or session. `grant` is what the plugin manifest declares.
+    pub fn new(grant: BTreeSet<String>) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                next_id: 1,
+                ..Inner::default()
+            }),
+            grant,
+            state: StateBoard::default(),
+            metrics: Metrics::default(),
+            sessions_changed: watch::Sender::new(0),
+            settled: Notify::new(),
+            remember: Notify::new(),
+            waiting_for_host: AtomicUsize::new(0),
+            max_line: lines::MAX_LINE,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it holds the lock; if it did, the state would still be whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that a worker waits for while no host is there.
+    pub fn waiting_for_host(&self) -> usize {
+        self.waiting_for_host.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there is something new to remember.
+    pub async fn remember_changed(&self) {
+        self.remember.notified().await;
+    }
+
+    /// What a successor of this sidecar needs.
+    pub fn remembered(&self) -> Remembered {
+        let inner = self.lock();
+        Remembered {
+            next_id: inner.next_id,
+            subscriptions: inner.subscriptions.clone(),
+        }
+    }
+
+    /// Takes up where an earlier sidecar left. Its ids are never given again: how many it
+    /// gave after it was last remembered is unknown, so a wide gap is left.
+    pub fn restore(&self, remembered: Remembered) {
+        let mut inner = self.lock();
+        inner.next_id = (remembered.next_id | 0xFFFF_FFFF) + 1;
+        inner.subscriptions = remembered.subscriptions;
+    }
+
+    /// Forgets the subscriptions of a worker that is gone; the next makes its own.
+    pub fn forget_subscriptions(&self) {
+        self.lock().subscriptions.clear();
+    }
+
+    /// Connects the hub with the stdin of a worker.
+    fn attach_worker(&self, lines: mpsc::Sender<Bytes>) {
+        self.lock().worker = Some(lines);
+    }
+
+    /// The worker is gone: its open calls fail.
+    pub fn detach_worker(&self, why: &str) {
+        let open = {
+            let mut inner = self.lock();
+            inner.worker = None;
+            inner.invocations.clear();
+            std::mem::take(&mut inner.open)
+        };
+        for (_, call) in open {
+            let error = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, why);
+            let _ = call.answer.send(Err(error));
+        }
+        self.settled.notify_waiters();
+    }
+
+    /// Calls the worker on a host's behalf.
+    pub async fn call(&self, call: Call) -> Result<Bytes, RpcError> {
+        let outcome = self.checked_call(call).await;
+        let label = match &outcome {
+            Ok(_) => Outcome::Ok,
+            Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
+            Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
+            Err(_) => Outcome::Error,
+        };
+        self.metrics.call(Direction::HostToWorker, label);
+        outcome
+    }
+
+    async fn checked_call(&self, mut call: Call) -> Result<Bytes, RpcError> {
+        check_json(&call.params, "params")?;
+        check_json(&call.invocation, "the invocation")?;
+        if call.timeout.is_zero() {
+            call.timeout = DEFAULT_TIMEOUT;
+        }
+        let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
+        self.wait_for_worker(deadline).await?;
+        let kind = match call.method.as_str() {
+            "runJob" => OpenKind::Job,
+            _ => OpenKind::Call,
+        };
+        self.exchange(call, kind, deadline).await
+    }
+
+    /// Calls the worker for the sidecar itself, in whatever state it is.
+    pub async fn internal_call(
+        &self,
+        method: &str,
+        params: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, RpcError> {
+        let call = Call {
+            method: method.to_owned(),
+            params,
+            timeout,
+            ..Call::default()
+        };
+        let deadline = Instant::now() + timeout;
+        self.exchange(call, OpenKind::Internal, deadline).await
+    }
+
+    /// The worker's result of `initialize`, as soon as there is one.
+    async fn initialize_result(&self) -> Result<Bytes, RpcError> {
+        self.wait_for_worker(Instant::now() + HOLD).await?;
+        Ok(self.state.now().initialize_result)
+    }
+
+    async fn wait_for_worker(&self, deadline: Instant) -> Result<(), RpcError> {
+        let mut state = self.state.subscribe();
+        let is_there = state.wait_for(|state| state.phase != Phase::Starting);
+        let hold = HOLD.min(deadline.saturating_duration_since(Instant::now()));
+        match tokio::time::timeout(hold, is_there).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let message = self.state.now().worker.message;
+                let message = format!("the worker is not running: {message}");
+                Err(RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message))
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        call: Call,
+        kind: OpenKind,
+        deadline: Instant,
+    ) -> Result<Bytes, RpcError> {
+        let (id, lines, answer) = self.open(kind)?;
+        let mut guard = Settle {
+            hub: self,
+            id,
+            invocation: self.begin(&call.invocation, call.origin, None),
+        };
+        let line = envelope::call(Some(id), &call.method, &call.params, &call.invocation);
+        let exchange = async {
+            if lines.send(line).await.is_err() {
+                return Err(unavailable());
+            }
+            answer.await.unwrap_or_else(|_| Err(unavailable()))
+        };
+        let outcome = tokio::time::timeout_at(deadline.into(), exchange).await;
+        guard.settle();
+        outcome.unwrap_or_else(|_| {
+            let (method, limit) = (&call.method, call.timeout.as_millis());
+            let message = format!("the worker did not answer {method} within {limit} ms");
+            Err(RpcError::new(jsonrpc::TIMEOUT, message))
+        })
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn open(
+        &self,
+        kind: OpenKind,
+    ) -> Result<
+        (
+            u64,
+            mpsc::Sender<Bytes>,
+            oneshot::Receiver<Result<Bytes, RpcError>>,
+        ),
+        RpcError,
+    > {
+        let mut inner = self.lock();
+        let lines = inner.worker.clone().ok_or_else(unavailable)?;
+        if inner.open.len() >= MAX_OPEN && kind != OpenKind::Internal {
+            let message = format!("the worker has {MAX_OPEN} calls open, which is the limit");
+            return Err(RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message));
+        }
+        let id = inner.next_id;
+        inner.next_id += 1;
+        let (answer, receiver) = oneshot::channel();
+        inner.open.insert(id, Open { answer, kind });
+        Ok((id, lines, receiver))
+    }
+
+    /// Notes which session and company an invocation belongs to. Gives its id.
+    fn begin(
+        &self,
+        invocation: &[u8],
+        session: Option<SessionId>,
+        until: Option<Instant>,
+    ) -> Option<String> {
+        let object: InvocationObject = serde_json::from_slice(invocation).ok()?;
+        let noted = Invocation {
+            session,
+            company: object.scope.and_then(|scope| scope.company_id),
+            until,
+        };
+        let mut inner = self.lock();
+        if until.is_some() {
+            let now = Instant::now();
+            inner
+                .invocations
+                .retain(|_, known| known.until.is_none_or(|until| until > now));
+        }
+        inner.invocations.insert(object.id.clone(), noted);
+        Some(object.id)
+    }
+
+    fn invocation(&self, id: &str) -> Option<Invocation> {
+        let inner = self.lock();
+        let known = inner.invocations.get(id)?;
+        let is_alive = known.until.is_none_or(|until| until > Instant::now());
+        is_alive.then(|| known.clone())
+    }
+
+    /// Tells the worker something. Without a worker it is dropped, as the original does.
+    pub async fn notify(
+        &self,
+        method: &str,
+        params: &[u8],
+        invocation: &[u8],
+        origin: SessionId,
+    ) -> Result<(), RpcError> {
+        check_json(params, "params")?;
+        check_json(invocation, "the invocation")?;
+        let lines = self.lock().worker.clone().ok_or_else(unavailable)?;
+        let until = Instant::now() + NOTIFICATION_LIFE;
+        self.begin(invocation, Some(origin), Some(until));
+        let line = envelope::call(None, method, params, invocation);
+        lines.send(line).await.map_err(|_| unavailable())
+    }
+
+    /// Waits until no call, or with `jobs` no job, is open.
+    pub async fn idle(&self, jobs: bool) {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            let kind = if jobs { OpenKind::Job } else { OpenKind::Call };
+            if !self.lock().open.values().any(|open| open.kind == kind) {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+fn unavailable() -> RpcError {
+    RpcError::new(jsonrpc::WORKER_UNAVAILABLE, "the worker is not running")
+}
+
+fn check_json(bytes: &[u8], what: &str) -> Result<(), RpcError> {
+    if bytes.is_empty() || envelope::is_json(bytes) {
+        return Ok(());
+    }
+    let message = format!("{what} of the call is not JSON");
+    Err(RpcError::new(jsonrpc::INVALID_PARAMS, message))
+}
+
+/// Ends a call however it ends: answered, timed out or dropped.
+struct Settle<'a> {
+    hub: &'a Hub,
+    id: u64,
+    invocation: Option<String>,
+}
+
+impl Settle<'_> {
+    fn settle(&mut self) {
+        let mut inner = self.hub.lock();
+        inner.open.remove(&self.id);
+        if let Some(invocation) = self.invocation.take() {
+            inner.invocations.remove(&invocation);
+        }
+        drop(inner);
+        self.hub.settled.notify_waiters();
+    }
+}
+
+impl Drop for Settle<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

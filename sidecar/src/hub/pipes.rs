@@ -1,0 +1,113 @@
+//! The worker's pipes: one task writes its stdin, one reads its stdout.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    sync::mpsc,
+    task::{AbortHandle, JoinHandle},
+};
+
+use super::{
+    Hub,
+    lines::{Line, Lines},
+    log,
+};
+use crate::envelope::{self, FromWorker};
+
+/// Lines that wait for the worker to read.
+const QUEUE: usize = 256;
+/// Lines joined into one write.
+const BATCH: usize = 64;
+
+/// The tasks around a running worker.
+#[derive(Debug)]
+pub struct Pipes {
+    writer: AbortHandle,
+    reader: JoinHandle<()>,
+}
+
+impl Pipes {
+    /// Waits until everything the worker wrote was taken, as far as its stdout closed.
+    pub async fn drained(&mut self) {
+        let _ = (&mut self.reader).await;
+    }
+}
+
+impl Drop for Pipes {
+    fn drop(&mut self) {
+        self.writer.abort();
+        self.reader.abort();
+    }
+}
+
+/// Connects the hub with a worker. `adopted` when an earlier sidecar spoke to it.
+pub fn run<W, R>(hub: &Arc<Hub>, stdin: W, stdout: R, adopted: bool) -> Pipes
+where
+    W: AsyncWrite + Unpin + Send + 'static,
+    R: AsyncRead + Unpin + Send + 'static,
+{
+    let (lines, queue) = mpsc::channel(QUEUE);
+    if adopted {
+        // Ends a line that the earlier sidecar may have left half written.
+        let _ = lines.try_send(Bytes::from_static(b"\n"));
+    }
+    hub.attach_worker(lines);
+    Pipes {
+        writer: tokio::spawn(write(stdin, queue)).abort_handle(),
+        reader: tokio::spawn(read(hub.clone(), stdout)),
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<Bytes>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut joined = Vec::new();
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let written = match &batch[..] {
+            [line] => stdin.write_all(line).await,
+            lines => {
+                joined.clear();
+                lines.iter().for_each(|line| joined.extend_from_slice(line));
+                stdin.write_all(&joined).await
+            }
+        };
+        batch.clear();
+        joined.shrink_to(64 * 1024);
+        if let Err(error) = written {
+            tracing::debug!(%error, "the worker's stdin is closed");
+            return;
+        }
+    }
+}
+
+async fn read<R: AsyncRead + Unpin>(hub: Arc<Hub>, stdout: R) {
+    let mut lines = Lines::new(stdout, hub.max_line);
+    loop {
+        match lines.next().await {
+            Ok(Some(Line::Whole(line))) => take(&hub, &line).await,
+            Ok(Some(Line::Oversized(bytes))) => {
+                hub.metrics.oversized.inc();
+                tracing::warn!(bytes, "a line of the worker was too long and was dropped");
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the worker's stdout is closed");
+                return;
+            }
+        }
+    }
+}
+
+async fn take(hub: &Arc<Hub>, line: &Bytes) {
+    match envelope::parse(line) {
+        Some(FromWorker::Response { id, outcome }) => hub.answered(id, outcome),
+        Some(FromWorker::Request { id, message }) => hub.asked(id, message).await,
+        Some(FromWorker::Notification(message)) => hub.told(message).await,
+        None if line.iter().all(u8::is_ascii_whitespace) => {}
+        None => {
+            hub.metrics.noise.inc();
+            log::worker_noise(line);
+        }
+    }
+}

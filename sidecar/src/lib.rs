@@ -1,0 +1,16 @@
+//! The sidecar of a plugin pod: fetches the artifact, runs the worker through the shim and
+//! serves the bridge to hosts.
+
+pub mod args;
+pub mod backoff;
+pub mod capability;
+pub mod drain;
+pub mod envelope;
+pub mod fetch;
+pub mod hub;
+pub mod metrics;
+pub mod package;
+pub mod serve;
+pub mod shim;
+pub mod state;
+pub mod supervisor;

@@ -1,0 +1,118 @@
+//! What /metrics says.
+
+use std::sync::Mutex;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Which way a call goes.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Hash, PartialEq, Eq)]
+pub enum Direction {
+    /// A host asks the worker.
+    HostToWorker,
+    /// The worker asks a host.
+    WorkerToHost,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Hash, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a result.
+    Ok,
+    /// With an error of the other side.
+    Error,
+    /// With no answer in time.
+    Timeout,
+    /// Refused by the grant or the company rule.
+    Denied,
+    /// Nobody was there to answer.
+    Unavailable,
+}
+
+/// Labels of a call.
+#[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
+pub struct CallLabels {
+    direction: Direction,
+    outcome: Outcome,
+}
+
+/// All counters and gauges.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    calls: Family<CallLabels, Counter>,
+    /// Answers that nobody waited for any more.
+    pub late_answers: Counter,
+    /// Lines on stdout that were no messages.
+    pub noise: Counter,
+    /// Lines on stdout beyond the limit.
+    pub oversized: Counter,
+    /// Restarts of the worker.
+    pub restarts: Counter,
+    /// Sessions that are open.
+    pub sessions: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("paperclip_sidecar");
+        let calls = Family::default();
+        let late_answers = Counter::default();
+        let noise = Counter::default();
+        let oversized = Counter::default();
+        let restarts = Counter::default();
+        let sessions = Gauge::default();
+        registry.register("calls", "Calls by direction and outcome", calls.clone());
+        registry.register(
+            "late_answers",
+            "Answers that nobody waited for any more",
+            late_answers.clone(),
+        );
+        registry.register(
+            "stdout_noise",
+            "Lines on the worker's stdout that were no messages",
+            noise.clone(),
+        );
+        registry.register(
+            "stdout_oversized",
+            "Lines on the worker's stdout beyond the limit, dropped",
+            oversized.clone(),
+        );
+        registry.register(
+            "worker_restarts",
+            "Restarts of the worker",
+            restarts.clone(),
+        );
+        registry.register("sessions", "Open sessions", sessions.clone());
+        Self {
+            registry: Mutex::new(registry),
+            calls,
+            late_answers,
+            noise,
+            oversized,
+            restarts,
+            sessions,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a call.
+    pub fn call(&self, direction: Direction, outcome: Outcome) {
+        let labels = CallLabels { direction, outcome };
+        self.calls.get_or_create(&labels).inc();
+    }
+
+    /// The text for a scraper.
+    pub fn render(&self) -> String {
+        let mut rendered = String::new();
+        if let Ok(registry) = self.registry.lock() {
+            // Writing into a String cannot fail.
+            let _ = text::encode(&mut rendered, &registry);
+        }
+        rendered
+    }
+}

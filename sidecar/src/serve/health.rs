@@ -1,0 +1,43 @@
+//! Probes and metrics over plain HTTP.
+
+use std::{io, sync::Arc};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::Hub;
+
+/// Serves /livez, /readyz and /metrics until `stop`.
+pub async fn serve(
+    listener: TcpListener,
+    hub: Arc<Hub>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let routes = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(hub);
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+async fn ready(State(hub): State<Arc<Hub>>) -> (StatusCode, String) {
+    let state = hub.state.now();
+    if state.is_ready() {
+        return (StatusCode::OK, "ok\n".into());
+    }
+    let phase = state.phase.as_str_name();
+    let text = format!(
+        "{phase} {}: {}\n",
+        state.worker.reason, state.worker.message
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+async fn metrics(State(hub): State<Arc<Hub>>) -> ([(&'static str, &'static str); 1], String) {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([("content-type", kind)], hub.metrics.render())
+}

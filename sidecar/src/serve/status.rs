@@ -1,0 +1,81 @@
+//! The state of the pod as a gRPC service, for the operator.
+
+use std::{pin::Pin, sync::Arc};
+
+use paperclip_proto::{
+    facts::Facts,
+    identity::Identity,
+    v1::{
+        WatchStatusRequest, WatchStatusResponse, plugin_status_service_server::PluginStatusService,
+    },
+};
+use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status as GrpcStatus};
+
+use super::bridge::require;
+use crate::{hub::Hub, state::PodState};
+
+/// The service.
+#[derive(Debug)]
+pub struct Status {
+    hub: Arc<Hub>,
+    activation: u64,
+    artifact_digest: String,
+    stop: CancellationToken,
+}
+
+impl Status {
+    /// Tells the operator of `hub` until `stop`.
+    pub fn new(hub: Arc<Hub>, facts: &Facts, stop: CancellationToken) -> Self {
+        Self {
+            hub,
+            activation: facts.activation,
+            artifact_digest: facts.artifact_digest.clone(),
+            stop,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl PluginStatusService for Status {
+    type WatchStatusStream =
+        Pin<Box<dyn Stream<Item = Result<WatchStatusResponse, GrpcStatus>> + Send>>;
+
+    async fn watch_status(
+        &self,
+        request: Request<WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, GrpcStatus> {
+        require(&request, &Identity::Operator)?;
+        let (activation, artifact_digest) = (self.activation, self.artifact_digest.clone());
+        let states = WatchStream::new(self.hub.state.subscribe())
+            .map(move |state| Ok(response(activation, &artifact_digest, state)));
+        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::pin!(states);
+            loop {
+                tokio::select! {
+                    state = states.next() => {
+                        let Some(state) = state else { return };
+                        if sender.send(state).await.is_err() { return; }
+                    }
+                    () = sender.closed() => return,
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn response(activation: u64, artifact_digest: &str, state: PodState) -> WatchStatusResponse {
+    WatchStatusResponse {
+        activation,
+        artifact_digest: artifact_digest.to_owned(),
+        phase: state.phase.into(),
+        worker: Some(state.worker),
+        hosts: state.hosts,
+    }
+}

@@ -1,0 +1,84 @@
+//! The state of the pod, in one place that everyone can watch.
+
+use bytes::Bytes;
+use paperclip_proto::v1::{AttachedHost, Phase, PhaseChanged, WorkerState};
+use tokio::sync::watch;
+
+/// What hosts and the operator see of the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodState {
+    /// The phase that hosts route by.
+    pub phase: Phase,
+    /// The worker's result of `initialize`; empty until it answered.
+    pub initialize_result: Bytes,
+    /// The worker process.
+    pub worker: WorkerState,
+    /// Sessions that proved both directions lately.
+    pub hosts: Vec<AttachedHost>,
+}
+
+impl PodState {
+    /// Whether the pod is ready: initialised, healthy, not on its way out.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Serving && self.worker.healthy
+    }
+
+    /// The announcement of the current phase.
+    pub fn phase_changed(&self) -> PhaseChanged {
+        let result = match self.phase {
+            Phase::Serving => self.initialize_result.clone(),
+            _ => Bytes::new(),
+        };
+        PhaseChanged {
+            phase: self.phase.into(),
+            message: self.worker.message.clone(),
+            initialize_result_json: result,
+        }
+    }
+}
+
+/// The writing end of the state.
+#[derive(Debug)]
+pub struct StateBoard(watch::Sender<PodState>);
+
+impl Default for StateBoard {
+    fn default() -> Self {
+        let (sender, _) = watch::channel(PodState {
+            phase: Phase::Starting,
+            initialize_result: Bytes::new(),
+            worker: WorkerState::default(),
+            hosts: Vec::new(),
+        });
+        Self(sender)
+    }
+}
+
+impl StateBoard {
+    /// Follows the state.
+    pub fn subscribe(&self) -> watch::Receiver<PodState> {
+        self.0.subscribe()
+    }
+
+    /// The state now.
+    pub fn now(&self) -> PodState {
+        self.0.borrow().clone()
+    }
+
+    /// Changes the state; watchers hear of it only when it differs.
+    pub fn update(&self, change: impl FnOnce(&mut PodState)) {
+        self.0.send_if_modified(|state| {
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
+    }
+
+    /// Moves between starting and serving, unless the pod is draining.
+    pub fn set_phase(&self, phase: Phase) {
+        self.update(|state| {
+            if state.phase != Phase::Draining {
+                state.phase = phase;
+            }
+        });
+    }
+}

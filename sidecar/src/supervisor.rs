@@ -1,0 +1,600 @@
+//! Decides when the worker starts, is initialised, is healthy and starts again. The shim
+//! executes.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant as StdInstant},
+};
+
+use bytes::Bytes;
+use paperclip_proto::{
+    facts::Facts,
+    jsonrpc,
+    v1::{Phase, RpcError},
+};
+use paperclip_shim::protocol::{Command, Exit, MAX_PACKET, Start};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    backoff::Backoff,
+    hub::{self, Hub, Pipes, Remembered},
+    package::Package,
+    shim::{Shim, ShimEvent},
+};
+
+/// How long a worker may take over `initialize`.
+const INITIALIZE: Duration = Duration::from_secs(15);
+/// The same for a worker whose setup waits for a host.
+const INITIALIZE_WITH_HOST: Duration = Duration::from_secs(45);
+/// How often health is asked, and how long an answer may take.
+const HEALTH: Duration = Duration::from_secs(5);
+/// How long to read on after the worker ended, while descendants hold its stdout.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Characters of stderr shown in the pod's state.
+const SHOWN_STDERR: usize = 1000;
+
+/// How the worker is to be started.
+#[derive(Clone, Debug)]
+pub struct WorkerPlan {
+    /// What the shim is told.
+    pub start: Start,
+    /// Params of `initialize`.
+    pub initialize: Bytes,
+}
+
+impl WorkerPlan {
+    /// The plan for a package. Node's heap limit is three quarters of the memory limit.
+    pub fn new(
+        package: &Package,
+        facts: &Facts,
+        artifact: &std::path::Path,
+        node: &str,
+        path: &str,
+        memory: Option<u64>,
+    ) -> Result<Self, serde_json::Error> {
+        let mut arguments = vec![node.to_owned()];
+        if let Some(bytes) = memory {
+            let mebibytes = (bytes / 4 * 3 / (1024 * 1024)).max(16);
+            arguments.push(format!("--max-old-space-size={mebibytes}"));
+        }
+        arguments.push(package.worker.display().to_string());
+        let environment = [
+            ("PATH", path),
+            ("NODE_PATH", ""),
+            ("NODE_ENV", "production"),
+            ("TZ", "UTC"),
+            ("PAPERCLIP_PLUGIN_ID", &facts.plugin_uid),
+            ("PAPERCLIP_DEPLOYMENT_MODE", &facts.instance.deployment_mode),
+            (
+                "PAPERCLIP_DEPLOYMENT_EXPOSURE",
+                &facts.instance.deployment_exposure,
+            ),
+        ];
+        Ok(Self {
+            start: Start {
+                artifact: artifact.display().to_string(),
+                marker: facts.marker.clone(),
+                directory: package.directory.display().to_string(),
+                arguments,
+                environment: environment
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            },
+            initialize: initialize_params(package, facts)?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InitializeParams<'a> {
+    manifest: &'a RawValue,
+    config: serde_json::Map<String, serde_json::Value>,
+    instance_info: &'a paperclip_proto::facts::InstanceFacts,
+    api_version: u32,
+    database_namespace: Option<&'a str>,
+}
+
+fn initialize_params(package: &Package, facts: &Facts) -> Result<Bytes, serde_json::Error> {
+    let params = InitializeParams {
+        manifest: serde_json::from_slice(&package.manifest_json)?,
+        // Always empty here, as in the original: config has a call of its own.
+        config: serde_json::Map::new(),
+        instance_info: &facts.instance,
+        api_version: 1,
+        database_namespace: package.database_namespace.as_deref(),
+    };
+    serde_json::to_vec(&params).map(Bytes::from)
+}
+
+/// What a successor of this sidecar is told through the shim.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Memory {
+    initialize_result: Box<RawValue>,
+    next_id: u64,
+    subscriptions: Vec<Box<RawValue>>,
+}
+
+impl Memory {
+    fn encode(result: &Bytes, remembered: &Remembered) -> Option<Vec<u8>> {
+        let raw = |json: &Bytes| serde_json::from_slice::<Box<RawValue>>(json).ok();
+        let memory = Self {
+            initialize_result: raw(result)?,
+            next_id: remembered.next_id,
+            subscriptions: remembered.subscriptions.iter().filter_map(raw).collect(),
+        };
+        let encoded = serde_json::to_vec(&memory).ok()?;
+        // What does not fit is not remembered; a successor then starts the worker anew.
+        (encoded.len() < MAX_PACKET - 64).then_some(encoded)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(Bytes, Remembered)> {
+        let memory: Self = serde_json::from_slice(bytes).ok()?;
+        let json = |raw: Box<RawValue>| Bytes::from(String::from(Box::<str>::from(raw)));
+        let remembered = Remembered {
+            next_id: memory.next_id,
+            subscriptions: memory.subscriptions.into_iter().map(json).collect(),
+        };
+        Some((json(memory.initialize_result), remembered))
+    }
+}
+
+/// Tells the supervisor that the worker is meant to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    /// From now on an exit is no crash.
+    pub fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn has_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What tasks of the supervisor find out about the run of that number.
+#[derive(Debug)]
+enum Finding {
+    Initialized(u64, Result<Bytes, Failure>),
+    Health(u64, bool),
+}
+
+#[derive(Debug)]
+struct Failure {
+    reason: &'static str,
+    message: String,
+}
+
+#[derive(Debug)]
+struct Run {
+    number: u64,
+    pipes: Pipes,
+    initialized: bool,
+    /// Why the sidecar itself ends this run.
+    doomed: Option<Failure>,
+}
+
+/// Keeps one worker running.
+#[derive(Debug)]
+pub struct Supervisor {
+    hub: Arc<Hub>,
+    shim: Shim,
+    plan: WorkerPlan,
+    stopping: Stopping,
+    backoff: Backoff,
+    run: Option<Run>,
+    runs: u64,
+    /// A start was ordered and not answered yet.
+    is_starting: bool,
+    restart_at: Option<Instant>,
+    findings: mpsc::Sender<Finding>,
+    asking_health: bool,
+}
+
+/// Runs the supervisor until the shim's events end. `terminating` is told when the shim is
+/// asked to stop.
+pub async fn run(
+    hub: Arc<Hub>,
+    shim: Shim,
+    plan: WorkerPlan,
+    stopping: Stopping,
+    mut events: mpsc::Receiver<ShimEvent>,
+    terminating: tokio_util::sync::CancellationToken,
+) {
+    let (findings, mut found) = mpsc::channel(16);
+    let mut supervisor = Supervisor {
+        hub: hub.clone(),
+        shim,
+        plan,
+        stopping,
+        backoff: Backoff::default(),
+        run: None,
+        runs: 0,
+        is_starting: false,
+        restart_at: None,
+        findings,
+        asking_health: false,
+    };
+    hub.state.update(|state| {
+        state.worker.reason = "WaitingForShim".into();
+        state.worker.message = "the worker container has not reported yet".into();
+    });
+    let mut health = tokio::time::interval(HEALTH);
+    health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let restart_at = supervisor.restart_at;
+        let restart = async {
+            match restart_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(ShimEvent::Terminating) => terminating.cancel(),
+                Some(event) => supervisor.take(event).await,
+                None => return,
+            },
+            Some(finding) = found.recv() => supervisor.learn(finding),
+            () = restart => supervisor.start(),
+            () = hub.remember_changed() => supervisor.remember(),
+            _ = health.tick() => supervisor.ask_health(),
+        }
+    }
+}
+
+impl Supervisor {
+    async fn take(&mut self, event: ShimEvent) {
+        match event {
+            ShimEvent::Idle => {
+                if self.restart_at.is_none() {
+                    self.start();
+                }
+            }
+            ShimEvent::Worker {
+                pid,
+                remembered,
+                stdin,
+                stdout,
+            } => {
+                let memory = Memory::decode(&remembered);
+                let is_ours = std::mem::take(&mut self.is_starting);
+                self.runs += 1;
+                let adopted = memory.is_some();
+                if let Some((_, remembered)) = &memory {
+                    self.hub.restore(remembered.clone());
+                }
+                self.run = Some(Run {
+                    number: self.runs,
+                    pipes: hub::run_pipes(&self.hub, stdin, stdout, adopted),
+                    initialized: false,
+                    doomed: None,
+                });
+                self.hub.state.update(|state| state.worker.running = true);
+                match memory {
+                    Some((result, _)) => {
+                        tracing::info!(pid, "a running worker was taken over");
+                        self.serve(result);
+                    }
+                    None if is_ours => {
+                        tracing::info!(pid, "worker started");
+                        self.initialize();
+                    }
+                    None => self.doom(Failure {
+                        reason: "WorkerUnknown",
+                        message: "an earlier sidecar left the worker before it was initialised"
+                            .into(),
+                    }),
+                }
+            }
+            ShimEvent::Refused(message) => {
+                self.is_starting = false;
+                tracing::error!(message, "the worker was not started");
+                self.crashed("StartRefused", message);
+            }
+            ShimEvent::Exited(exit) => self.exited(exit).await,
+            ShimEvent::Stderr(line) => hub::worker_stderr(&line),
+            ShimEvent::Terminating => {}
+            ShimEvent::Lost => self.lost(),
+        }
+    }
+
+    fn start(&mut self) {
+        self.restart_at = None;
+        if self.run.is_some() || self.is_starting || self.stopping.has_begun() {
+            return;
+        }
+        self.is_starting = self.shim.send(&Command::Start(self.plan.start.clone()));
+    }
+
+    fn initialize(&mut self) {
+        let (hub, params) = (self.hub.clone(), self.plan.initialize.clone());
+        let (number, findings) = (self.runs, self.findings.clone());
+        hub.state.update(|state| {
+            state.worker.reason = "Initializing".into();
+            state.worker.message = "the worker has not answered initialize yet".into();
+        });
+        tokio::spawn(async move {
+            let outcome = initialize(&hub, params).await;
+            let _ = findings.send(Finding::Initialized(number, outcome)).await;
+        });
+    }
+
+    fn learn(&mut self, finding: Finding) {
+        let current = self.run.as_ref().map(|run| run.number);
+        match finding {
+            Finding::Initialized(number, outcome) if current == Some(number) => match outcome {
+                Ok(result) => {
+                    tracing::info!("worker initialised");
+                    self.serve(result);
+                }
+                Err(failure) => self.doom(failure),
+            },
+            Finding::Health(number, healthy) => {
+                self.asking_health = false;
+                if current == Some(number) {
+                    self.show_health(healthy);
+                }
+            }
+            Finding::Initialized(..) => {}
+        }
+    }
+
+    /// The worker is initialised: calls may come.
+    fn serve(&mut self, result: Bytes) {
+        if let Some(run) = &mut self.run {
+            run.initialized = true;
+        }
+        self.hub.state.update(|state| {
+            state.initialize_result = result;
+            state.worker.initialised = true;
+            state.worker.healthy = true;
+            state.worker.reason.clear();
+            state.worker.message.clear();
+        });
+        self.hub.state.set_phase(Phase::Serving);
+        self.remember();
+    }
+
+    fn remember(&self) {
+        if !self.run.as_ref().is_some_and(|run| run.initialized) {
+            return;
+        }
+        let result = self.hub.state.now().initialize_result;
+        let memory = Memory::encode(&result, &self.hub.remembered()).unwrap_or_default();
+        self.shim.send(&Command::Remember(memory));
+    }
+
+    /// Ends a run that cannot work.
+    fn doom(&mut self, failure: Failure) {
+        tracing::warn!(reason = failure.reason, "{}", failure.message);
+        if let Some(run) = &mut self.run
+            && run.doomed.is_none()
+        {
+            run.doomed = Some(failure);
+            self.shim.send(&Command::Signal(SIGKILL));
+        }
+    }
+
+    async fn exited(&mut self, exit: Exit) {
+        let Some(mut run) = self.run.take() else {
+            return;
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, run.pipes.drained()).await;
+        let (reason, message) = match run.doomed.take() {
+            Some(failure) => (failure.reason, with_stderr(failure.message, &exit.stderr)),
+            None if run.initialized => ("WorkerExited", describe(&exit)),
+            None => ("InitializeFailed", describe(&exit)),
+        };
+        self.hub.forget_subscriptions();
+        if self.stopping.has_begun() {
+            tracing::info!("worker stopped");
+            return self.down("Stopped", "the worker was stopped".into());
+        }
+        tracing::warn!(reason, "{message}");
+        self.crashed(reason, message);
+    }
+
+    fn crashed(&mut self, reason: &str, message: String) {
+        self.down(reason, message);
+        let pause = self.backoff.crashed(StdInstant::now(), random());
+        self.hub
+            .state
+            .update(|state| state.worker.restarts = state.worker.restarts.saturating_add(1));
+        self.hub.metrics.restarts.inc();
+        self.restart_at = Some(Instant::now() + pause);
+    }
+
+    fn lost(&mut self) {
+        self.run = None;
+        self.is_starting = false;
+        self.restart_at = None;
+        self.down(
+            "WaitingForShim",
+            "the worker container is not connected".into(),
+        );
+    }
+
+    /// No worker: calls fail, the state says why.
+    fn down(&mut self, reason: &str, message: String) {
+        self.hub.detach_worker(&message);
+        self.hub.state.update(|state| {
+            state.initialize_result = Bytes::new();
+            state.worker.running = false;
+            state.worker.initialised = false;
+            state.worker.healthy = false;
+            state.worker.reason = reason.into();
+            state.worker.message = message;
+        });
+        self.hub.state.set_phase(Phase::Starting);
+    }
+
+    fn ask_health(&mut self) {
+        let Some(run) = &self.run else {
+            return;
+        };
+        if !run.initialized || self.asking_health || self.stopping.has_begun() {
+            return;
+        }
+        self.asking_health = true;
+        let (hub, number, findings) = (self.hub.clone(), run.number, self.findings.clone());
+        tokio::spawn(async move {
+            let params = Bytes::from_static(b"{}");
+            let outcome = hub.internal_call("health", params, HEALTH).await;
+            let _ = findings
+                .send(Finding::Health(number, is_alive(&outcome)))
+                .await;
+        });
+    }
+
+    fn show_health(&self, healthy: bool) {
+        self.hub.state.update(|state| {
+            if healthy == state.worker.healthy {
+                return;
+            }
+            state.worker.healthy = healthy;
+            let (reason, message) = match healthy {
+                true => ("", String::new()),
+                false => {
+                    let limit = HEALTH.as_secs();
+                    let message = format!("the worker did not answer health within {limit} s");
+                    ("HealthTimeout", message)
+                }
+            };
+            state.worker.reason = reason.into();
+            state.worker.message = message;
+        });
+    }
+}
+
+const SIGKILL: i32 = 9;
+
+/// Any reply shows that the worker lives, errors of its own included.
+fn is_alive(outcome: &Result<Bytes, RpcError>) -> bool {
+    !matches!(outcome, Err(error) if error.code == jsonrpc::TIMEOUT || error.code == jsonrpc::WORKER_UNAVAILABLE)
+}
+
+#[derive(Deserialize)]
+struct InitializeResult {
+    ok: serde_json::Value,
+}
+
+/// Initialises the worker. Its clock stands still while its setup waits for a host.
+async fn initialize(hub: &Hub, params: Bytes) -> Result<Bytes, Failure> {
+    let call = hub.internal_call("initialize", params, INITIALIZE_WITH_HOST);
+    tokio::pin!(call);
+    let mut left = INITIALIZE;
+    let slice = Duration::from_millis(250);
+    let outcome = loop {
+        match tokio::time::timeout(slice, &mut call).await {
+            Ok(outcome) => break outcome,
+            Err(_) if hub.waiting_for_host() > 0 => show_waiting(hub),
+            Err(_) => left = left.saturating_sub(slice),
+        }
+        if left.is_zero() {
+            let message = format!(
+                "the worker did not answer it within {} s",
+                INITIALIZE.as_secs()
+            );
+            break Err(RpcError::new(jsonrpc::TIMEOUT, message));
+        }
+    };
+    let failed = |message: String| Failure {
+        reason: "InitializeFailed",
+        message,
+    };
+    let result =
+        outcome.map_err(|e| failed(format!("initialize failed ({}): {}", e.code, e.message)))?;
+    match serde_json::from_slice::<InitializeResult>(&result) {
+        Ok(parsed) if is_truthy(&parsed.ok) => Ok(result),
+        _ => Err(failed("initialize did not answer ok".into())),
+    }
+}
+
+fn show_waiting(hub: &Hub) {
+    hub.state.update(|state| {
+        state.worker.reason = "WaitingForHost".into();
+        state.worker.message = "the worker's setup calls a host and none is attached".into();
+    });
+}
+
+fn is_truthy(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(_) | Value::Object(_) => true,
+    }
+}
+
+fn describe(exit: &Exit) -> String {
+    let how = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("the worker exited with code {code}"),
+        (None, Some(SIGKILL)) => {
+            "the worker was ended by signal 9, as when it uses more memory than its limit".into()
+        }
+        (None, Some(signal)) => format!("the worker was ended by signal {signal}"),
+        (None, None) => "the worker ended".into(),
+    };
+    with_stderr(how, &exit.stderr)
+}
+
+/// Appends the end of stderr, cut.
+fn with_stderr(message: String, stderr: &str) -> String {
+    let surplus = stderr.chars().count().saturating_sub(SHOWN_STDERR);
+    let end: String = stderr.chars().skip(surplus).collect();
+    match end.trim() {
+        "" => message,
+        end => format!("{message}; its last words: {end}"),
+    }
+}
+
+/// A number from 0 to 1 for jitter, which needs no better source.
+fn random() -> f64 {
+    let bits = RandomState::new().build_hasher().finish() >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_comes_back() {
+        let remembered = Remembered {
+            next_id: 12,
+            subscriptions: vec![Bytes::from_static(br#"{"eventPattern":"a.*"}"#)],
+        };
+        let result = Bytes::from_static(br#"{"ok":true}"#);
+        let encoded = Memory::encode(&result, &remembered).unwrap();
+        assert_eq!(Memory::decode(&encoded), Some((result, remembered)));
+    }
+
+    #[test]
+    fn an_exit_is_described_with_the_end_of_stderr() {
+        let exit = Exit {
+            code: Some(1),
+            signal: None,
+            stderr: format!("{}Error: boom", "x".repeat(5000)),
+        };
+        let text = describe(&exit);
+        assert!(text.starts_with("the worker exited with code 1; its last words: xxx"));
+        assert!(text.ends_with("Error: boom"));
+        assert!(text.len() < 1100);
+    }
+}
