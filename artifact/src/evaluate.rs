@@ -188,7 +188,7 @@ impl Evaluator {
             .arg("--")
             .args([
                 "--no-addons",
-                "--max-old-space-size=256",
+                "--max-old-space-size=128",
                 "--disable-warning=ExperimentalWarning",
             ])
             .args(["--input-type=module", "--eval", LOADER, "--"])
@@ -246,13 +246,17 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The last part of what was printed, as one line of text.
+/// The last part of what was printed, without frames of stacks, as one line of text.
 fn tail(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
+    let is_frame = |line: &str| {
+        let number = line.split_once(": ").map_or("", |(number, _)| number);
+        line.starts_with("at ")
+            || (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<_> = lines
+        .filter(|line| !line.is_empty() && !is_frame(line))
         .collect();
     let joined = lines.join(" | ");
     let skip = joined.chars().count().saturating_sub(800);

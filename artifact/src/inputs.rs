@@ -75,44 +75,29 @@ impl Inputs {
 
 /// Repository of a package in the store: `plugins/<name>`, '@' dropped, '/' as '--'.
 ///
-/// A name that another package could also map to, or that OCI does not allow, gets a
-/// suffix of the name's hash.
+/// A name that another package could also map to, or that OCI does not allow, becomes
+/// `plugins/<letters and digits of it>---<hash of the name>`, which no other name becomes.
 #[must_use]
 pub fn repository(package: &str) -> String {
     let readable = package.trim_start_matches('@').replace('/', "--");
-    let plain = !package.starts_with('@') && readable.contains("--");
     let candidate = format!("plugins/{readable}");
-    if !plain
-        && readable.len() <= 120
-        && is_repository(&candidate)
-        && splits_once(&readable, package)
-    {
+    let can_be_read_back = readable.matches("--").count() == usize::from(package.starts_with('@'))
+        && !readable.contains("---");
+    if can_be_read_back && readable.len() <= 120 && is_repository(&candidate) {
         return candidate;
     }
-    let hash = Digest::of(package.as_bytes());
-    let mut stem: String =
-        Vec::from_iter(readable.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()))
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join("-");
-    stem.truncate(80);
-    let stem = stem.trim_end_matches('-');
-    // Three dashes before the hash: `splits_once` keeps such names from being readable ones.
-    format!(
-        "plugins/{}---{}",
-        if stem.is_empty() { "package" } else { stem },
-        hash.short(16)
-    )
-}
-
-/// Whether the one `--` of a readable name is where the scope ends, so that the name can be read back.
-fn splits_once(readable: &str, package: &str) -> bool {
-    if package.starts_with('@') {
-        readable.matches("--").count() == 1 && !readable.contains("---")
+    let words = package.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    let stem: String = words.join("-").chars().take(80).collect();
+    let stem = if stem.is_empty() {
+        "package"
     } else {
-        !readable.contains("--")
-    }
+        stem.trim_end_matches('-')
+    };
+    format!(
+        "plugins/{stem}---{}",
+        Digest::of(package.as_bytes()).short(16)
+    )
 }
 
 /// Whether a text is a repository name as the OCI distribution specification has it.

@@ -5,6 +5,7 @@
 //! hostile here: reads are bounded and every byte is checked against a digest.
 
 pub mod canonical;
+pub mod causes;
 pub mod digest;
 pub mod evaluate;
 mod gzip;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::canonical;
+use crate::causes::chain;
 use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
@@ -133,12 +134,6 @@ fn reason_of_install(error: &InstallError) -> FailureReason {
         InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
     }
-}
-
-/// An error and its causes, as one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Where a lock came from.

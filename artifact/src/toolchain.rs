@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha512};
 
+use crate::causes::chain;
 use crate::install::Registry;
 use crate::lock;
 
@@ -176,16 +177,6 @@ async fn download(
         return Err(ToolchainError::Mismatch { package });
     }
     Ok(content)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }
 
 /// Unpacks regular files of an npm tarball whose bytes were checked against a pin.

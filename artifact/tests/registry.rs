@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
-use paperclip_artifact::inputs;
-use paperclip_artifact::outcome::{self, Pushed, StepOutcome};
+use paperclip_artifact::inputs::{self, Inputs};
+use paperclip_artifact::outcome::{self, FailureReason, Fetched, Pushed, StepOutcome};
 use paperclip_artifact::pull;
 use paperclip_artifact::request::{PackRequest, Platform, StoreEndpoints};
 use paperclip_artifact::store::{Credentials, StoreClient, StoreError, StoreOptions};
@@ -239,8 +239,13 @@ async fn artifact_comes_back_under_its_tag_and_type() {
     );
 }
 
-/// Runs one step as the Job does.
-async fn step(name: &str, registry: &RealRegistry, work: &Path, request: &PackRequest) -> String {
+/// Runs one step as the Job does, and gives whether it did well and what it reports.
+async fn run(
+    name: &str,
+    registry: &RealRegistry,
+    work: &Path,
+    request: &PackRequest,
+) -> (bool, String) {
     let npm = support::npm_registry();
     let npm_dir = work.join("npm-dir");
     fs::create_dir_all(&npm_dir).unwrap();
@@ -265,8 +270,12 @@ async fn step(name: &str, registry: &RealRegistry, work: &Path, request: &PackRe
         .status()
         .await
         .unwrap();
-    let message = fs::read_to_string(log).unwrap();
-    assert!(status.success(), "{name}: {message}");
+    (status.success(), fs::read_to_string(log).unwrap())
+}
+
+async fn step(name: &str, registry: &RealRegistry, work: &Path, request: &PackRequest) -> String {
+    let (success, message) = run(name, registry, work, request).await;
+    assert!(success, "{name}: {message}");
     message
 }
 
@@ -281,14 +290,10 @@ async fn job(registry: &RealRegistry, request: &PackRequest) -> Pushed {
     }
 }
 
-#[tokio::test]
-async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+fn request(registry: &RealRegistry) -> PackRequest {
     let package = "paperclip-plugin-bcp-commerce";
     let endpoint = registry.address.clone();
-    let request = PackRequest {
+    PackRequest {
         registry: support::npm_registry().url,
         package: package.into(),
         version: "0.1.0".into(),
@@ -300,7 +305,50 @@ async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
             plain_http: false,
         },
         repository: inputs::repository(package),
+    }
+}
+
+#[tokio::test]
+async fn lock_that_another_packing_recorded_wins() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
     };
+    let request = request(&registry);
+    let work = tempfile::tempdir().unwrap();
+    let message = step("fetch", &registry, work.path(), &request).await;
+    let Some(StepOutcome::Ok(fetched)) = outcome::parse::<Fetched>(&message) else {
+        panic!("{message}")
+    };
+    step("evaluate", &registry, work.path(), &request).await;
+    let inputs = Inputs {
+        registry: request.registry.clone(),
+        package: request.package.clone(),
+        version: request.version.clone(),
+        integrity: fetched.integrity,
+        platform: request.platform.clone(),
+    };
+    let store = StoreClient::new(registry.options()).unwrap();
+    let kind = inputs::LOCK_MEDIA_TYPE;
+    store
+        .push_artifact(&request.repository, kind, "{}".into(), &inputs.lock_tag())
+        .await
+        .unwrap();
+    let (success, message) = run("push", &registry, work.path(), &request).await;
+    assert!(!success);
+    let failure = outcome::parse_failure(&message).unwrap();
+    assert_eq!(failure.reason, FailureReason::PackingFailed);
+    assert!(
+        failure.message.contains("pack again from the recorded one"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let request = request(&registry);
     let first = job(&registry, &request).await;
     let second = job(&registry, &request).await;
     assert_eq!(first, second, "the second packing is of the recorded lock");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use paperclip_artifact::causes::chain;
 use paperclip_artifact::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
 use paperclip_artifact::inputs::is_package_name;
 use paperclip_artifact::install::Registry;
@@ -345,10 +346,4 @@ fn exit_code<T>(result: &Result<T, Failure>) -> ExitCode {
         Err(failure) if failure.reason.is_fault_of_package() => ExitCode::from(PACKAGE_AT_FAULT),
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-/// An error and its causes, as one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
