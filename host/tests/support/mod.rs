@@ -1,0 +1,205 @@
+//! A host over real sockets: its HTTP API, a database in a temporary folder, and plugin pods
+//! that serve the contract over mutual TLS.
+#![allow(missing_docs)]
+
+pub mod pod;
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use paperclip_host::{
+    args::{AuthMode, PluginAddress, ServeArgs},
+    serve::Server,
+};
+use paperclip_proto::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+pub const UID: &str = "0e8f5a4c-3a0f-4a52-9d39-0f0d6d2f8f11";
+pub const TOKEN: &str = "a-token";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The platform's CA.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// Certificate, key and CA as PEM.
+pub struct Leaf {
+    pub certificate: String,
+    pub key: String,
+    pub ca: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn issue(&self, identity: &str) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
+        Leaf {
+            certificate: params.signed_by(&key, &self.0).unwrap().pem(),
+            key: key.serialize_pem(),
+            ca: self.0.pem(),
+        }
+    }
+}
+
+/// A running host.
+pub struct Host {
+    pub folder: TempDir,
+    api: SocketAddr,
+    health: SocketAddr,
+    client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+/// What a test changes about the host.
+pub type Change = fn(&mut ServeArgs);
+
+impl Host {
+    pub async fn start(authority: &Authority, pods: &[SocketAddr]) -> Self {
+        Self::start_with(authority, pods, tempfile::tempdir().unwrap(), |_| {}).await
+    }
+
+    pub async fn start_with(
+        authority: &Authority,
+        pods: &[SocketAddr],
+        folder: TempDir,
+        change: Change,
+    ) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        write_files(authority, folder.path());
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut args = ServeArgs {
+            listen: local,
+            health_listen: local,
+            database: format!("sqlite://{}/host.db", folder.path().display()),
+            tls_dir: folder.path().to_owned(),
+            host_namespace: "paperclip".into(),
+            host_name: "main".into(),
+            replica: "host-0".into(),
+            auth: AuthMode::StaticTokenFile,
+            token_file: Some(folder.path().join("tokens")),
+            plugin_address: pods
+                .iter()
+                .map(|pod| {
+                    format!("shop/acme/{UID}={pod}")
+                        .parse::<PluginAddress>()
+                        .unwrap()
+                })
+                .collect(),
+            watch_namespace: Vec::new(),
+            http_fetch_allow_cidr: Vec::new(),
+            strict_scopes: false,
+        };
+        change(&mut args);
+        let server = Server::bind(args).await.unwrap();
+        let (api, health) = (
+            server.api_address().unwrap(),
+            server.health_address().unwrap(),
+        );
+        let (stop, stopped) = oneshot::channel::<()>();
+        let ended = tokio::spawn(async move {
+            server
+                .run(async {
+                    let _ = stopped.await;
+                })
+                .await
+                .unwrap();
+        });
+        Self {
+            folder,
+            api,
+            health,
+            client: reqwest::Client::new(),
+            stop,
+            ended,
+        }
+    }
+
+    /// Stops the host and gives its folder, database included.
+    pub async fn stop(self) -> TempDir {
+        let _ = self.stop.send(());
+        self.ended.await.unwrap();
+        self.folder
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("http://{}{path}", self.api))
+            .bearer_auth(TOKEN)
+    }
+
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
+        read(self.request(Method::GET, path).send().await.unwrap()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        read(
+            self.request(Method::POST, path)
+                .json(&body)
+                .send()
+                .await
+                .unwrap(),
+        )
+        .await
+    }
+
+    pub async fn anonymous(&self, method: Method, path: &str) -> (StatusCode, Value) {
+        let url = format!("http://{}{path}", self.api);
+        read(self.client.request(method, url).send().await.unwrap()).await
+    }
+
+    pub async fn health(&self, path: &str) -> (StatusCode, String) {
+        let answer = self
+            .client
+            .get(format!("http://{}{path}", self.health))
+            .send()
+            .await
+            .unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    }
+
+    /// Gets a path until its answer is as wanted.
+    pub async fn wait_for(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                last = self.get(path).await.1;
+                if wanted(&last) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        assert!(found.is_ok(), "{path} stayed {last}");
+        last
+    }
+}
+
+pub async fn read(answer: Response) -> (StatusCode, Value) {
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text:?}"));
+    (status, body)
+}
+
+fn write_files(authority: &Authority, folder: &Path) {
+    let leaf = authority.issue("spiffe://paperclip.ing/ns/paperclip/host/main");
+    for (name, text) in [
+        (CERTIFICATE_FILE, leaf.certificate),
+        (KEY_FILE, leaf.key),
+        (CA_FILE, leaf.ca),
+        ("tokens", format!("{TOKEN}\n")),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+}
