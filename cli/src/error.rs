@@ -108,6 +108,12 @@ impl Error {
         }
     }
 
+    /// Whether the reader of our output has seen enough, as `head` does.
+    #[must_use]
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Write(source) if source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// The exit code, as documented in `docs/cli.md`.
     #[must_use]
     pub fn exit_code(&self) -> u8 {

@@ -17,6 +17,7 @@ async fn main() -> ExitCode {
     }
     match commands::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", error.report());
             ExitCode::from(error.exit_code())

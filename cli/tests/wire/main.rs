@@ -179,3 +179,21 @@ fn logs_of_worker_and_sidecar_are_in_order_of_time() {
         stderr(&output)
     );
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let cluster = FakeCluster::start(200, Value::Null);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-paperclip"))
+        .env("KUBECONFIG", cluster.kubeconfig())
+        .args(["list", "-A"])
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert!(output.status.success());
+    assert_eq!(stderr(&output), "");
+}
