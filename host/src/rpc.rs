@@ -73,7 +73,7 @@ impl From<Fault> for RpcError {
 /// strings JSON has no raw line breaks, so only white space is touched.
 pub fn one_line(json: Bytes) -> Bytes {
     let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
-    if !json.iter().any(|byte| breaks(byte)) {
+    if !json.iter().any(breaks) {
         return json;
     }
     json.iter()

@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use paperclip_proto::{
     client::{self, ConnectError, Incoming},
     tls::ClientTls,
-    v1::{HostHello, Phase, PluginHello, Request},
+    v1::{HostHello, Phase, PhaseChanged, PluginHello, Request},
 };
 use tokio::{sync::Semaphore, sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,10 @@ enum SessionError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("the pod is of plugin {found}, wanted {wanted}")]
-    Stranger { found: PluginId, wanted: PluginId },
+    Stranger {
+        found: Box<PluginId>,
+        wanted: Box<PluginId>,
+    },
     #[error(transparent)]
     Facts(#[from] FactsError),
     #[error(transparent)]
@@ -114,12 +117,7 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     )?);
     record(host, &target.plugin, &facts).await?;
     let plugin = host.plugin(&target.plugin);
-    if plugin
-        .facts()
-        .is_none_or(|known| known.activation <= facts.activation)
-    {
-        jobs::sync(host, &plugin, &facts.manifest).await?;
-    }
+    prepare(host, &plugin, &facts, hello.phase()).await?;
     let pod = Arc::new(Pod::new(
         hello.pod_name.clone(),
         target.address,
@@ -128,7 +126,6 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     ));
     pod.set_phase(hello.phase(), &hello.initialize_result_json);
     let attached = Attached::new(host, plugin, pod, subscriptions(&hello));
-    attached.entered(hello.phase()).await;
     attached.listen(incoming).await;
     Ok(())
 }
@@ -143,8 +140,8 @@ fn check_plugin(hello: &PluginHello, wanted: &PluginId) -> Result<(), SessionErr
         return Ok(());
     }
     Err(SessionError::Stranger {
-        found,
-        wanted: wanted.clone(),
+        found: Box::new(found),
+        wanted: Box::new(wanted.clone()),
     })
 }
 
@@ -163,6 +160,22 @@ async fn record(host: &Host, id: &PluginId, facts: &Facts) -> Result<(), Databas
             activation: facts.activation,
         })
         .await
+}
+
+/// Records what has to be known before a pod takes work.
+async fn prepare(
+    host: &Host,
+    plugin: &Plugin,
+    facts: &Facts,
+    phase: Phase,
+) -> Result<(), DatabaseError> {
+    if phase != Phase::Serving {
+        return Ok(());
+    }
+    if plugin.is_newest(facts) {
+        jobs::sync(host, plugin, &facts.manifest).await?;
+    }
+    host.database.record_served(&plugin.id().uid).await
 }
 
 fn subscriptions(hello: &PluginHello) -> Vec<Subscription> {
@@ -207,28 +220,21 @@ impl<'a> Attached<'a> {
                 Incoming::Notification(told) => {
                     services::notified(&self.plugin, &told.method, &told.params_json);
                 }
-                Incoming::Phase(changed) => {
-                    self.pod
-                        .set_phase(changed.phase(), &changed.initialize_result_json);
-                    info!(plugin = %self.plugin.id(), pod = self.pod.name(), phase = changed.phase().as_str_name(),
-                        message = changed.message, "phase changed");
-                    self.plugin.phase_changed();
-                    self.entered(changed.phase()).await;
-                }
+                Incoming::Phase(changed) => self.enter(&changed).await,
             }
         }
     }
 
-    async fn entered(&self, phase: Phase) {
-        if phase == Phase::Serving
-            && let Err(failure) = self
-                .host
-                .database
-                .record_served(&self.plugin.id().uid)
-                .await
-        {
-            error!(plugin = %self.plugin.id(), error = chain(&failure), "database failed");
+    async fn enter(&self, changed: &PhaseChanged) {
+        let phase = changed.phase();
+        let plugin = &self.plugin;
+        if let Err(failure) = prepare(self.host, plugin, self.pod.facts(), phase).await {
+            error!(plugin = %plugin.id(), error = chain(&failure), "jobs of the plugin may be out of date");
         }
+        self.pod.set_phase(phase, &changed.initialize_result_json);
+        info!(plugin = %plugin.id(), pod = self.pod.name(), phase = phase.as_str_name(), why = changed.message,
+            "phase changed");
+        plugin.phase_changed();
     }
 
     /// Answers a request in the background: the session must be read on, for it carries answers too.

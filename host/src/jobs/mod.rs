@@ -195,7 +195,7 @@ async fn run_job(host: Arc<Host>, plugin: Arc<Plugin>, run: Run) {
     let id = plugin.id();
     match work.await {
         Ok(outcome) => {
-            info!(plugin = %id, job = run.job_key, run = run.id, ?outcome, "job run ended")
+            info!(plugin = %id, job = run.job_key, run = run.id, ?outcome, "job run ended");
         }
         Err(failure) => {
             error!(plugin = %id, job = run.job_key, run = run.id, error = chain(&failure), "job run could not be recorded");

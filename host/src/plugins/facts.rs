@@ -53,9 +53,11 @@ impl Facts {
 
     /// Whether the plugin was given a config.
     pub fn has_config(&self) -> bool {
-        self.config_json
+        let is_punctuation = |c: char| "{}".contains(c) || c.is_whitespace();
+        !self
+            .config_json
             .get()
-            .trim_matches(|c: char| "{}".contains(c) || c.is_whitespace())
-            != ""
+            .trim_matches(is_punctuation)
+            .is_empty()
     }
 }

@@ -85,9 +85,22 @@ impl Plugin {
         &self.id
     }
 
-    /// What the newest pod said about the plugin; none before the first one did.
+    /// What the pod that takes new work said about the plugin, or the newest one while none does;
+    /// none before the first one said anything.
     pub fn facts(&self) -> Option<Arc<Facts>> {
-        self.facts.load_full()
+        let serving = self.choose(Share::First);
+        serving.map_or_else(
+            || self.facts.load_full(),
+            |pod| Some(Arc::clone(pod.facts())),
+        )
+    }
+
+    /// Whether no pod of a later activation has been heard of.
+    pub fn is_newest(&self, facts: &Facts) -> bool {
+        self.facts
+            .load()
+            .as_ref()
+            .is_none_or(|known| known.activation <= facts.activation)
     }
 
     /// The invocations under way.
@@ -117,10 +130,7 @@ impl Plugin {
 
     /// Adds a pod whose session has begun.
     pub fn attach(&self, pod: Arc<Pod>, subscriptions: impl IntoIterator<Item = Subscription>) {
-        let newest = self
-            .facts()
-            .is_none_or(|facts| pod.facts().activation >= facts.activation);
-        if newest {
+        if self.is_newest(pod.facts()) {
             self.facts.store(Some(Arc::clone(pod.facts())));
             *self.lock_subscriptions() = subscriptions.into_iter().collect();
         } else {

@@ -116,7 +116,7 @@ pub fn notified(plugin: &Plugin, method: &str, params: &[u8]) {
         "log" => match serde_json::from_slice::<LogParams>(params) {
             Ok(params) => write_worker_log(plugin, &params),
             Err(error) => {
-                debug!(plugin = %plugin.id(), %error, "log entry of a worker cannot be read")
+                debug!(plugin = %plugin.id(), %error, "log entry of a worker cannot be read");
             }
         },
         _ => debug!(plugin = %plugin.id(), method, "notification of a worker ignored"),
