@@ -1,0 +1,229 @@
+//! A pod: shim and sidecar as processes over folders like those in a cluster.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+};
+
+use paperclip_proto::{client, identity::Identity, v1::WatchStatusResponse};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    PATIENCE,
+    artifact::{self, Artifact, MARKER},
+    certificates::Authority,
+    eventually,
+};
+
+pub fn plugin() -> Identity {
+    Identity::Plugin {
+        namespace: "shop".into(),
+        name: "commerce".into(),
+    }
+}
+
+pub fn host() -> Identity {
+    Identity::Host {
+        namespace: "paperclip".into(),
+        name: "main".into(),
+    }
+}
+
+pub struct Pod {
+    pub authority: Authority,
+    folder: TempDir,
+    shim: Child,
+    sidecar: Option<Child>,
+    log: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Pod {
+    pub fn start(config: Value, make: impl FnOnce(&std::path::Path) -> Artifact) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path());
+        let authority = Authority::new();
+        let leaf = authority.issue(&plugin());
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("tls/tls.crt", &leaf.certificate);
+        write("tls/tls.key", &leaf.key);
+        write("tls/ca.crt", &leaf.ca);
+        write("facts/facts.json", &facts(config).to_string());
+        fs::create_dir(folder.path().join("run")).unwrap();
+        let shim = Command::new(shim())
+            .arg(folder.path().join("run/shim.sock"))
+            .spawn()
+            .unwrap();
+        let mut pod = Self {
+            authority,
+            folder,
+            shim,
+            sidecar: None,
+            log: Arc::default(),
+        };
+        pod.start_sidecar();
+        pod
+    }
+
+    pub fn start_sidecar(&mut self) {
+        let path = |name: &str| self.folder.path().join(name);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_paperclip-sidecar"))
+            .arg("serve")
+            .arg("--facts-dir")
+            .arg(path("facts"))
+            .arg("--artifact-dir")
+            .arg(path("artifact"))
+            .arg("--tls-dir")
+            .arg(path("tls"))
+            .arg("--socket")
+            .arg(path("run/shim.sock"))
+            .arg("--node")
+            .arg(artifact::node())
+            .args(["--grpc-listen", "127.0.0.1:0"])
+            .args(["--health-listen", "127.0.0.1:0"])
+            .args(["--worker-memory-bytes", "268435456"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        self.log.lock().unwrap().clear();
+        let log = self.log.clone();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                eprintln!("sidecar: {line}");
+                let record = serde_json::from_str(&line).expect("records are JSON");
+                log.lock().unwrap().push(record);
+            }
+        });
+        self.sidecar = Some(child);
+    }
+
+    /// The value of a field in the latest record with this message.
+    pub async fn logged(&self, message: &str, field: &str) -> Value {
+        eventually(&format!("the record {message:?}"), || {
+            self.has_logged(message).map(|record| record[field].clone())
+        })
+        .await
+    }
+
+    pub fn has_logged(&self, message: &str) -> Option<Value> {
+        let log = self.log.lock().unwrap();
+        log.iter().rev().find(|r| r["message"] == message).cloned()
+    }
+
+    pub async fn address(&self) -> SocketAddr {
+        let address = self.logged("listening", "grpc").await;
+        address.as_str().unwrap().parse().unwrap()
+    }
+
+    /// Follows the state, as the operator does, until it fits.
+    pub async fn state(
+        &self,
+        what: &str,
+        mut fits: impl FnMut(&WatchStatusResponse) -> bool,
+    ) -> WatchStatusResponse {
+        let operator = self.authority.client(&Identity::Operator);
+        let found = async {
+            let mut states = client::watch_status(self.address().await, &operator, &plugin())
+                .await
+                .unwrap();
+            let mut last = None;
+            while let Some(state) = states.message().await.unwrap() {
+                if fits(&state) {
+                    return state;
+                }
+                last = Some(state);
+            }
+            panic!("the states ended with {last:?}");
+        };
+        tokio::time::timeout(PATIENCE, found)
+            .await
+            .unwrap_or_else(|_| panic!("waited for the state {what:?}"))
+    }
+
+    pub async fn serving(&self) -> WatchStatusResponse {
+        let is_serving = |state: &WatchStatusResponse| {
+            state
+                .worker
+                .as_ref()
+                .is_some_and(|worker| worker.initialised)
+        };
+        self.state("serving", is_serving).await
+    }
+
+    pub fn kill_sidecar(&mut self) {
+        let mut sidecar = self.sidecar.take().unwrap();
+        sidecar.kill().unwrap();
+        sidecar.wait().unwrap();
+    }
+
+    pub fn ask_shim_to_stop(&self) {
+        signal(self.shim.id(), "TERM");
+    }
+
+    /// Waits until the worker's container is done.
+    pub async fn shim_exit(&mut self) -> ExitStatus {
+        let shim = &mut self.shim;
+        eventually("the shim to exit", || shim.try_wait().unwrap()).await
+    }
+
+    pub async fn stop_sidecar(&mut self) -> ExitStatus {
+        let sidecar = self.sidecar.as_mut().unwrap();
+        signal(sidecar.id(), "TERM");
+        eventually("the sidecar to exit", || sidecar.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        // The worker sees the end of its stdin once both are gone.
+        for child in [Some(&mut self.shim), self.sidecar.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+fn facts(config: Value) -> Value {
+    json!({
+        "pluginNamespace": "shop", "pluginName": "commerce", "pluginUid": "0d9f1a52-0000-4000-8000-000000000001",
+        "activation": 3, "artifactDigest": format!("sha256:{MARKER}"), "marker": MARKER,
+        "host": {"namespace": "paperclip", "name": "main"}, "config": config,
+        "instance": {"instanceId": "paperclip/main", "hostVersion": "2026.916.1",
+                     "deploymentMode": "authenticated", "deploymentExposure": "private"},
+    })
+}
+
+/// The shim, which is another package's program and so is built here.
+fn shim() -> PathBuf {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    SHIM.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "paperclip-shim"])
+            .status()
+            .unwrap();
+        assert!(built.success());
+        PathBuf::from(env!("CARGO_BIN_EXE_paperclip-sidecar")).with_file_name("paperclip-shim")
+    })
+    .clone()
+}
