@@ -207,7 +207,16 @@ pub fn wait_until_usable(layout: &Layout) -> Result<()> {
         ensure!(ready == layout.nodes().len(), "nodes: {states:?}");
         Ok(())
     })
-    .with_context(|| log_tail(layout, "node-1-kubelet"))?;
+    .with_context(|| {
+        let tails = layout.nodes().into_iter().map(|node| {
+            format!(
+                "{}: {}",
+                node.name,
+                log_tail(layout, &format!("{}-kubelet", node.name))
+            )
+        });
+        tails.collect::<Vec<_>>().join("\n")
+    })?;
     eventually(
         "the default ServiceAccount",
         Duration::from_secs(30),

@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -11,7 +13,7 @@ use serde_json::json;
 use crate::{
     layout::{Layout, Node},
     pki::{Authority, Subject},
-    process::Daemon,
+    process::{Daemon, eventually, log_tail},
     programs,
 };
 
@@ -92,6 +94,12 @@ pub fn start(layout: &Layout, node: &Node) -> Result<()> {
     .env("PATH", path)
     .args(["--config".to_owned(), file("containerd.toml")])
     .start(layout)?;
+    // A kubelet that finds no runtime ends.
+    let socket = node.dir.join("run/containerd.sock");
+    eventually("containerd", Duration::from_secs(30), || {
+        UnixStream::connect(&socket).with_context(|| format!("connect to {}", socket.display()))
+    })
+    .with_context(|| log_tail(layout, &format!("{}-containerd", node.name)))?;
     Daemon::new(
         &format!("{}-kubelet", node.name),
         programs::kubernetes("kubelet")?,

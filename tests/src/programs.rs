@@ -225,7 +225,9 @@ pub fn node() -> Result<Toolchain> {
         .part("npm", NPM_INTEGRITY.as_bytes())
         .finish();
     let folder = cache::entry("node", &key, |into| {
-        say(format!("fetching Node {NODE_VERSION} and npm {NPM_VERSION} …"));
+        say(format!(
+            "fetching Node {NODE_VERSION} and npm {NPM_VERSION} …"
+        ));
         let node = toolchain::fetch(into, NODE_PACKAGE, NODE_VERSION, NODE_INTEGRITY)?;
         let npm = toolchain::fetch(into, "npm", NPM_VERSION, NPM_INTEGRITY)?;
         fs::create_dir_all(into.join("bin"))?;
