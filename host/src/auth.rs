@@ -348,4 +348,70 @@ mod tests {
         );
         assert_eq!(cache.get(&1, now + CACHE_TIME), None);
     }
+
+    /// An API server that knows one token, whose user may call one plugin.
+    async fn api_server() -> Client {
+        use axum::{Json, Router, routing::post};
+        use serde_json::{Value, json};
+
+        let tokens = |Json(mut review): Json<Value>| async move {
+            let known = review["spec"]["token"] == "good";
+            review["status"] =
+                json!({"authenticated": known, "user": {"username": "ann", "groups": ["team"]}});
+            Json(review)
+        };
+        let rights = |Json(mut review): Json<Value>| async move {
+            let wanted = json!({
+                "group": "plugins.paperclip.ing", "resource": "paperclipplugins", "subresource": "call",
+                "verb": "create", "namespace": "shop", "name": "commerce",
+            });
+            let spec = &review["spec"];
+            let allowed = spec["user"] == "ann"
+                && spec["groups"] == json!(["team"])
+                && spec["resourceAttributes"] == wanted;
+            review["status"] = json!({"allowed": allowed});
+            Json(review)
+        };
+        let router = Router::new()
+            .route("/apis/authentication.k8s.io/v1/tokenreviews", post(tokens))
+            .route(
+                "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+                post(rights),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, router).into_future());
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_right_is_reviewed_for_the_user_of_a_reviewed_token() {
+        let auth = Authenticator::reviews(api_server().await);
+        assert!(matches!(
+            auth.authenticate(None).await,
+            Err(AuthError::Missing)
+        ));
+        assert!(matches!(
+            auth.authenticate(Some("Bearer bad")).await,
+            Err(AuthError::Invalid(_))
+        ));
+        let caller = auth.authenticate(Some("Bearer good")).await.unwrap();
+        auth.require(&caller, Access::Call, "shop", "commerce")
+            .await
+            .unwrap();
+        let refusal = auth
+            .require(&caller, Access::Read, "shop", "commerce")
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "user ann may not get paperclipplugins of group plugins.paperclip.ing for plugin shop/commerce"
+        );
+        assert!(
+            auth.require(&caller, Access::Call, "shop", "other")
+                .await
+                .is_err()
+        );
+    }
 }

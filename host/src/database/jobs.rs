@@ -338,3 +338,83 @@ impl Database {
             .map_err(&failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::PluginUpdate;
+
+    async fn database() -> (tempfile::TempDir, Database) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/host.db", folder.path().display());
+        let database = Database::open(&url).await.unwrap();
+        let plugin = PluginUpdate {
+            id: "p",
+            namespace: "shop",
+            name: "acme",
+            plugin_key: "acme.x",
+            version: "1.0.0",
+            api_version: 1,
+            manifest_json: "{}",
+            config_json: "{}",
+            artifact_digest: "sha256:0",
+            activation: 1,
+        };
+        database.record_plugin(plugin).await.unwrap();
+        (folder, database)
+    }
+
+    fn slot(text: &str) -> Option<DateTime<Utc>> {
+        Some(text.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_slot_is_claimed_once_and_a_job_runs_once_at_a_time() {
+        let (_folder, database) = database().await;
+        database
+            .sync_jobs("p", &[("a", "* * * * *", slot("2026-01-01T00:00:00Z"))])
+            .await
+            .unwrap();
+        let job = job_id("p", "a");
+        let claim = |trigger, at| database.claim_run("p", &job, trigger, at, None);
+        let run = claim(Trigger::Schedule, "t1").await.unwrap().unwrap();
+        assert_eq!(claim(Trigger::Schedule, "t2").await.unwrap(), None);
+        assert_eq!(claim(Trigger::Manual, "t1").await.unwrap(), None);
+        database.start_run(&job, &run).await.unwrap();
+        database
+            .finish_run(&run, &Outcome::Succeeded, 5)
+            .await
+            .unwrap();
+        assert_eq!(claim(Trigger::Schedule, "t1").await.unwrap(), None);
+        assert!(claim(Trigger::Schedule, "t2").await.unwrap().is_some());
+        database.close_abandoned().await.unwrap();
+        let runs = database.job_runs(&job, 10).await.unwrap();
+        let mut statuses: Vec<_> = runs.iter().map(|run| run.status.as_str()).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, ["failed", "succeeded"]);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_no_longer_declared_is_paused_and_keeps_its_id() {
+        let (_folder, database) = database().await;
+        let due = slot("2026-01-01T00:00:00Z");
+        database
+            .sync_jobs("p", &[("a", "* * * * *", due), ("b", "", None)])
+            .await
+            .unwrap();
+        let before = database.job("p", "a").await.unwrap().unwrap();
+        database.sync_jobs("p", &[("b", "", None)]).await.unwrap();
+        assert_eq!(
+            database.job("p", "a").await.unwrap().unwrap().status,
+            "paused"
+        );
+        assert!(database.due_jobs(Utc::now()).await.unwrap().is_empty());
+        database
+            .sync_jobs("p", &[("a", "* * * * *", due), ("b", "", None)])
+            .await
+            .unwrap();
+        let after = database.job("p", &before.id).await.unwrap().unwrap();
+        assert_eq!((after.id, after.status.as_str()), (before.id, "active"));
+        assert_eq!(database.due_jobs(Utc::now()).await.unwrap().len(), 1);
+    }
+}
