@@ -26,6 +26,11 @@ const PAPERCLIP_SCOPE: &str = "@paperclipai/";
 /// How often the tree is resolved again because of peers it lacks.
 const PEER_ROUNDS: usize = 8;
 
+/// Peers are chosen by this module, so that a user interface's stay out.
+const PEERS_ARE_OURS: &str = "--legacy-peer-deps";
+/// Peers are as npm put them into a lock that somebody gave.
+const PEERS_ARE_NPMS: &str = "--no-legacy-peer-deps";
+
 /// One run of npm.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -188,7 +193,7 @@ impl<'a> Npm<'a> {
         let action = format!("resolve the dependencies of {package}@{version}");
         for _ in 0..PEER_ROUNDS {
             self.write("package.json", &lock::package_json(&dependencies))?;
-            self.run(&action, &["install", "--package-lock-only"])
+            self.run(&action, &["install", "--package-lock-only", PEERS_ARE_OURS])
                 .await?;
             let path = self.root.join("package-lock.json");
             let text = fs::read(&path).map_err(|e| work_error("read", &path, e))?;
@@ -244,7 +249,12 @@ impl<'a> Npm<'a> {
     pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
         self.write("package.json", &lock.package_json())?;
         self.write("package-lock.json", lock.bytes())?;
-        self.run("install the package from its lock", &["ci"])
+        let peers = if lock.has_peers_of_npm() {
+            PEERS_ARE_NPMS
+        } else {
+            PEERS_ARE_OURS
+        };
+        self.run("install the package from its lock", &["ci", peers])
             .await?;
         compare(&self.root, lock)
     }
@@ -309,8 +319,6 @@ impl<'a> Npm<'a> {
         let fixed = [
             "--ignore-scripts",
             "--omit=dev",
-            // Peers are chosen by this module, so that a user interface's stay out.
-            "--legacy-peer-deps",
             "--omit-lockfile-registry-resolved",
             "--no-bin-links",
             "--install-links=false",

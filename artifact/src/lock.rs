@@ -69,6 +69,7 @@ struct Entry {
     dev: bool,
     link: bool,
     in_bundle: bool,
+    peer: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -185,6 +186,13 @@ impl Lock {
             .get(&format!("node_modules/{package}"))?
             .integrity
             .as_deref()
+    }
+
+    /// Whether npm chose peers by itself when it made this lock, as it does unless told
+    /// otherwise; it must then do so again when it installs from it.
+    #[must_use]
+    pub fn has_peers_of_npm(&self) -> bool {
+        self.entries.values().any(|entry| entry.peer)
     }
 
     /// Path, version and whether it may be missing, for every package.

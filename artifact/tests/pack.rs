@@ -82,6 +82,40 @@ fn one_lock_gives_one_digest_under_another_umask_and_node() {
     );
 }
 
+#[test]
+fn lock_as_an_author_makes_it_with_the_peers_npm_chose_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let made = pack(
+        &first,
+        &["--package", PACKAGE, "--version", "0.1.0"],
+        "true",
+        None,
+    );
+    assert!(made.status.success());
+    let text = fs::read_to_string(first.join("package-lock.json")).unwrap();
+    let mut lock: serde_json::Value = serde_json::from_str(&text).unwrap();
+    lock["packages"][""]["name"] = "mine".into();
+    lock["packages"][""]["dependencies"] = serde_json::json!({ PACKAGE: "0.1.0" });
+    for name in ["@paperclipai/plugin-sdk", "@paperclipai/shared", "zod"] {
+        lock["packages"][format!("node_modules/{name}")]["peer"] = true.into();
+    }
+    let path = folder.path().join("lock.json");
+    fs::write(&path, lock.to_string()).unwrap();
+    let path = path.to_str().unwrap();
+    let output = pack(
+        &second,
+        &["--package", PACKAGE, "--version", "0.1.0", "--lock", path],
+        "true",
+        None,
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 fn refusal(package: &str, version: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let output = pack(

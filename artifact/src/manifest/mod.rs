@@ -1,7 +1,7 @@
 //! Paperclip's rules for a plugin manifest, checked again in Rust.
 //!
-//! [`shape`] says how a rule for one value reads, [`fields`] is the table of all fields,
-//! [`features`] holds what spans fields: capabilities, uniqueness, routes and the user interface.
+//! `shape` says how a rule for one value reads, `fields` is the table of all fields,
+//! `features` holds what spans fields: capabilities, uniqueness, routes and the user interface.
 
 mod features;
 mod fields;
