@@ -28,6 +28,9 @@ const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 /// A connection to a plugin's host.
 pub struct Host {
     name: String,
+    cluster: Cluster,
+    pod: Pod,
+    port: u16,
     tunnel: Tunnel,
     authorization: HeaderValue,
     patience: Duration,
@@ -57,6 +60,9 @@ impl Host {
         let tunnel = forward(cluster, &full_name, &pod, port).await?;
         Ok(Self {
             name: full_name,
+            cluster: cluster.clone(),
+            pod,
+            port,
             tunnel,
             authorization,
             patience: global.request_timeout,
@@ -126,6 +132,10 @@ impl Host {
             request
                 .headers_mut()
                 .insert(header::AUTHORIZATION, self.authorization.clone());
+        }
+        // A connection that ended between two requests has not carried this one.
+        if self.tunnel.sender.ready().await.is_err() {
+            self.tunnel = forward(&self.cluster, &self.name, &self.pod, self.port).await?;
         }
         let exchange = exchange(&mut self.tunnel, request);
         let (status, body) = tokio::time::timeout(self.patience, exchange)

@@ -70,13 +70,16 @@ impl Plugin {
     /// What is wrong with it, unless it is Ready.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        let (ready, reason, message) = self.ready();
-        (ready != "True").then(|| {
-            format!(
-                "PaperclipPlugin {} is not Ready ({reason}): {message}",
-                self.full_name()
-            )
-        })
+        let name = self.full_name();
+        match self.ready() {
+            ("True", ..) => None,
+            (_, "", _) => Some(format!(
+                "the operator has not looked at PaperclipPlugin {name} yet"
+            )),
+            (_, reason, message) => Some(format!(
+                "PaperclipPlugin {name} is not Ready ({reason}): {message}"
+            )),
+        }
     }
 
     /// A tool's name without the plugin's prefix.

@@ -316,10 +316,13 @@ where
                     let bytes = buffer[..count].to_vec();
                     send(&mut socket, DATA, &bytes).await;
                 }
-                _ => return,
+                _ => break,
             },
         }
     }
+    // As the API server does: say goodbye, and wait until the other side has heard it.
+    let _ = socket.close(None).await;
+    while let Some(Ok(_)) = socket.next().await {}
 }
 
 async fn serve_host(state: Arc<State>, stream: DuplexStream) {
@@ -335,7 +338,11 @@ async fn serve_host(state: Arc<State>, stream: DuplexStream) {
                 authorization,
                 body,
             });
-            Ok::<_, Infallible>(answer(state.status, &state.answer))
+            let mut response = answer(state.status, &state.answer);
+            // A host may end a connection after any answer.
+            let close = header::HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            Ok::<_, Infallible>(response)
         }
     });
     // Ends when the program goes away.

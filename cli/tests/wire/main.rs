@@ -197,3 +197,22 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert!(output.status.success());
     assert_eq!(stderr(&output), "");
 }
+
+#[test]
+fn a_host_that_ends_the_connection_is_dialled_again() {
+    let cluster = FakeCluster::start(200, json!([{"id": "j-1", "jobKey": "brew"}]));
+    let output = paperclip(&cluster, &["job", "tea", "runs", "brew"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines: Vec<_> = cluster
+        .requests_to_host()
+        .into_iter()
+        .map(|request| request.line)
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /api/plugins/uid-of-tea/jobs",
+            "GET /api/plugins/uid-of-tea/jobs/j-1/runs"
+        ]
+    );
+}
