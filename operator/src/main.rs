@@ -1,2 +1,150 @@
-//! Placeholder.
-fn main() {}
+//! The operator: `PaperclipPlugin` to artifacts and running workloads, `PaperclipHost` to certificates.
+//!
+//! It is never on a running plugin's path.
+
+mod apply;
+mod args;
+mod backoff;
+mod ca;
+mod context;
+mod errors;
+mod events;
+mod health;
+mod host;
+mod leader;
+mod metrics;
+mod plugin;
+mod pods;
+mod secrets;
+mod status;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::{args::Args, context::Context, errors::chain, leader::Candidate, metrics::Metrics};
+
+/// How often the platform's own certificates are looked at.
+const RENEWAL: Duration = Duration::from_secs(3600);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .init();
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        tracing::error!("another crypto provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = chain(&*error), "the operator stops");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let metrics = Arc::new(Metrics::default());
+    let health = tokio::spawn(health::serve(
+        args.listen,
+        metrics.clone(),
+        stop.child_token(),
+    ));
+    let client = Client::try_default().await?;
+    let mut candidate = Candidate::new(client.clone(), &args.namespace, &args.pod_name);
+    let led = lead(&mut candidate, client, args, metrics, &stop).await;
+    stop.cancel();
+    if let Err(error) = candidate.release().await {
+        tracing::warn!(%error, "giving up the leader's Lease failed");
+    }
+    health.await??;
+    led
+}
+
+/// Waits for the Lease and works while it is held.
+async fn lead(
+    candidate: &mut Candidate,
+    client: Client,
+    args: Args,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    if !candidate.acquire(stop).await {
+        return Ok(());
+    }
+    tracing::info!("this replica leads");
+    metrics.leads(true);
+    let work = stop.child_token();
+    let working = tokio::spawn(work_until(client, args, metrics, work.clone()));
+    let mut working = std::pin::pin!(working);
+    tokio::select! {
+        lost = candidate.hold(stop) => {
+            if lost {
+                // Passes under way must not write beside the next leader's.
+                return Err("the leader's Lease was lost".into());
+            }
+            work.cancel();
+            (&mut working).await?
+        }
+        ended = &mut working => ended?,
+    }
+}
+
+async fn work_until(
+    client: Client,
+    args: Args,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let context = Arc::new(Context::prepare(client, args, metrics).await?);
+    tokio::join!(
+        plugin::run(context.clone(), stop.clone()),
+        host::run(context.clone(), stop.clone()),
+        renew(context, stop),
+    );
+    Ok(())
+}
+
+async fn renew(context: Arc<Context>, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(RENEWAL))
+        .await
+        .is_some()
+    {
+        if let Err(error) = context.renew().await {
+            tracing::warn!(
+                error = chain(&error),
+                "renewing the platform's certificates failed"
+            );
+        }
+    }
+}
+
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! What every reconcile is given.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use paperclip_artifact::{
+    Digest,
+    pull::{PullError, read_plugin_manifest},
+    store::{StoreClient, StoreError, StoreOptions},
+};
+use paperclip_proto::tls::{ClientTls, TlsError};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use paperclip_proto::identity::Identity;
+
+use crate::{
+    args::Args,
+    ca::{Authority, CaError, Subject},
+    events::Events,
+    metrics::Metrics,
+    pods::Pods,
+    secrets::{self, SecretError},
+};
+
+/// Why the operator cannot start its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The platform's Secrets are not there.
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
+    /// The operator's own certificate cannot be made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The operator's own certificate cannot be used.
+    #[error("preparing the operator's client certificate")]
+    Tls(#[from] TlsError),
+    /// The store's address or certificate cannot be used.
+    #[error("preparing the client of the artifact store")]
+    Store(#[source] Box<StoreError>),
+}
+
+/// What a plugin pod needs to pull: the content of its store Secret.
+#[derive(Clone)]
+pub struct StoreAccess {
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: String,
+    /// Authority of the store's certificate, if it is not a public one.
+    pub ca: Option<String>,
+}
+
+/// What every reconcile is given.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// Flags.
+    pub args: Args,
+    /// The authority.
+    pub authority: Authority,
+    /// The read credential of the store.
+    pub store_access: StoreAccess,
+    /// Pods and what they say of themselves.
+    pub pods: Arc<Pods>,
+    /// Where events go.
+    pub events: Events,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    store: StoreClient,
+    manifests: Mutex<HashMap<Digest, Arc<Value>>>,
+}
+
+impl Context {
+    /// Makes what is missing of the platform's Secrets and reads the rest.
+    ///
+    /// # Errors
+    /// When the API server refuses, or stored material is unusable.
+    pub async fn prepare(
+        client: Client,
+        args: Args,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let api: Api<Secret> = Api::namespaced(client.clone(), &args.namespace);
+        let authority = secrets::authority(&api).await?;
+        maintain_store(&api, &authority, &args).await?;
+        let (credentials, ca) = secrets::credential(&api, &args.store_read_secret).await?;
+        let store_access = StoreAccess {
+            username: credentials.username.clone(),
+            password: credentials.password.clone(),
+            ca: ca.clone(),
+        };
+        let store = StoreClient::new(StoreOptions {
+            address: args.store_read.clone(),
+            plain_http: false,
+            credentials: Some(credentials),
+            ca_pem: ca.map(String::into_bytes),
+        })
+        .map_err(|error| StartError::Store(Box::new(error)))?;
+        Ok(Self {
+            pods: Arc::new(Pods::new(own_tls(&authority)?)),
+            events: Events::new(client.clone(), &args.pod_name),
+            client,
+            args,
+            authority,
+            store_access,
+            metrics,
+            store,
+            manifests: Mutex::default(),
+        })
+    }
+
+    /// The plugin manifest of an artifact, pulled once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn plugin_manifest(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Arc<Value>, PullError> {
+        if let Some(found) = self
+            .manifests
+            .lock()
+            .ok()
+            .and_then(|all| all.get(digest).cloned())
+        {
+            return Ok(found);
+        }
+        let manifest = Arc::new(read_plugin_manifest(&self.store, repository, digest).await?);
+        if let Ok(mut all) = self.manifests.lock() {
+            all.insert(digest.clone(), manifest.clone());
+        }
+        Ok(manifest)
+    }
+
+    /// Renews what runs out of the platform's own certificates.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn renew(&self) -> Result<(), StartError> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.args.namespace);
+        maintain_store(&api, &self.authority, &self.args).await?;
+        self.pods.use_tls(own_tls(&self.authority)?);
+        Ok(())
+    }
+}
+
+async fn maintain_store(
+    api: &Api<Secret>,
+    authority: &Authority,
+    args: &Args,
+) -> Result<(), SecretError> {
+    let Some(service) = &args.store_service else {
+        return Ok(());
+    };
+    let credentials = [
+        (args.store_read_secret.as_str(), "read"),
+        (args.store_push_secret.as_str(), "push"),
+    ];
+    secrets::in_cluster_store(api, authority, service, &args.namespace, credentials).await
+}
+
+fn own_tls(authority: &Authority) -> Result<ClientTls, StartError> {
+    let subject = Subject::Identity(Identity::Operator);
+    let leaf = authority.issue(&subject, OffsetDateTime::now_utc())?;
+    Ok(ClientTls::from_pem(
+        leaf.certificate.as_bytes(),
+        leaf.key.as_bytes(),
+        authority.certificate().as_bytes(),
+    )?)
+}

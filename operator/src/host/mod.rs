@@ -1,0 +1,203 @@
+//! Reconciles `PaperclipHost`: its client certificate, beside it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, future::ready};
+use k8s_openapi::{
+    api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference, jiff::Timestamp,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::ObjectMeta,
+    runtime::{Controller, controller::Action, watcher},
+};
+use paperclip_crds::{
+    labels,
+    v1alpha1::{Condition, ConditionType, PaperclipHost, PaperclipHostStatus, Reason},
+};
+use paperclip_proto::identity::Identity;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{ApplyError, apply},
+    backoff::Backoff,
+    ca::{Subject, expiry},
+    context::Context,
+    errors::chain,
+    plugin::{Finding, condition, rfc3339},
+    secrets::{self, SecretError},
+    status,
+};
+
+const NAME: &str = "papercliphost";
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// Why a pass did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The API server refused, or could not be reached.
+    #[error("reading or reporting the host")]
+    Request(#[from] kube::Error),
+    /// The Secret could not be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The Secret could not be read or made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+/// Reconciles hosts until told to stop.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let api: Api<PaperclipHost> = Api::all(context.client.clone());
+    let backoff = Arc::new(Backoff::default());
+    let failures = backoff.clone();
+    Controller::new(api, watcher::Config::default())
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(
+            move |host, context| measured(host, context, backoff.clone()),
+            move |host, error, _| after_failure(&host, error, &failures),
+            context,
+        )
+        .for_each(|_| ready(()))
+        .await;
+}
+
+async fn measured(
+    host: Arc<PaperclipHost>,
+    context: Arc<Context>,
+    backoff: Arc<Backoff>,
+) -> Result<Action, HostError> {
+    let started = Instant::now();
+    let result = reconcile(&host, &context).await;
+    context
+        .metrics
+        .reconciled(NAME, started.elapsed(), result.is_err());
+    if result.is_ok() {
+        backoff.succeeded(&key(&host));
+    }
+    result
+}
+
+fn after_failure(host: &PaperclipHost, error: &HostError, backoff: &Backoff) -> Action {
+    let key = key(host);
+    let wait = backoff.failed(&key);
+    tracing::warn!(
+        host = key,
+        error = chain(error),
+        ?wait,
+        "pass over a host failed"
+    );
+    Action::requeue(wait)
+}
+
+fn key(host: &PaperclipHost) -> String {
+    format!(
+        "{}/{}",
+        host.namespace().unwrap_or_default(),
+        host.name_any()
+    )
+}
+
+async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, HostError> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let api: Api<PaperclipHost> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api.get_opt(&cached.name_any()).await?;
+    let Some(host) = found.filter(|host| host.metadata.deletion_timestamp.is_none()) else {
+        return Ok(Action::await_change());
+    };
+    let outcome = certificate(&host, context, &namespace).await;
+    let (finding, expires) = match &outcome {
+        Ok(expires) => (
+            Finding::yes("The client certificate is issued."),
+            expires.clone(),
+        ),
+        Err(error) => (Finding::no(Reason::ApplyFailed, chain(error)), None),
+    };
+    report(&host, context, &finding, expires).await?;
+    outcome.map(|_| Action::requeue(RESYNC))
+}
+
+/// Issues the client certificate if it is due; when it ends.
+async fn certificate(
+    host: &PaperclipHost,
+    context: &Context,
+    namespace: &str,
+) -> Result<Option<String>, HostError> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let metadata = build_metadata(host);
+    let name = metadata.name.clone().unwrap_or_default();
+    let subject = Subject::Identity(Identity::Host {
+        namespace: namespace.to_owned(),
+        name: host.name_any(),
+    });
+    let now = OffsetDateTime::now_utc();
+    let due = secrets::leaf(&api, metadata, &subject, &context.authority, now).await?;
+    let secret = match due {
+        Some(desired) => apply(&api, &desired).await?,
+        None => api.get(&name).await?,
+    };
+    let end = expiry(&secrets::text(&secret, "tls.crt")?);
+    let end = end.and_then(|end| Timestamp::from_second(end.unix_timestamp()).ok());
+    Ok(end.map(rfc3339))
+}
+
+fn build_metadata(host: &PaperclipHost) -> ObjectMeta {
+    // Blocking the owner's deletion would need a right on its finalizers.
+    let owner = host.controller_owner_ref(&()).map(|owner| OwnerReference {
+        block_owner_deletion: None,
+        ..owner
+    });
+    ObjectMeta {
+        name: Some(format!("{}-client-tls", host.name_any())),
+        namespace: host.namespace(),
+        labels: Some(BTreeMap::from([
+            (labels::MANAGED_BY.into(), labels::OPERATOR.into()),
+            (labels::HOST.into(), host.name_any()),
+        ])),
+        owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn conditions(host: &PaperclipHost, finding: &Finding, now: Timestamp) -> Vec<Condition> {
+    let generation = host.metadata.generation;
+    let previous = host
+        .status
+        .as_ref()
+        .map(|status| &status.conditions[..])
+        .unwrap_or_default();
+    let of = |type_, status| condition(type_, status, finding.clone(), generation, previous, now);
+    if finding.holds {
+        vec![of(ConditionType::Ready, "True")]
+    } else {
+        vec![
+            of(ConditionType::Ready, "False"),
+            of(ConditionType::Reconciling, "True"),
+        ]
+    }
+}
+
+async fn report(
+    host: &PaperclipHost,
+    context: &Context,
+    finding: &Finding,
+    certificate_expires: Option<String>,
+) -> Result<(), HostError> {
+    let before = host.status.clone().unwrap_or_default();
+    let status = PaperclipHostStatus {
+        observed_generation: host.metadata.generation,
+        conditions: conditions(host, finding, Timestamp::now()),
+        certificate_expires: certificate_expires.or_else(|| before.certificate_expires.clone()),
+    };
+    if host.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let transition = [&before.conditions[..], &status.conditions];
+    status::write(context, host, &status, transition, !finding.holds).await?;
+    Ok(())
+}

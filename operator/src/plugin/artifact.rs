@@ -1,0 +1,205 @@
+//! From source to artifact: what is recorded, what the packing Job says, what the pins say.
+
+use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, ResourceExt, api::PostParams};
+use paperclip_artifact::{Digest, outcome::Pushed, request::PackRequest};
+use paperclip_crds::v1alpha1::{
+    ArtifactStatus, ConditionType, ConfigMapKey, NpmSource, PaperclipPlugin, PaperclipPluginStatus,
+    PluginSource, Reason,
+};
+
+use super::{
+    conditions::{Finding, rfc3339},
+    packing::{self, Progress},
+    pins,
+    reconcile::ReconcileError,
+    summary,
+};
+use crate::context::Context;
+
+/// What became of the source.
+pub struct Stage {
+    /// `ArtifactReady`.
+    pub finding: Finding,
+    /// Nothing more happens until a person acts.
+    pub stalled: bool,
+}
+
+impl Stage {
+    fn under_way(finding: Finding) -> Self {
+        Self {
+            finding,
+            stalled: false,
+        }
+    }
+
+    fn stalled(finding: Finding) -> Self {
+        Self {
+            finding,
+            stalled: true,
+        }
+    }
+}
+
+/// Brings the artifact about and records it in `status`.
+pub async fn resolve(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+) -> Result<Stage, ReconcileError> {
+    let PluginSource::Npm(source) = &plugin.spec.source;
+    let lock = match &source.lock {
+        None => None,
+        Some(key) => match lock_text(context, plugin, key).await? {
+            Ok(text) => Some(text),
+            Err(missing) => return Ok(Stage::under_way(missing)),
+        },
+    };
+    let request = packing::build_request(source, lock, &context.args);
+    if let Err(error) = request.validate() {
+        let finding = Finding::no(Reason::PackageRefused, error.to_string());
+        return Ok(Stage::stalled(finding));
+    }
+    let name = request.job_name();
+    if status.failed_request.as_ref() == Some(&name)
+        && let Some(finding) = recorded_failure(plugin)
+    {
+        return Ok(Stage::stalled(finding));
+    }
+    if status
+        .artifact
+        .as_ref()
+        .is_none_or(|artifact| artifact.request != name)
+    {
+        match pack(context, &request).await? {
+            Progress::Under(finding) => return Ok(Stage::under_way(finding)),
+            Progress::Failed(finding, true) => {
+                status.failed_request = Some(name);
+                return Ok(Stage::stalled(finding));
+            }
+            // The Job goes by itself, and then a new one tries again.
+            Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
+            Progress::Pushed(pushed) => record(context, source, name, pushed, status).await?,
+        }
+    }
+    status.failed_request = None;
+    check_pins(context, plugin, status).await
+}
+
+async fn lock_text(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    ConfigMapKey { name, key }: &ConfigMapKey,
+) -> Result<Result<String, Finding>, ReconcileError> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api
+        .get_opt(name)
+        .await
+        .map_err(ReconcileError::request("reading the lock"))?;
+    let missing = |what: String| Err(Finding::no(Reason::ReferenceMissing, what));
+    Ok(match found {
+        None => missing(format!(
+            "ConfigMap {name} of spec.source.npm.lock does not exist."
+        )),
+        Some(found) => match found.data.and_then(|mut data| data.remove(key)) {
+            Some(text) => Ok(text),
+            None => missing(format!(
+                "ConfigMap {name} of spec.source.npm.lock has no key {key}."
+            )),
+        },
+    })
+}
+
+/// The failure that an earlier pass wrote down.
+fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
+    let condition = plugin.condition(ConditionType::ArtifactReady)?;
+    let reasons = [
+        Reason::PackageNotFound,
+        Reason::PackageRefused,
+        Reason::ManifestInvalid,
+    ];
+    let reason = reasons
+        .into_iter()
+        .find(|reason| reason.to_string() == condition.reason)?;
+    Some(Finding::no(reason, condition.message.clone()))
+}
+
+/// The Job's progress; the Job is made if it is not there.
+async fn pack(context: &Context, request: &PackRequest) -> Result<Progress, ReconcileError> {
+    let namespace = &context.args.namespace;
+    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    let name = request.job_name();
+    let package = packing::package_of(request);
+    let failed = ReconcileError::request("reading or creating the packing Job");
+    if let Some(job) = api.get_opt(&name).await.map_err(failed)? {
+        let pods = context.pods.of_job(namespace, &name);
+        return Ok(packing::progress(&job, &package, &pods));
+    }
+    let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
+    match api.create(&PostParams::default(), &job).await {
+        // Another plugin's pass was faster; the Job is the same.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        created => {
+            created.map_err(ReconcileError::request("creating the packing Job"))?;
+            tracing::info!(job = name, package, "packing Job created");
+        }
+    }
+    let message = format!("The packing Job of {package} runs.");
+    Ok(Progress::Under(Finding::no(Reason::Packing, message)))
+}
+
+async fn record(
+    context: &Context,
+    source: &NpmSource,
+    request: String,
+    pushed: Pushed,
+    status: &mut PaperclipPluginStatus,
+) -> Result<(), ReconcileError> {
+    let manifest = context
+        .plugin_manifest(&pushed.repository, &pushed.digest)
+        .await?;
+    status.plugin = Some(summary::summarise(&manifest));
+    status.artifact = Some(ArtifactStatus {
+        request,
+        source: format!("npm:{}@{}", source.package, source.version),
+        version: source.version.clone(),
+        repository: pushed.repository,
+        digest: pushed.digest.to_string(),
+        marker: pushed.marker,
+        size_bytes: i64::try_from(pushed.size_bytes).unwrap_or(i64::MAX),
+        observed_at: rfc3339(Timestamp::now()),
+    });
+    Ok(())
+}
+
+async fn check_pins(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &PaperclipPluginStatus,
+) -> Result<Stage, ReconcileError> {
+    let Some(artifact) = &status.artifact else {
+        let finding = Finding::no(Reason::Pending, "No artifact is recorded yet.".into());
+        return Ok(Stage::under_way(finding));
+    };
+    if let Some(pinned) = &plugin.spec.manifest {
+        let digest: Digest = artifact
+            .digest
+            .parse()
+            .map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
+        let manifest = context
+            .plugin_manifest(&artifact.repository, &digest)
+            .await?;
+        if let Some(difference) = pins::mismatch(pinned, &manifest) {
+            return Ok(Stage::stalled(Finding::no(
+                Reason::ManifestMismatch,
+                difference,
+            )));
+        }
+    }
+    Ok(Stage::under_way(Finding::yes(format!(
+        "The artifact is in the store under {}.",
+        artifact.digest
+    ))))
+}

@@ -1,0 +1,287 @@
+//! From findings to conditions: pure, so that every combination can be tested.
+
+use k8s_openapi::jiff::Timestamp;
+use paperclip_crds::v1alpha1::{Condition, ConditionType, Reason};
+
+/// What was found about one stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// True: the stage is as it should be.
+    pub holds: bool,
+    /// The cause in one word.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Finding {
+    /// The stage is as it should be.
+    #[must_use]
+    pub fn yes(message: impl Into<String>) -> Self {
+        Self {
+            holds: true,
+            reason: Reason::Succeeded,
+            message: message.into(),
+        }
+    }
+
+    /// The stage is not there, for this reason.
+    #[must_use]
+    pub fn no(reason: Reason, message: String) -> Self {
+        Self {
+            holds: false,
+            reason,
+            message,
+        }
+    }
+}
+
+/// Everything a pass found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// What stands before all stages: a host that forbids, a write that was refused.
+    pub obstacle: Option<Finding>,
+    /// `ArtifactReady`.
+    pub artifact: Finding,
+    /// `WorkerAvailable`.
+    pub worker: Finding,
+    /// `HostAttached`.
+    pub host: Finding,
+    /// Nothing more happens until a person acts.
+    pub stalled: bool,
+}
+
+impl Findings {
+    /// The finding that `Ready` repeats.
+    #[must_use]
+    pub fn summary(&self) -> Finding {
+        let stages = [&self.artifact, &self.worker, &self.host];
+        let obstacle = self.obstacle.iter();
+        obstacle
+            .chain(stages)
+            .find(|finding| !finding.holds)
+            .cloned()
+            .unwrap_or_else(|| {
+                Finding::yes("The worker answers and the host's session pings both ways.")
+            })
+    }
+
+    /// One word in Paperclip's vocabulary.
+    #[must_use]
+    pub fn lifecycle(&self) -> &'static str {
+        let summary = self.summary();
+        if summary.holds {
+            "ready"
+        } else if self.stalled || is_error(summary.reason) {
+            "error"
+        } else {
+            "installed"
+        }
+    }
+}
+
+/// Whether a reason is bad news rather than work under way.
+#[must_use]
+pub fn is_error(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::Succeeded
+            | Reason::Pending
+            | Reason::Packing
+            | Reason::Progressing
+            | Reason::WaitingForHost
+            | Reason::HostAbsent
+            | Reason::Skipped
+    )
+}
+
+/// The conditions of a pass. A transition time moves only with its status.
+#[must_use]
+pub fn conditions(
+    findings: &Findings,
+    generation: Option<i64>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let ready = findings.summary();
+    let mut wanted = vec![(ConditionType::Ready, word(ready.holds), ready.clone())];
+    if findings.stalled {
+        wanted.push((ConditionType::Stalled, "True", ready));
+    } else if !ready.holds {
+        wanted.push((ConditionType::Reconciling, "True", ready));
+    }
+    let Findings {
+        artifact,
+        worker,
+        host,
+        ..
+    } = findings;
+    let skipped = Finding::no(Reason::Skipped, "No policy asks for signatures.".into());
+    wanted.push((
+        ConditionType::ArtifactReady,
+        word(artifact.holds),
+        artifact.clone(),
+    ));
+    wanted.push((ConditionType::Verified, "Unknown", skipped));
+    wanted.push((
+        ConditionType::WorkerAvailable,
+        word(worker.holds),
+        worker.clone(),
+    ));
+    wanted.push((ConditionType::HostAttached, word(host.holds), host.clone()));
+    wanted
+        .into_iter()
+        .map(|(type_, status, finding)| {
+            condition(type_, status, finding, generation, previous, now)
+        })
+        .collect()
+}
+
+/// The one condition of a resource that was seen for the first time.
+#[must_use]
+pub fn first(generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let seen = Finding::no(
+        Reason::Pending,
+        "The operator has seen the resource.".into(),
+    );
+    let of = |type_, status| condition(type_, status, seen.clone(), generation, &[], now);
+    vec![
+        of(ConditionType::Ready, "Unknown"),
+        of(ConditionType::Reconciling, "True"),
+    ]
+}
+
+/// One condition, with the time of its last transition.
+#[must_use]
+pub fn condition(
+    type_: ConditionType,
+    status: &str,
+    finding: Finding,
+    generation: Option<i64>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    let type_ = type_.to_string();
+    let since = previous
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status)
+        .map(|condition| condition.last_transition_time.clone());
+    Condition {
+        type_,
+        status: status.to_owned(),
+        reason: finding.reason.to_string(),
+        message: finding.message,
+        last_transition_time: since.unwrap_or_else(|| rfc3339(now)),
+        observed_generation: generation,
+    }
+}
+
+/// A time as the API writes it, in whole seconds.
+#[must_use]
+pub fn rfc3339(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn word(holds: bool) -> &'static str {
+    if holds { "True" } else { "False" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fine() -> Findings {
+        Findings {
+            obstacle: None,
+            artifact: Finding::yes("a"),
+            worker: Finding::yes("w"),
+            host: Finding::yes("h"),
+            stalled: false,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn words(findings: &Findings) -> Vec<String> {
+        conditions(findings, Some(1), &[], at(0))
+            .iter()
+            .map(|found| format!("{}={} {}", found.type_, found.status, found.reason))
+            .collect()
+    }
+
+    #[test]
+    fn all_stages_make_ready_and_nothing_abnormal() {
+        assert_eq!(
+            words(&fine()),
+            [
+                "Ready=True Succeeded",
+                "ArtifactReady=True Succeeded",
+                "Verified=Unknown Skipped",
+                "WorkerAvailable=True Succeeded",
+                "HostAttached=True Succeeded",
+            ]
+        );
+        assert_eq!(fine().lifecycle(), "ready");
+    }
+
+    #[test]
+    fn an_absent_host_is_work_under_way() {
+        let findings = Findings {
+            host: Finding::no(Reason::HostAbsent, "none".into()),
+            ..fine()
+        };
+        assert_eq!(
+            words(&findings)[..2],
+            ["Ready=False HostAbsent", "Reconciling=True HostAbsent"]
+        );
+        assert_eq!(findings.lifecycle(), "installed");
+    }
+
+    #[test]
+    fn a_package_at_fault_is_stalled_and_not_reconciling() {
+        let findings = Findings {
+            artifact: Finding::no(Reason::PackageNotFound, "none".into()),
+            stalled: true,
+            ..fine()
+        };
+        assert_eq!(
+            words(&findings)[..2],
+            [
+                "Ready=False PackageNotFound",
+                "Stalled=True PackageNotFound"
+            ]
+        );
+        assert!(
+            !words(&findings)
+                .iter()
+                .any(|word| word.starts_with("Reconciling"))
+        );
+        assert_eq!(findings.lifecycle(), "error");
+    }
+
+    #[test]
+    fn first_stage_that_fails_is_the_cause() {
+        let findings = Findings {
+            artifact: Finding::no(Reason::Packing, "p".into()),
+            worker: Finding::no(Reason::Pending, "w".into()),
+            ..fine()
+        };
+        assert_eq!(findings.summary().reason, Reason::Packing);
+    }
+
+    #[test]
+    fn transition_time_moves_only_with_the_status() {
+        let before = conditions(&fine(), Some(1), &[], at(0));
+        let same = conditions(&fine(), Some(2), &before, at(60));
+        assert_eq!(same[0].last_transition_time, "1970-01-01T00:00:00Z");
+        let worse = Findings {
+            worker: Finding::no(Reason::WorkerExited, "x".into()),
+            ..fine()
+        };
+        let after = conditions(&worse, Some(2), &before, at(60));
+        assert_eq!(after[0].last_transition_time, "1970-01-01T00:01:00Z");
+        assert_eq!(after[2].last_transition_time, "1970-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,188 @@
+//! What wakes the plugin reconciler.
+
+use std::{sync::Arc, time::Instant};
+
+use futures::{Stream, StreamExt, future::ready, stream};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{Action, Config},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use paperclip_crds::{
+    labels,
+    v1alpha1::{PaperclipHost, PaperclipPlugin, PluginSource},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::reconcile::{ReconcileError, reconcile};
+use crate::{backoff::Backoff, context::Context, errors::chain, pods::Wakes};
+
+const NAME: &str = "paperclipplugin";
+
+/// Reconciles plugins until told to stop.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let (wake, woken) = mpsc::unbounded_channel();
+    let backoff = Arc::new(Backoff::default());
+    let controller = Controller::new(Api::all(client.clone()), watcher::Config::default());
+    let store = controller.store();
+    let hosts_store = store.clone();
+    let controller = controller
+        .with_config(Config::default().concurrency(context.args.concurrency))
+        .owns_stream(touched::<Deployment>(Api::all(client.clone())))
+        .watches_stream(
+            watcher(
+                Api::<PaperclipHost>::all(client.clone()),
+                watcher::Config::default(),
+            )
+            .default_backoff()
+            .touched_objects(),
+            move |host| plugins_of_host(&hosts_store, &host),
+        )
+        .reconcile_on(expand(woken, store))
+        .graceful_shutdown_on(stop.clone().cancelled_owned());
+
+    let watching = tokio::spawn(watch(context.clone(), wake, stop));
+    let failures = backoff.clone();
+    controller
+        .run(
+            move |plugin, context| measured(plugin, context, backoff.clone()),
+            move |plugin, error, _| after_failure(&plugin, error, &failures),
+            context,
+        )
+        .for_each(|_| ready(()))
+        .await;
+    watching.abort();
+}
+
+async fn measured(
+    plugin: Arc<PaperclipPlugin>,
+    context: Arc<Context>,
+    backoff: Arc<Backoff>,
+) -> Result<Action, ReconcileError> {
+    let started = Instant::now();
+    let key = key(&plugin);
+    let metrics = context.metrics.clone();
+    let result = reconcile(plugin, context).await;
+    metrics.reconciled(NAME, started.elapsed(), result.is_err());
+    tracing::debug!(plugin = key, took = ?started.elapsed(), "pass over a plugin");
+    if result.is_ok() {
+        backoff.succeeded(&key);
+    }
+    result
+}
+
+fn after_failure(plugin: &PaperclipPlugin, error: &ReconcileError, backoff: &Backoff) -> Action {
+    let key = key(plugin);
+    let wait = backoff.failed(&key);
+    tracing::warn!(
+        plugin = key,
+        error = chain(error),
+        ?wait,
+        "pass over a plugin failed"
+    );
+    Action::requeue(wait)
+}
+
+fn key(plugin: &PaperclipPlugin) -> String {
+    format!(
+        "{}/{}",
+        plugin.namespace().unwrap_or_default(),
+        plugin.name_any()
+    )
+}
+
+/// Changes of objects that carry our label.
+fn touched<K>(api: Api<K>) -> impl Stream<Item = Result<K, watcher::Error>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    watcher(api, ours()).default_backoff().touched_objects()
+}
+
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::OPERATOR))
+}
+
+/// Follows pods everywhere and packing Jobs in our namespace.
+async fn watch(context: Arc<Context>, wake: mpsc::UnboundedSender<Wakes>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let pods = watcher(Api::<Pod>::all(client.clone()), ours())
+        .modify(|pod| pod.metadata.managed_fields = None)
+        .default_backoff()
+        .for_each(|event| {
+            match event {
+                Ok(event) => context.pods.observe(event, &wake),
+                Err(error) => tracing::warn!(%error, "watching pods failed"),
+            }
+            ready(())
+        });
+    let jobs = watcher(
+        Api::<Job>::namespaced(client, &context.args.namespace),
+        ours(),
+    )
+    .default_backoff()
+    .touched_objects()
+    .for_each(|job| {
+        match job {
+            Ok(job) => tell(&job, &wake),
+            Err(error) => tracing::warn!(%error, "watching packing Jobs failed"),
+        }
+        ready(())
+    });
+    stop.run_until_cancelled(async { tokio::join!(pods, jobs) })
+        .await;
+}
+
+fn tell(job: &Job, wake: &mpsc::UnboundedSender<Wakes>) {
+    if let Some(package) = job.annotations().get(labels::PACKAGE) {
+        // The receiver is gone only while the operator stops.
+        let _ = wake.send(Wakes::Package(package.clone()));
+    }
+}
+
+/// The plugins that a wake-up concerns.
+fn expand(
+    woken: mpsc::UnboundedReceiver<Wakes>,
+    plugins: Store<PaperclipPlugin>,
+) -> impl Stream<Item = ObjectRef<PaperclipPlugin>> {
+    UnboundedReceiverStream::new(woken).flat_map(move |wakes| {
+        stream::iter(match wakes {
+            Wakes::Plugin(plugin) => vec![plugin],
+            Wakes::Package(package) => select(&plugins, |plugin| package_of(plugin) == package),
+        })
+    })
+}
+
+fn package_of(plugin: &PaperclipPlugin) -> String {
+    let PluginSource::Npm(source) = &plugin.spec.source;
+    format!("{}@{}", source.package, source.version)
+}
+
+fn plugins_of_host(
+    plugins: &Store<PaperclipPlugin>,
+    host: &PaperclipHost,
+) -> Vec<ObjectRef<PaperclipPlugin>> {
+    let wanted = (host.namespace().unwrap_or_default(), host.name_any());
+    select(plugins, |plugin| plugin.host_reference() == wanted)
+}
+
+fn select(
+    plugins: &Store<PaperclipPlugin>,
+    wanted: impl Fn(&PaperclipPlugin) -> bool,
+) -> Vec<ObjectRef<PaperclipPlugin>> {
+    let state = plugins.state();
+    state
+        .iter()
+        .filter(|plugin| wanted(plugin))
+        .map(|plugin| ObjectRef::from_obj(&**plugin))
+        .collect()
+}

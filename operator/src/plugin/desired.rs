@@ -1,0 +1,236 @@
+//! What should be: every object a plugin owns, from plain values. No client, no clock.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Secret, Service, ServiceAccount, ServicePort, ServiceSpec,
+};
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString};
+use kube::{Resource, ResourceExt, api::ObjectMeta};
+use paperclip_artifact::Digest;
+use paperclip_crds::{
+    labels,
+    v1alpha1::{ArtifactStatus, PaperclipPlugin},
+};
+use paperclip_proto::facts::{FILE_NAME, Facts, HostFacts, InstanceFacts};
+
+use crate::{context::StoreAccess, secrets};
+
+/// The release of Paperclip whose protocol we speak.
+const HOST_VERSION: &str = "2026.916.1";
+
+/// A plugin whose artifact is known and may run.
+pub struct Wanted<'a> {
+    /// The plugin.
+    pub plugin: &'a PaperclipPlugin,
+    /// Its artifact.
+    pub artifact: &'a ArtifactStatus,
+    /// Number of the pod template.
+    pub activation: u64,
+}
+
+impl Wanted<'_> {
+    /// `pcp-<plugin><suffix>`.
+    #[must_use]
+    pub fn name(&self, suffix: &str) -> String {
+        format!("pcp-{}{suffix}", self.plugin.name_any())
+    }
+
+    /// Labels that select the pods.
+    #[must_use]
+    pub fn selector(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (labels::NAME.into(), "paperclip-plugin".into()),
+            (labels::PLUGIN.into(), self.plugin.name_any()),
+        ])
+    }
+
+    /// Labels of every owned object. The Service's are copied to its EndpointSlices,
+    /// which is how a host finds the pods.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let (host_namespace, host) = self.plugin.host_reference();
+        let namespace = self.plugin.namespace().unwrap_or_default();
+        let mut all = self.selector();
+        all.extend([
+            (labels::MANAGED_BY.into(), labels::OPERATOR.into()),
+            (labels::COMPONENT.into(), "plugin".into()),
+            (labels::PLUGIN_NAMESPACE.into(), namespace),
+            (
+                labels::PLUGIN_UID.into(),
+                self.plugin.uid().unwrap_or_default(),
+            ),
+            (labels::HOST.into(), host),
+            (labels::HOST_NAMESPACE.into(), host_namespace),
+        ]);
+        all
+    }
+
+    /// Metadata of an owned object.
+    #[must_use]
+    pub fn metadata(&self, suffix: &str) -> ObjectMeta {
+        // Blocking the owner's deletion would need a right on its finalizers.
+        let owner = self
+            .plugin
+            .controller_owner_ref(&())
+            .map(|owner| OwnerReference {
+                block_owner_deletion: None,
+                ..owner
+            });
+        ObjectMeta {
+            name: Some(self.name(suffix)),
+            namespace: self.plugin.namespace(),
+            labels: Some(self.labels()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// Hash of everything the pods are made from, the activation's number apart.
+    #[must_use]
+    pub fn inputs(&self) -> String {
+        let facts = Facts {
+            activation: 0,
+            ..self.facts()
+        };
+        let facts = serde_json::to_string(&facts).unwrap_or_default();
+        let text = format!("{} {facts}", self.artifact.repository);
+        Digest::of(text.as_bytes()).short(16).to_owned()
+    }
+
+    /// What the sidecar is told.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        let (namespace, name) = self.plugin.host_reference();
+        let config = self.plugin.spec.config.clone().unwrap_or_default();
+        Facts {
+            plugin_namespace: self.plugin.namespace().unwrap_or_default(),
+            plugin_name: self.plugin.name_any(),
+            plugin_uid: self.plugin.uid().unwrap_or_default(),
+            activation: self.activation,
+            artifact_digest: self.artifact.digest.clone(),
+            marker: self.artifact.marker.clone(),
+            instance: InstanceFacts {
+                instance_id: format!("{namespace}/{name}"),
+                host_version: HOST_VERSION.into(),
+                deployment_mode: "authenticated".into(),
+                deployment_exposure: "private".into(),
+            },
+            host: HostFacts { namespace, name },
+            config: config.default,
+        }
+    }
+}
+
+/// The ServiceAccount of the pods, which can do nothing.
+#[must_use]
+pub fn build_service_account(wanted: &Wanted<'_>) -> ServiceAccount {
+    ServiceAccount {
+        metadata: wanted.metadata(""),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+/// The headless Service whose EndpointSlices hosts watch.
+#[must_use]
+pub fn build_service(wanted: &Wanted<'_>) -> Service {
+    Service {
+        metadata: wanted.metadata(""),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".into()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(wanted.selector()),
+            ports: Some(vec![ServicePort {
+                name: Some("grpc".into()),
+                port: 8443,
+                protocol: Some("TCP".into()),
+                target_port: Some(IntOrString::String("grpc".into())),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// The ConfigMap with the facts.
+///
+/// # Errors
+/// When the facts are no JSON, which cannot be.
+pub fn build_facts(wanted: &Wanted<'_>) -> Result<ConfigMap, serde_json::Error> {
+    let text = serde_json::to_string(&wanted.facts())?;
+    Ok(ConfigMap {
+        metadata: wanted.metadata("-facts"),
+        data: Some(BTreeMap::from([(FILE_NAME.into(), text)])),
+        ..ConfigMap::default()
+    })
+}
+
+/// The Secret with read access to the store.
+#[must_use]
+pub fn build_store_secret(wanted: &Wanted<'_>, access: &StoreAccess) -> Secret {
+    let metadata = wanted.metadata("-store");
+    let (username, password) = (
+        ("username", &*access.username),
+        ("password", &*access.password),
+    );
+    match &access.ca {
+        Some(ca) => {
+            let texts = [username, password, ("ca.crt", ca.as_str())];
+            secrets::build_secret(metadata, secrets::OPAQUE, texts)
+        }
+        None => secrets::build_secret(metadata, secrets::OPAQUE, [username, password]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::fixtures;
+    use serde_json::json;
+
+    #[test]
+    fn facts_are_what_the_sidecar_reads() {
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let map = build_facts(&fixtures::wanted(&plugin, &artifact)).unwrap();
+        let facts: serde_json::Value =
+            serde_json::from_str(&map.data.unwrap()["facts.json"]).unwrap();
+        assert_eq!(
+            facts,
+            json!({
+                "pluginNamespace": "shop", "pluginName": "commerce", "pluginUid": "uid-1",
+                "activation": 3, "artifactDigest": artifact.digest, "marker": "m",
+                "host": {"namespace": "paperclip", "name": "main"}, "config": {},
+                "instance": {"instanceId": "paperclip/main", "hostVersion": "2026.916.1",
+                    "deploymentMode": "authenticated", "deploymentExposure": "private"}
+            })
+        );
+    }
+
+    #[test]
+    fn service_carries_what_a_host_selects_by_and_publishes_pods_that_are_not_ready() {
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let service = build_service(&fixtures::wanted(&plugin, &artifact));
+        assert_eq!(service.labels()[labels::HOST], "main");
+        assert_eq!(service.labels()[labels::HOST_NAMESPACE], "paperclip");
+        assert_eq!(service.labels()[labels::PLUGIN_UID], "uid-1");
+        assert_eq!(service.name_any(), "pcp-commerce");
+        assert_eq!(
+            service.spec.unwrap().publish_not_ready_addresses,
+            Some(true)
+        );
+    }
+
+    #[test]
+    fn owned_objects_name_their_owner_and_do_not_block_it() {
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let account = build_service_account(&fixtures::wanted(&plugin, &artifact));
+        let owner = &account.owner_references()[0];
+        assert_eq!(
+            (owner.uid.as_str(), owner.controller),
+            ("uid-1", Some(true))
+        );
+        assert_eq!(owner.block_owner_deletion, None);
+    }
+}

@@ -1,0 +1,169 @@
+//! Why a pod does not run, from what the kubelet and the scheduler write in its status.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
+};
+use paperclip_crds::v1alpha1::Reason;
+
+use super::conditions::Finding;
+
+const FETCH: &str = "fetch";
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.iter();
+    status.flat_map(|status| {
+        let initial = status.init_container_statuses.iter().flatten();
+        initial.chain(status.container_statuses.iter().flatten())
+    })
+}
+
+/// How a container ended, now or the time before.
+#[must_use]
+pub fn termination<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStateTerminated> {
+    let status = containers(pod).find(|status| status.name == container)?;
+    let ended = |state: &'a Option<_>| {
+        let state: &k8s_openapi::api::core::v1::ContainerState = state.as_ref()?;
+        state.terminated.as_ref()
+    };
+    ended(&status.state).or_else(|| ended(&status.last_state))
+}
+
+/// The first thing that keeps a pod from running, if anything does.
+#[must_use]
+pub fn trouble(pod: &Pod) -> Option<Finding> {
+    unscheduled(pod)
+        .or_else(|| refused(pod))
+        .or_else(|| containers(pod).find_map(stuck))
+}
+
+fn unscheduled(pod: &Pod) -> Option<Finding> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|condition| {
+        condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable")
+    })?;
+    let message = condition.message.as_deref().unwrap_or("no node fits");
+    Some(Finding::no(
+        Reason::PodRefused,
+        format!("The pod cannot be placed: {message}"),
+    ))
+}
+
+/// The kubelet refused the whole pod, or evicted it.
+fn refused(pod: &Pod) -> Option<Finding> {
+    let status = pod.status.as_ref()?;
+    let reason = status.reason.as_deref()?;
+    let message = status.message.as_deref().unwrap_or_default();
+    Some(Finding::no(
+        Reason::PodRefused,
+        format!("The pod was refused ({reason}): {message}"),
+    ))
+}
+
+fn stuck(container: &ContainerStatus) -> Option<Finding> {
+    let name = &container.name;
+    let waiting = container
+        .state
+        .as_ref()
+        .and_then(|state| state.waiting.as_ref());
+    if let Some(waiting) = waiting {
+        let message = waiting.message.as_deref().unwrap_or_default();
+        let told = |what: &str| {
+            format!("Container {name}: {what} {message}")
+                .trim_end()
+                .to_owned()
+        };
+        match waiting.reason.as_deref().unwrap_or_default() {
+            "ImagePullBackOff" | "ErrImagePull" | "InvalidImageName" | "ErrImageNeverPull" => {
+                return Some(Finding::no(
+                    Reason::ImageUnavailable,
+                    told("its image cannot be pulled."),
+                ));
+            }
+            "CreateContainerError" | "CreateContainerConfigError" | "RunContainerError" => {
+                return Some(Finding::no(
+                    Reason::PodRefused,
+                    told("it cannot be created."),
+                ));
+            }
+            _ => {}
+        }
+    }
+    let state = container
+        .state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let earlier = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let end = match (state, waiting) {
+        (Some(end), _) => end,
+        // Waiting to be started again: the last end is why.
+        (None, Some(_)) => earlier?,
+        (None, None) => return None,
+    };
+    (end.exit_code != 0).then(|| ended(name, end))
+}
+
+fn ended(name: &str, end: &ContainerStateTerminated) -> Finding {
+    let cause = end.reason.as_deref().unwrap_or("Error");
+    let words = end.message.as_deref().unwrap_or_default().trim();
+    let (reason, what) = match name {
+        FETCH => (
+            Reason::DeliveryFailed,
+            "The artifact could not be delivered".to_owned(),
+        ),
+        "worker" => (
+            Reason::WorkerExited,
+            "The worker's container ended".to_owned(),
+        ),
+        _ => (Reason::PodRefused, format!("Container {name} ended")),
+    };
+    let message = match words {
+        "" => format!("{what}: code {}, {cause}.", end.exit_code),
+        words => format!("{what}: {words}"),
+    };
+    Finding::no(reason, message)
+}
+
+/// Why a Deployment has no pod: quota, admission.
+#[must_use]
+pub fn replica_failure(deployment: &Deployment) -> Option<Finding> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|condition| {
+        condition.type_.as_deref() == Some("ReplicaFailure")
+            && condition.status.as_deref() == Some("True")
+    })?;
+    let message = failure
+        .message
+        .as_deref()
+        .unwrap_or("the cluster refuses the pod");
+    Some(Finding::no(Reason::PodRefused, message.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::fixtures;
+
+    #[test]
+    fn a_failed_fetch_is_told_in_its_own_words() {
+        let found = trouble(&fixtures::ended(
+            "fetch",
+            1,
+            "cannot pull artifact sha256:aa: timed out",
+        ));
+        let message =
+            "The artifact could not be delivered: cannot pull artifact sha256:aa: timed out";
+        assert_eq!(
+            found,
+            Some(Finding::no(Reason::DeliveryFailed, message.into()))
+        );
+    }
+
+    #[test]
+    fn a_pod_that_runs_has_no_trouble() {
+        assert_eq!(trouble(&fixtures::ended("fetch", 0, "")), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! Objects for tests, named by what matters about them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use clap::Parser;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{
+        ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec, PodStatus,
+    },
+};
+use kube::api::ObjectMeta;
+use paperclip_crds::{
+    labels,
+    v1alpha1::{
+        ArtifactStatus, HostReference, NpmSource, PaperclipPlugin, PaperclipPluginSpec,
+        PluginSource,
+    },
+};
+use paperclip_proto::v1::WatchStatusResponse;
+
+use super::desired::Wanted;
+use crate::{args::Args, pods::Seen};
+
+pub fn args() -> Args {
+    Args::parse_from([
+        "paperclip-operator",
+        "--namespace=paperclip-system",
+        "--pod-name=operator-0",
+        "--store-read=paperclip-store.paperclip-system.svc:5000",
+        "--store-push=paperclip-store.paperclip-system.svc:5001",
+        "--sidecar-image=sidecar:1",
+        "--packer-image=packer:1",
+        "--runtime-image=runtime:1",
+    ])
+}
+
+pub fn npm() -> NpmSource {
+    NpmSource {
+        package: "example".into(),
+        version: "1.0.0".into(),
+        lock: None,
+    }
+}
+
+pub fn plugin() -> PaperclipPlugin {
+    let mut plugin = PaperclipPlugin::new(
+        "commerce",
+        PaperclipPluginSpec {
+            source: PluginSource::Npm(npm()),
+            manifest: None,
+            config: None,
+            host: HostReference {
+                name: "main".into(),
+                namespace: Some("paperclip".into()),
+            },
+        },
+    );
+    plugin.metadata.namespace = Some("shop".into());
+    plugin.metadata.uid = Some("uid-1".into());
+    plugin
+}
+
+pub fn artifact() -> ArtifactStatus {
+    ArtifactStatus {
+        request: "pack-example-0".into(),
+        source: "npm:example@1.0.0".into(),
+        version: "1.0.0".into(),
+        repository: "plugins/example".into(),
+        digest: format!("sha256:{}", "a".repeat(64)),
+        marker: "m".into(),
+        size_bytes: 1,
+        observed_at: "2026-01-01T00:00:00Z".into(),
+    }
+}
+
+pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a ArtifactStatus) -> Wanted<'a> {
+    Wanted {
+        plugin,
+        artifact,
+        activation: 3,
+    }
+}
+
+/// A pod of which one container has ended.
+pub fn ended(container: &str, exit_code: i32, message: &str) -> Pod {
+    Pod {
+        status: Some(PodStatus {
+            container_statuses: Some(vec![ContainerStatus {
+                name: container.into(),
+                state: Some(ContainerState {
+                    terminated: Some(ContainerStateTerminated {
+                        exit_code,
+                        message: Some(message.into()),
+                        ..ContainerStateTerminated::default()
+                    }),
+                    ..ContainerState::default()
+                }),
+                ..ContainerStatus::default()
+            }]),
+            ..PodStatus::default()
+        }),
+        ..Pod::default()
+    }
+}
+
+pub fn seen(pod: Pod) -> Seen {
+    Seen {
+        pod: Arc::new(pod),
+        status: None,
+    }
+}
+
+fn activated(activation: u64) -> ObjectMeta {
+    ObjectMeta {
+        annotations: Some(BTreeMap::from([(
+            labels::ACTIVATION.into(),
+            activation.to_string(),
+        )])),
+        ..ObjectMeta::default()
+    }
+}
+
+pub fn deployment(activation: u64) -> Deployment {
+    Deployment {
+        metadata: activated(activation),
+        ..Deployment::default()
+    }
+}
+
+pub fn plugin_pod(activation: u64, status: Option<WatchStatusResponse>) -> Seen {
+    let pod = Pod {
+        metadata: activated(activation),
+        ..Pod::default()
+    };
+    Seen {
+        status,
+        ..seen(pod)
+    }
+}
+
+/// The rules of Pod Security `restricted`, and ours: no token, no writable root, no user.
+pub fn assert_restricted(pod: &PodSpec) {
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    assert!(!pod.host_network.unwrap_or(false) && !pod.host_pid.unwrap_or(false));
+    let context = pod.security_context.as_ref().unwrap();
+    assert_eq!(context.run_as_non_root, Some(true));
+    assert_eq!(context.run_as_user, None);
+    assert_eq!(
+        context.seccomp_profile.as_ref().unwrap().type_,
+        "RuntimeDefault"
+    );
+    for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
+        let context = container.security_context.as_ref().unwrap();
+        assert_eq!(
+            context.allow_privilege_escalation,
+            Some(false),
+            "{}",
+            container.name
+        );
+        assert_eq!(
+            context.read_only_root_filesystem,
+            Some(true),
+            "{}",
+            container.name
+        );
+        let capabilities = context.capabilities.as_ref().unwrap();
+        assert_eq!(
+            capabilities.drop,
+            Some(vec!["ALL".to_owned()]),
+            "{}",
+            container.name
+        );
+        let resources = container.resources.as_ref().unwrap();
+        assert!(
+            resources.requests.is_some() && resources.limits.is_some(),
+            "{}",
+            container.name
+        );
+    }
+    for volume in pod.volumes.iter().flatten() {
+        assert!(volume.host_path.is_none(), "{}", volume.name);
+    }
+}

@@ -1,0 +1,391 @@
+//! The Deployment of a plugin: one pod with fetch step, sidecar and worker.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        core::v1::{
+            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
+            HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
+            VolumeMount,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity, apis::meta::v1::LabelSelector, util::intstr::IntOrString,
+    },
+};
+use kube::api::ObjectMeta;
+use paperclip_artifact::Digest;
+use paperclip_crds::labels;
+
+use super::desired::Wanted;
+use crate::args::Args;
+
+const ARTIFACT: &str = "/paperclip/artifact";
+const BIN: &str = "/paperclip/bin";
+const RUN: &str = "/paperclip/run";
+const TLS: &str = "/paperclip/tls";
+const FACTS: &str = "/paperclip/facts";
+const STORE: &str = "/paperclip/store";
+/// Longest drain (a job's 310 s) and 20 s to stop the worker.
+const GRACE_SECONDS: i64 = 330;
+const PROGRESS_SECONDS: i32 = 600;
+
+/// The Deployment, with every choice made.
+#[must_use]
+pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
+    let selector = wanted.selector();
+    let mut pod_labels = wanted.labels();
+    pod_labels.extend(selector.clone());
+    let mut metadata = wanted.metadata("");
+    metadata.annotations = Some(BTreeMap::from([
+        (labels::ACTIVATION.into(), wanted.activation.to_string()),
+        (labels::INPUTS.into(), wanted.inputs()),
+        (labels::RENDERED_BY.into(), rendered_by(args)),
+    ]));
+    Deployment {
+        metadata,
+        spec: DeploymentSpec {
+            replicas: Some(1),
+            revision_history_limit: Some(2),
+            progress_deadline_seconds: Some(PROGRESS_SECONDS),
+            selector: LabelSelector {
+                match_labels: Some(selector),
+                ..LabelSelector::default()
+            },
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::Int(1)),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(pod_labels),
+                    annotations: Some(BTreeMap::from([
+                        (labels::ACTIVATION.into(), wanted.activation.to_string()),
+                        (labels::INPUTS.into(), wanted.inputs()),
+                        (
+                            labels::ARTIFACT_DIGEST.into(),
+                            wanted.artifact.digest.clone(),
+                        ),
+                    ])),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(build_pod(wanted, args)),
+            },
+            ..DeploymentSpec::default()
+        },
+        ..Deployment::default()
+    }
+}
+
+/// What a change of the operator's own release or images shows itself by.
+#[must_use]
+pub fn rendered_by(args: &Args) -> String {
+    let images = [&args.sidecar_image, &args.runtime_image]
+        .map(String::as_str)
+        .join(" ");
+    let hash = Digest::of(images.as_bytes());
+    format!("{}-{}", env!("CARGO_PKG_VERSION"), hash.short(8))
+}
+
+fn build_pod(wanted: &Wanted<'_>, args: &Args) -> PodSpec {
+    PodSpec {
+        service_account_name: Some(wanted.name("")),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        init_containers: Some(vec![build_fetch(wanted, args), build_sidecar(args)]),
+        containers: vec![build_worker(args)],
+        volumes: Some(build_volumes(wanted)),
+        ..restricted_pod()
+    }
+}
+
+fn build_fetch(wanted: &Wanted<'_>, args: &Args) -> Container {
+    let artifact = wanted.artifact;
+    let reference = format!(
+        "{}/{}@{}",
+        args.store_read, artifact.repository, artifact.digest
+    );
+    let flags = [
+        "--reference",
+        &reference,
+        "--marker",
+        &artifact.marker,
+        "--artifact-dir",
+        ARTIFACT,
+        "--bin-dir",
+        BIN,
+        "--store-dir",
+        STORE,
+    ];
+    Container {
+        name: "fetch".into(),
+        image: Some(args.sidecar_image.clone()),
+        image_pull_policy: Some(args.image_pull_policy.clone()),
+        command: Some(vec![
+            "/usr/local/bin/paperclip-sidecar".into(),
+            "fetch".into(),
+        ]),
+        args: Some(flags.map(str::to_owned).to_vec()),
+        volume_mounts: Some(vec![
+            mount("artifact", ARTIFACT, false),
+            mount("bin", BIN, false),
+            mount("store", STORE, true),
+        ]),
+        resources: Some(memory("50m", "1", "64Mi", "512Mi")),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..restricted_container()
+    }
+}
+
+fn build_sidecar(args: &Args) -> Container {
+    let flags = [
+        "--facts-dir",
+        FACTS,
+        "--artifact-dir",
+        ARTIFACT,
+        "--tls-dir",
+        TLS,
+        "--socket",
+        "/paperclip/run/shim.sock",
+        "--grpc-listen",
+        "0.0.0.0:8443",
+        "--health-listen",
+        "0.0.0.0:8081",
+    ];
+    let port = |name: &str, number| ContainerPort {
+        name: Some(name.into()),
+        container_port: number,
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    };
+    Container {
+        name: "sidecar".into(),
+        image: Some(args.sidecar_image.clone()),
+        image_pull_policy: Some(args.image_pull_policy.clone()),
+        command: Some(vec![
+            "/usr/local/bin/paperclip-sidecar".into(),
+            "serve".into(),
+        ]),
+        args: Some(flags.map(str::to_owned).to_vec()),
+        restart_policy: Some("Always".into()),
+        ports: Some(vec![port("grpc", 8443), port("health", 8081)]),
+        readiness_probe: Some(probe("/readyz", 1, 2)),
+        liveness_probe: Some(probe("/livez", 10, 3)),
+        volume_mounts: Some(vec![
+            mount("artifact", ARTIFACT, true),
+            mount("run", RUN, false),
+            mount("tls", TLS, true),
+            mount("facts", FACTS, true),
+        ]),
+        resources: Some(memory("10m", "1", "32Mi", "256Mi")),
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
+        ..restricted_container()
+    }
+}
+
+fn build_worker(args: &Args) -> Container {
+    Container {
+        name: "worker".into(),
+        image: Some(args.runtime_image.clone()),
+        image_pull_policy: Some(args.image_pull_policy.clone()),
+        command: Some(vec!["/paperclip/bin/paperclip-shim".into()]),
+        volume_mounts: Some(vec![
+            mount("artifact", ARTIFACT, true),
+            mount("bin", BIN, true),
+            mount("run", RUN, false),
+            mount("tmp", "/tmp", false),
+        ]),
+        resources: Some(memory("50m", "1", "128Mi", "512Mi")),
+        ..restricted_container()
+    }
+}
+
+fn build_volumes(wanted: &Wanted<'_>) -> Vec<Volume> {
+    let empty = |name: &str, medium: Option<&str>, limit: &str| Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(str::to_owned),
+            size_limit: Some(Quantity(limit.into())),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let secret = |name: &str| Volume {
+        name: name.into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(wanted.name(&format!("-{name}"))),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let facts = Volume {
+        name: "facts".into(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: wanted.name("-facts"),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    vec![
+        empty("artifact", None, "4Gi"),
+        empty("bin", None, "64Mi"),
+        empty("run", Some("Memory"), "16Mi"),
+        empty("tmp", None, "256Mi"),
+        secret("tls"),
+        secret("store"),
+        facts,
+    ]
+}
+
+fn probe(path: &str, period: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String("health".into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(1),
+        ..Probe::default()
+    }
+}
+
+/// A mount of a volume.
+#[must_use]
+pub fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: volume.into(),
+        mount_path: path.into(),
+        // `false` is the default and is not stored.
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+/// Requests and limits of a container.
+#[must_use]
+pub fn memory(
+    cpu: &str,
+    cpu_limit: &str,
+    memory: &str,
+    memory_limit: &str,
+) -> ResourceRequirements {
+    let of = |cpu: &str, memory: &str| {
+        let quantity = |text: &str| Quantity(text.into());
+        BTreeMap::from([
+            ("cpu".into(), quantity(cpu)),
+            ("memory".into(), quantity(memory)),
+        ])
+    };
+    ResourceRequirements {
+        requests: Some(of(cpu, memory)),
+        limits: Some(of(cpu_limit, memory_limit)),
+        ..ResourceRequirements::default()
+    }
+}
+
+/// A container as Pod Security `restricted` wants it.
+#[must_use]
+pub fn restricted_container() -> Container {
+    Container {
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                ..Capabilities::default()
+            }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+/// A pod as Pod Security `restricted` wants it, without a token. The user is the image's.
+#[must_use]
+pub fn restricted_pod() -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        ..PodSpec::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::fixtures;
+
+    fn pod() -> PodSpec {
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args())
+    }
+
+    fn container(name: &str) -> Container {
+        let pod = pod();
+        let mut all = pod
+            .init_containers
+            .into_iter()
+            .flatten()
+            .chain(pod.containers);
+        all.find(|container| container.name == name).unwrap()
+    }
+
+    #[test]
+    fn pod_passes_pod_security_restricted() {
+        fixtures::assert_restricted(&pod());
+    }
+
+    #[test]
+    fn keys_facts_and_credentials_are_out_of_the_workers_reach() {
+        let worker = container("worker");
+        let names: Vec<_> = worker
+            .volume_mounts
+            .iter()
+            .flatten()
+            .map(|m| m.name.as_str())
+            .collect();
+        assert_eq!(names, ["artifact", "bin", "run", "tmp"]);
+        assert_eq!(worker.env, None);
+    }
+
+    #[test]
+    fn fetch_pulls_by_digest() {
+        let reference = &container("fetch").args.unwrap()[1];
+        let digest = fixtures::artifact().digest;
+        assert_eq!(
+            *reference,
+            format!("paperclip-store.paperclip-system.svc:5000/plugins/example@{digest}")
+        );
+    }
+
+    #[test]
+    fn another_artifact_or_config_is_another_template_and_the_activation_alone_is_not() {
+        let (mut plugin, mut artifact) = (fixtures::plugin(), fixtures::artifact());
+        let mut later = fixtures::wanted(&plugin, &artifact);
+        let before = later.inputs();
+        later.activation += 1;
+        assert_eq!(later.inputs(), before);
+        artifact.digest = format!("sha256:{}", "b".repeat(64));
+        assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+        let artifact = fixtures::artifact();
+        let mut config = paperclip_crds::v1alpha1::PluginConfig::default();
+        config.default.insert("a".into(), 1.into());
+        plugin.spec.config = Some(config);
+        assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+    }
+}

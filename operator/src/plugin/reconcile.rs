@@ -1,0 +1,275 @@
+//! One pass over one plugin.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
+use kube::{Api, ResourceExt, runtime::controller::Action};
+use paperclip_artifact::pull::PullError;
+use paperclip_crds::v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason};
+
+use super::{
+    apply::apply_all,
+    artifact,
+    conditions::{Finding, Findings, conditions, first, is_error},
+    worker,
+};
+use crate::{apply::ApplyError, context::Context, errors::chain, secrets::SecretError, status};
+
+/// The safety net under the watches, and what renews certificates.
+const RESYNC: Duration = Duration::from_secs(600);
+/// For what no watch tells us: a ConfigMap that is missing, a Job that is gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+
+/// Why a pass did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The API server refused, or could not be reached.
+    #[error("{doing}")]
+    Request {
+        /// What we were doing.
+        doing: &'static str,
+        /// What the API server said.
+        source: kube::Error,
+    },
+    /// An owned object could not be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A Secret could not be read or made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The plugin manifest could not be read from the store.
+    #[error("reading the plugin manifest from the store")]
+    Manifest(#[from] PullError),
+    /// A value could not be written as JSON.
+    #[error("writing JSON")]
+    Encode(#[source] serde_json::Error),
+    /// The digest in status is none.
+    #[error("status.artifact.digest is {0:?}, which is no digest")]
+    RecordedDigest(String),
+}
+
+impl ReconcileError {
+    /// Names what a request was for.
+    pub fn request(doing: &'static str) -> impl Fn(kube::Error) -> Self {
+        move |source| Self::Request { doing, source }
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Manifest(PullError::Store { .. }) => Reason::StoreUnavailable,
+            Self::Manifest(_) => Reason::ManifestInvalid,
+            Self::Request { .. }
+            | Self::Apply(_)
+            | Self::Secret(_)
+            | Self::Encode(_)
+            | Self::RecordedDigest(_) => Reason::ApplyFailed,
+        }
+    }
+}
+
+/// Brings one plugin about, as far as it goes now.
+pub async fn reconcile(
+    cached: Arc<PaperclipPlugin>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let api: Api<PaperclipPlugin> = Api::namespaced(context.client.clone(), &namespace);
+    // Read afresh: the activation number must not go back with a late cache.
+    let plugin = api.get_opt(&cached.name_any()).await;
+    let plugin = plugin.map_err(ReconcileError::request("reading the plugin"))?;
+    let Some(mut plugin) = plugin.filter(|plugin| plugin.metadata.deletion_timestamp.is_none())
+    else {
+        return Ok(Action::await_change());
+    };
+    if plugin
+        .status
+        .as_ref()
+        .is_none_or(|status| status.conditions.is_empty())
+    {
+        let status = PaperclipPluginStatus {
+            conditions: first(plugin.metadata.generation, Timestamp::now()),
+            observed_generation: plugin.metadata.generation,
+            lifecycle: Some("installed".into()),
+            ..plugin.status.clone().unwrap_or_default()
+        };
+        report(&context, &plugin, &status).await?;
+        plugin.status = Some(status);
+    }
+    let mut status = plugin.status.clone().unwrap_or_default();
+    let outcome = bring_about(&context, &plugin, &mut status).await;
+    let findings = match &outcome {
+        Ok(findings) => findings.clone(),
+        Err(error) => after_error(&plugin, error),
+    };
+    status.observed_generation = plugin.metadata.generation;
+    status.lifecycle = Some(findings.lifecycle().to_owned());
+    status.conditions = conditions(
+        &findings,
+        plugin.metadata.generation,
+        &status.conditions,
+        Timestamp::now(),
+    );
+    report(&context, &plugin, &status).await?;
+    outcome.map(|findings| next(&findings))
+}
+
+fn next(findings: &Findings) -> Action {
+    let summary = findings.summary();
+    let unwatched = matches!(
+        summary.reason,
+        Reason::ReferenceMissing
+            | Reason::Packing
+            | Reason::RegistryUnavailable
+            | Reason::StoreUnavailable
+            | Reason::PackingFailed
+            | Reason::ImageUnavailable
+    );
+    Action::requeue(if unwatched && !findings.stalled {
+        LOOK_AGAIN
+    } else {
+        RESYNC
+    })
+}
+
+async fn bring_about(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+) -> Result<Findings, ReconcileError> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let access = observe_host(context, plugin).await?;
+    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let name = format!("pcp-{}", plugin.name_any());
+    let observed = deployments.get_opt(&name).await;
+    let mut deployment = observed.map_err(ReconcileError::request("reading the Deployment"))?;
+
+    let stage = artifact::resolve(context, plugin, status).await?;
+    if stage.finding.holds
+        && !matches!(access, HostAccess::Forbidden(_))
+        && let Some(artifact) = &status.artifact
+    {
+        let applied = apply_all(context, plugin, artifact, deployment, status.activation).await?;
+        status.activation = activation_of(&applied).or(status.activation);
+        deployment = Some(applied);
+    }
+    let pods = context.pods.of_plugin(&plugin.uid().unwrap_or_default());
+    let attached = worker::host(deployment.as_ref(), &pods, &plugin.host_reference());
+    let (obstacle, host, forbidden) = match access {
+        HostAccess::Allowed => (None, attached, false),
+        HostAccess::Missing(finding) => (None, finding, false),
+        HostAccess::Forbidden(finding) => (Some(finding.clone()), finding, true),
+    };
+    Ok(Findings {
+        obstacle,
+        artifact: stage.finding,
+        worker: worker::worker(deployment.as_ref(), &pods),
+        host,
+        stalled: stage.stalled || forbidden,
+    })
+}
+
+fn activation_of(deployment: &Deployment) -> Option<i64> {
+    deployment
+        .annotations()
+        .get(paperclip_crds::labels::ACTIVATION)?
+        .parse()
+        .ok()
+}
+
+enum HostAccess {
+    Allowed,
+    Missing(Finding),
+    Forbidden(Finding),
+}
+
+async fn observe_host(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+) -> Result<HostAccess, ReconcileError> {
+    let (host_namespace, name) = plugin.host_reference();
+    let namespace = plugin.namespace().unwrap_or_default();
+    let api: Api<PaperclipHost> = Api::namespaced(context.client.clone(), &host_namespace);
+    let found = api
+        .get_opt(&name)
+        .await
+        .map_err(ReconcileError::request("reading the host"))?;
+    Ok(match found {
+        None => {
+            let message = format!("PaperclipHost {host_namespace}/{name} does not exist.");
+            HostAccess::Missing(Finding::no(Reason::HostNotFound, message))
+        }
+        Some(host)
+            if host
+                .spec
+                .allowed_namespaces
+                .allows(&namespace, &host_namespace) =>
+        {
+            HostAccess::Allowed
+        }
+        Some(_) => {
+            let message = format!(
+                "PaperclipHost {host_namespace}/{name} does not allow plugins of namespace {namespace}; see its spec.allowedNamespaces."
+            );
+            HostAccess::Forbidden(Finding::no(Reason::HostForbidden, message))
+        }
+    })
+}
+
+/// What stands in status after a pass that broke off: the last findings, and the obstacle.
+fn after_error(plugin: &PaperclipPlugin, error: &ReconcileError) -> Findings {
+    use paperclip_crds::v1alpha1::ConditionType;
+    let obstacle = Finding::no(error.reason(), chain(error));
+    let kept = |type_| match plugin.condition(type_) {
+        Some(condition) if condition.status == "True" => Finding::yes(condition.message.clone()),
+        _ => obstacle.clone(),
+    };
+    Findings {
+        artifact: kept(ConditionType::ArtifactReady),
+        worker: kept(ConditionType::WorkerAvailable),
+        host: kept(ConditionType::HostAttached),
+        obstacle: Some(obstacle),
+        stalled: false,
+    }
+}
+
+async fn report(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &PaperclipPluginStatus,
+) -> Result<(), ReconcileError> {
+    if plugin.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let before = plugin
+        .status
+        .as_ref()
+        .map(|status| &status.conditions[..])
+        .unwrap_or_default();
+    let warning = status
+        .conditions
+        .first()
+        .is_some_and(|ready| ready.status == "False" && is_bad(&ready.reason));
+    status::write(
+        context,
+        plugin,
+        status,
+        [before, &status.conditions],
+        warning,
+    )
+    .await
+    .map_err(ReconcileError::request("writing the plugin's status"))
+}
+
+fn is_bad(reason: &str) -> bool {
+    let calm = [
+        Reason::Succeeded,
+        Reason::Pending,
+        Reason::Packing,
+        Reason::Progressing,
+        Reason::WaitingForHost,
+        Reason::HostAbsent,
+        Reason::Skipped,
+    ];
+    debug_assert!(calm.into_iter().all(|reason| !is_error(reason)));
+    !calm.into_iter().any(|known| known.to_string() == reason)
+}

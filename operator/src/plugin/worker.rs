@@ -1,0 +1,172 @@
+//! What the pods of the applied template say about worker and host.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+use paperclip_crds::{labels, v1alpha1::Reason};
+use paperclip_proto::v1::{Phase, WatchStatusResponse, WorkerState};
+
+use super::{conditions::Finding, diagnose};
+use crate::pods::Seen;
+
+/// The stage `WorkerAvailable`.
+#[must_use]
+pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
+    let Some(deployment) = deployment else {
+        return Finding::no(
+            Reason::Pending,
+            "No pod yet: there is no artifact to run.".into(),
+        );
+    };
+    let current = current(deployment, pods);
+    if current
+        .iter()
+        .any(|seen| seen.status.as_ref().is_some_and(serves))
+    {
+        return Finding::yes("The worker is initialised and answers.");
+    }
+    let said = || {
+        current
+            .iter()
+            .find_map(|seen| seen.status.as_ref()?.worker.as_ref().and_then(complaint))
+    };
+    current
+        .iter()
+        .find_map(|seen| diagnose::trouble(&seen.pod))
+        .or_else(said)
+        .or_else(|| diagnose::replica_failure(deployment))
+        .unwrap_or_else(|| Finding::no(Reason::Progressing, "The pod is being started.".into()))
+}
+
+/// The stage `HostAttached`.
+#[must_use]
+pub fn host(deployment: Option<&Deployment>, pods: &[Seen], host: &(String, String)) -> Finding {
+    let (namespace, name) = host;
+    let attached = |status: &WatchStatusResponse| {
+        let mut hosts = status.hosts.iter();
+        hosts.any(|found| found.host_namespace == *namespace && found.host_name == *name)
+    };
+    let pods = deployment
+        .map(|deployment| current(deployment, pods))
+        .unwrap_or_default();
+    if pods
+        .iter()
+        .any(|seen| seen.status.as_ref().is_some_and(attached))
+    {
+        return Finding::yes(format!(
+            "A session of host {namespace}/{name} pings both ways."
+        ));
+    }
+    let message = format!("No process of host {namespace}/{name} has a session with the plugin.");
+    Finding::no(Reason::HostAbsent, message)
+}
+
+/// Pods of the template that was applied last, those that go apart.
+fn current<'a>(deployment: &Deployment, pods: &'a [Seen]) -> Vec<&'a Seen> {
+    let activation = deployment.annotations().get(labels::ACTIVATION);
+    pods.iter()
+        .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none())
+        .filter(|seen| seen.pod.annotations().get(labels::ACTIVATION) == activation)
+        .collect()
+}
+
+fn serves(status: &WatchStatusResponse) -> bool {
+    let worker = status.worker.as_ref();
+    status.phase() == Phase::Serving
+        && worker.is_some_and(|worker| worker.initialised && worker.healthy)
+}
+
+/// What the sidecar says is wrong, in the API's words.
+fn complaint(worker: &WorkerState) -> Option<Finding> {
+    let reasons = [
+        Reason::WorkerExited,
+        Reason::InitializeFailed,
+        Reason::WorkerUnresponsive,
+        Reason::WaitingForHost,
+        Reason::DeliveryFailed,
+    ];
+    let known = reasons
+        .into_iter()
+        .find(|reason| reason.to_string() == worker.reason);
+    let reason = match known {
+        Some(reason) => reason,
+        None if worker.message.is_empty() => return None,
+        None if !worker.running => Reason::WorkerExited,
+        None if !worker.initialised => Reason::InitializeFailed,
+        None => Reason::WorkerUnresponsive,
+    };
+    let message = match worker.message.as_str() {
+        "" => format!("The worker does not work ({reason})."),
+        message => message.to_owned(),
+    };
+    Some(Finding::no(reason, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::fixtures;
+    use paperclip_proto::v1::AttachedHost;
+
+    fn status(phase: Phase, worker: WorkerState) -> WatchStatusResponse {
+        WatchStatusResponse {
+            phase: phase.into(),
+            worker: Some(worker),
+            ..WatchStatusResponse::default()
+        }
+    }
+
+    fn good() -> WorkerState {
+        WorkerState {
+            running: true,
+            initialised: true,
+            healthy: true,
+            ..WorkerState::default()
+        }
+    }
+
+    #[test]
+    fn only_a_pod_of_the_applied_template_counts() {
+        let pods = [fixtures::plugin_pod(
+            2,
+            Some(status(Phase::Serving, good())),
+        )];
+        assert!(worker(Some(&fixtures::deployment(2)), &pods).holds);
+        let next = worker(Some(&fixtures::deployment(3)), &pods);
+        assert_eq!(next.reason, Reason::Progressing);
+    }
+
+    #[test]
+    fn last_words_of_a_worker_are_the_message() {
+        let worker_state = WorkerState {
+            reason: "WorkerExited".into(),
+            message: "code 1: Cannot find module x".into(),
+            ..WorkerState::default()
+        };
+        let pods = [fixtures::plugin_pod(
+            2,
+            Some(status(Phase::Starting, worker_state)),
+        )];
+        let found = worker(Some(&fixtures::deployment(2)), &pods);
+        let expected = Finding::no(Reason::WorkerExited, "code 1: Cannot find module x".into());
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn only_the_host_of_the_spec_attaches() {
+        let attached = |name: &str| WatchStatusResponse {
+            hosts: vec![AttachedHost {
+                host_namespace: "paperclip".into(),
+                host_name: name.into(),
+                replica: "0".into(),
+            }],
+            ..status(Phase::Serving, good())
+        };
+        let wanted = ("paperclip".to_owned(), "main".to_owned());
+        let found = |name| {
+            let pods = [fixtures::plugin_pod(2, Some(attached(name)))];
+            host(Some(&fixtures::deployment(2)), &pods, &wanted).holds
+        };
+        assert!(found("main"));
+        assert!(!found("other"));
+    }
+}
