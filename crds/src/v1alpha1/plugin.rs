@@ -137,9 +137,10 @@ pub struct PaperclipPluginStatus {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Name of the packing request that `artifact`, or the failure in `ArtifactReady`, speaks of.
+    /// Name of the packing request that the package's own fault made fail. It is not tried
+    /// again; a change of source or lock is another request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<String>,
+    pub failed_request: Option<String>,
     /// The artifact that the source resolved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactStatus>,
@@ -159,6 +160,9 @@ pub struct PaperclipPluginStatus {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactStatus {
+    /// Name of the packing request that made it.
+    #[serde(default)]
+    pub request: String,
     /// Origin, as in `npm:paperclip-plugin-example@1.2.3`.
     pub source: String,
     /// Version of the package.
