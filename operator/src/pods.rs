@@ -220,7 +220,7 @@ impl Stream {
                     self.note(None);
                 }
                 Err(error) => {
-                    tracing::debug!(address = %self.address, %error, "no state of a plugin pod yet")
+                    tracing::debug!(address = %self.address, %error, "no state of a plugin pod yet");
                 }
             }
             tokio::time::sleep(wait).await;

@@ -138,8 +138,8 @@ async fn watch(context: Arc<Context>, wake: mpsc::UnboundedSender<Wakes>, stop: 
         }
         ready(())
     });
-    stop.run_until_cancelled(async { tokio::join!(pods, jobs) })
-        .await;
+    let watching = Box::pin(async { tokio::join!(pods, jobs) });
+    stop.run_until_cancelled(watching).await;
 }
 
 fn tell(job: &Job, wake: &mpsc::UnboundedSender<Wakes>) {
