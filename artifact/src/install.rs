@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::lock::{self, Lock, LockError, MissingPeer};
 use crate::request::Platform;
+use crate::tarballs;
 use crate::toolchain::Toolchain;
 
 /// The newest plugin SDK this release knows: peers of Paperclip are brought in at most at it.
@@ -22,6 +23,10 @@ pub const SDK_VERSION: &str = "2026.916.1";
 
 /// Scope of the packages that [`SDK_VERSION`] bounds.
 const PAPERCLIP_SCOPE: &str = "@paperclipai/";
+
+/// npm's home in the work folder, and its cache in there.
+const HOME: &str = "npm";
+const CACHE: &str = "cache";
 
 /// How often the tree is resolved again because of peers it lacks.
 const PEER_ROUNDS: usize = 8;
@@ -133,7 +138,7 @@ impl<'a> Npm<'a> {
         work: &Path,
         root: &Path,
     ) -> Result<Self, InstallError> {
-        let home = work.join("npm");
+        let home = work.join(HOME);
         for folder in [&home, root] {
             if folder.exists() {
                 fs::remove_dir_all(folder).map_err(|e| work_error("clear", folder, e))?;
@@ -240,15 +245,23 @@ impl<'a> Npm<'a> {
         })
     }
 
+    /// The cache folder of npm in this work folder.
+    #[must_use]
+    pub fn cache(work: &Path) -> PathBuf {
+        work.join(HOME).join(CACHE)
+    }
+
     /// Installs exactly the lock, without scripts and development dependencies, and
-    /// checks that the tree is what the lock says.
+    /// checks that the tree is what the lock says. `lent` names the paths whose tarballs
+    /// are in npm's cache already, see [`tarballs::lend`].
     ///
     /// # Errors
     /// When a tarball is not what the lock says, does not fit the platform, or the
     /// registry does not serve it.
-    pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
+    pub async fn install(&self, lock: &Lock, lent: &[String]) -> Result<(), InstallError> {
         self.write("package.json", &lock.package_json())?;
-        self.write("package-lock.json", lock.bytes())?;
+        let spelled = tarballs::with_origins(lock, lent, &self.registry.url);
+        self.write("package-lock.json", &spelled)?;
         let peers = if lock.has_peers_of_npm() {
             PEERS_ARE_NPMS
         } else {
@@ -354,7 +367,7 @@ impl<'a> Npm<'a> {
             joined("os", os.as_ref()),
             joined("cpu", cpu.as_ref()),
             joined("libc", libc.as_ref()),
-            joined("cache", self.home.join("cache").as_ref()),
+            joined("cache", self.home.join(CACHE).as_ref()),
             joined("userconfig", npmrc.as_ref()),
             joined(
                 "globalconfig",

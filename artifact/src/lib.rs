@@ -21,6 +21,7 @@ pub mod pull;
 pub mod request;
 pub mod seal;
 pub mod store;
+pub mod tarballs;
 pub mod toolchain;
 pub mod tree;
 

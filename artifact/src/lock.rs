@@ -206,6 +206,13 @@ impl Lock {
         })
     }
 
+    /// Path and integrity of every package that is a tarball of its own.
+    pub fn integrities(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries
+            .iter()
+            .filter_map(|(path, entry)| Some((path.as_str(), entry.integrity.as_deref()?)))
+    }
+
     /// Peers to bring in: those a worker needs and cannot find. Optional peers and those
     /// of a user interface are left out.
     #[must_use]

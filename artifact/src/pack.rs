@@ -21,6 +21,7 @@ use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
 use crate::request::{PackRequest, Platform};
 use crate::store::{StoreClient, StoreError};
+use crate::tarballs::{self, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, Kind, TreeError};
 
@@ -72,6 +73,9 @@ pub enum PackError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The tarballs in the store.
+    #[error(transparent)]
+    Tarballs(#[from] TarballError),
     /// The lock names another tarball than the registry.
     #[error("{package}: the lock has integrity {locked}, and the registry {served}")]
     Integrity {
@@ -113,11 +117,14 @@ impl From<&PackError> for Failure {
                 FailureReason::PackingFailed
             }
             PackError::Evaluate(_) => FailureReason::ManifestInvalid,
-            PackError::Store(_) => FailureReason::StoreUnavailable,
+            PackError::Store(_) | PackError::Tarballs(TarballError::Store(_)) => {
+                FailureReason::StoreUnavailable
+            }
             PackError::Normalise(_)
             | PackError::Tree(_)
             | PackError::Image(_)
             | PackError::LockRecorded { .. }
+            | PackError::Tarballs(TarballError::Cache { .. })
             | PackError::Work { .. } => FailureReason::PackingFailed,
         };
         Self {
@@ -216,7 +223,11 @@ impl Work {
         let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
         check_integrity(&inputs, &lock)?;
         tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
-        npm.install(&lock).await?;
+        let lent = match store {
+            Some((store, _)) => tarballs::lend(store, &Npm::cache(&self.folder), &lock).await?,
+            None => Vec::new(),
+        };
+        npm.install(&lock, &lent).await?;
         let tree = self.tree();
         let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
         normalised.map_err(|e| work_error(&self.tree(), e))??;
@@ -253,6 +264,18 @@ impl Work {
             plugin_version: text("version"),
             manifest_digest: Digest::of(&bytes),
         })
+    }
+
+    /// Keeps in the store the tarballs that `fetch` had to download.
+    ///
+    /// # Errors
+    /// When `fetch` did not end well, or the store fails.
+    pub async fn keep_tarballs(&self, store: &StoreClient) -> Result<(), PackError> {
+        let State { inputs, .. } = self.read(&self.state())?;
+        let lock = self.read_bytes(&self.lock())?;
+        let lock = Lock::parse(&lock, &inputs.package, &inputs.version)?;
+        tarballs::keep(store, &Npm::cache(&self.folder), &lock).await?;
+        Ok(())
     }
 
     /// Puts the image of a fetched and evaluated package together.

@@ -204,10 +204,14 @@ async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
     let store = connect(step, &request, &request.store.push)?;
     let work = Work::at(&step.work_dir);
     let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
-    assembled
+    let pushed = assembled
         .push(&store, &request.repository)
         .await
-        .map_err(|e| Failure::from(&e))
+        .map_err(|e| Failure::from(&e))?;
+    work.keep_tarballs(&store)
+        .await
+        .map_err(|e| Failure::from(&e))?;
+    Ok(pushed)
 }
 
 async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {

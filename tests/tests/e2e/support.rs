@@ -17,8 +17,6 @@ pub const HOST_NAMESPACE: &str = "paperclip";
 pub const HOST: &str = "main";
 /// Namespace of the platform.
 pub const PLATFORM_NAMESPACE: &str = "paperclip-system";
-/// The one company of our host.
-pub const COMPANY: &str = "00000000-0000-4000-8000-000000000001";
 
 /// How long a cold plugin may take: packing, delivery and start on two shared cores.
 pub const COLD: Duration = Duration::from_secs(240);
