@@ -36,7 +36,9 @@ fn requests() -> Result<(BTreeSet<Used>, Vec<Value>)> {
         if !ours || event["stage"] != "ResponseComplete" && event["stage"] != "ResponseStarted" {
             continue;
         }
-        if event["responseStatus"]["code"] == 403 {
+        // Into a namespace that is being deleted nobody may write, whatever their rights.
+        let cause = &event["responseStatus"]["details"]["causes"][0]["reason"];
+        if event["responseStatus"]["code"] == 403 && cause != "NamespaceTerminating" {
             forbidden.push(event.clone());
         }
         let field = |name: &str| {
@@ -47,18 +49,23 @@ fn requests() -> Result<(BTreeSet<Used>, Vec<Value>)> {
         };
         let subresource = field("subresource");
         let resource = field("resource");
-        used.insert(Used {
+        // Server-side apply of an object that was not there is a patch in the log and
+        // needs the right to create.
+        let verb = event["verb"].as_str().unwrap_or_default();
+        let created = verb == "patch" && event["responseStatus"]["code"] == 201;
+        let verbs = [Some(verb), created.then_some("create")];
+        used.extend(verbs.into_iter().flatten().map(|verb| Used {
             user: user.to_owned(),
-            verb: event["verb"].as_str().unwrap_or_default().to_owned(),
+            verb: verb.to_owned(),
             group: field("apiGroup"),
             resource: if subresource.is_empty() {
-                resource
+                resource.clone()
             } else {
                 format!("{resource}/{subresource}")
             },
             namespace: field("namespace"),
             name: field("name"),
-        });
+        }));
     }
     Ok((used, forbidden))
 }

@@ -43,9 +43,11 @@ fn packing_again(job: &Value, name: &str, node: &str, repository: &str) -> Resul
             }
         }
     }
-    Ok(json!({"apiVersion": "batch/v1", "kind": "Job",
-        "metadata": {"name": name, "namespace": PLATFORM_NAMESPACE, "labels": job["metadata"]["labels"]},
-        "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": job["spec"]["template"]["metadata"]["labels"]}, "spec": pod}}}))
+    Ok(json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": name, "namespace": PLATFORM_NAMESPACE},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}}
+    }))
 }
 
 /// What the push step of a Job's pod reported.
