@@ -13,13 +13,13 @@ Usage: bash tests/demo.sh [--down]
 
 Without options: a two-node test cluster on this machine, made on first use and kept.
 With --kubeconfig: a cluster of yours. REGISTRY is one its nodes pull from and this machine
-may push to; URL is an npm registry that its pods reach (default: npm's own).
+may push to; URL is an npm registry that its pods reach (default: the one npm uses here).
 
   --down   take the test cluster of this command down
 TEXT
 }
 
-name=demo kubeconfig='' registry='' npm=''
+name=demo kubeconfig='' registry='' npm=$(npm config get registry 2>/dev/null || true)
 while [[ $# -gt 0 ]]; do
   case $1 in
     --down) cluster down --name "$name"; exit ;;

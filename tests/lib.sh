@@ -46,6 +46,8 @@ lint_charts() {
   helm=$(cluster tool helm) || return 1
   for chart in charts/*/; do
     "$helm" lint --strict --quiet "$chart" || return 1
-    "$helm" template release "$chart" >/dev/null || return 1
+    local values=()
+    [[ ! -f $chart/ci/values.yaml ]] || values=(--values "$chart/ci/values.yaml")
+    "$helm" template release "$chart" "${values[@]}" >/dev/null || return 1
   done
 }

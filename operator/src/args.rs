@@ -17,12 +17,9 @@ pub struct Args {
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     #[arg(long, env = "PAPERCLIP_LISTEN", default_value = "0.0.0.0:8081")]
     pub listen: SocketAddr,
-    /// URL of the npm registry that packing Jobs ask.
-    #[arg(
-        long,
-        env = "PAPERCLIP_NPM_REGISTRY",
-        default_value = "https://registry.npmjs.org/"
-    )]
+    /// URL of the npm registry that packing Jobs ask. Part of every artifact's key, so it
+    /// has no default.
+    #[arg(long, env = "PAPERCLIP_NPM_REGISTRY")]
     pub npm_registry: String,
     /// Secret of this namespace with `ca.crt` and `npmrc`, either of them, for the npm registry.
     #[arg(long, env = "PAPERCLIP_NPM_SECRET")]

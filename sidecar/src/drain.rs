@@ -6,7 +6,7 @@ use bytes::Bytes;
 use paperclip_proto::v1::Phase;
 use paperclip_shim::protocol::Command;
 
-use crate::{hub::Hub, shim::Shim, supervisor::Stopping};
+use crate::{multiplexer::Multiplexer, shim::Shim, supervisor::Stopping};
 
 /// How long open calls may take.
 const CALLS: Duration = Duration::from_secs(30);
@@ -26,41 +26,45 @@ const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 
 /// Drains the pod and ends its worker, and then the shim.
-pub async fn run(hub: &Hub, shim: &Shim, stopping: &Stopping) {
+pub async fn run(multiplexer: &Multiplexer, shim: &Shim, stopping: &Stopping) {
     tracing::info!("draining");
-    hub.state.update(|state| state.phase = Phase::Draining);
-    if hub.state.now().worker.running {
+    multiplexer
+        .state
+        .update(|state| state.phase = Phase::Draining);
+    if multiplexer.state.now().worker.running {
         let calls = async {
             tokio::time::sleep(NOTICE).await;
-            hub.idle(false).await;
+            multiplexer.idle(false).await;
         };
-        let jobs = tokio::time::timeout(JOBS, hub.idle(true));
+        let jobs = tokio::time::timeout(JOBS, multiplexer.idle(true));
         let _ = tokio::join!(tokio::time::timeout(CALLS, calls), jobs);
     }
     stopping.begin();
-    stop_worker(hub, shim).await;
+    stop_worker(multiplexer, shim).await;
     shim.send(&Command::Quit);
     tracing::info!("drained");
 }
 
-async fn stop_worker(hub: &Hub, shim: &Shim) {
-    if !hub.state.now().worker.running {
+async fn stop_worker(multiplexer: &Multiplexer, shim: &Shim) {
+    if !multiplexer.state.now().worker.running {
         return;
     }
     let params = Bytes::from_static(b"{}");
-    let asked = hub.internal_call("shutdown", params, SHUTDOWN).await;
+    let asked = multiplexer
+        .internal_call("shutdown", params, SHUTDOWN)
+        .await;
     let grace = if asked.is_ok() { EXIT } else { Duration::ZERO };
     for (grace, signal) in [(grace, SIGTERM), (TERM, SIGKILL)] {
-        if is_gone_within(hub, grace).await {
+        if is_gone_within(multiplexer, grace).await {
             return;
         }
         shim.send(&Command::Signal(signal));
     }
-    is_gone_within(hub, KILL).await;
+    is_gone_within(multiplexer, KILL).await;
 }
 
-async fn is_gone_within(hub: &Hub, grace: Duration) -> bool {
-    let mut state = hub.state.subscribe();
+async fn is_gone_within(multiplexer: &Multiplexer, grace: Duration) -> bool {
+    let mut state = multiplexer.state.subscribe();
     let is_gone = state.wait_for(|state| !state.worker.running);
     tokio::time::timeout(grace, is_gone).await.is_ok()
 }

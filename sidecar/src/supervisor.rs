@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     backoff::Backoff,
-    hub::{self, Hub, Pipes, Remembered},
+    multiplexer::{self, Multiplexer, Pipes, Remembered},
     package::Package,
     shim::{Shim, ShimEvent},
 };
@@ -190,7 +190,7 @@ struct Run {
 /// Keeps one worker running.
 #[derive(Debug)]
 pub struct Supervisor {
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     shim: Shim,
     plan: WorkerPlan,
     stopping: Stopping,
@@ -207,7 +207,7 @@ pub struct Supervisor {
 /// Runs the supervisor until the shim's events end. `terminating` is told when the shim is
 /// asked to stop.
 pub async fn run(
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     shim: Shim,
     plan: WorkerPlan,
     stopping: Stopping,
@@ -216,7 +216,7 @@ pub async fn run(
 ) {
     let (findings, mut found) = mpsc::channel(16);
     let mut supervisor = Supervisor {
-        hub: hub.clone(),
+        multiplexer: multiplexer.clone(),
         shim,
         plan,
         stopping,
@@ -228,7 +228,7 @@ pub async fn run(
         findings,
         asking_health: false,
     };
-    hub.state.update(|state| {
+    multiplexer.state.update(|state| {
         state.worker.reason = "WaitingForShim".into();
         state.worker.message = "the worker container has not reported yet".into();
     });
@@ -250,7 +250,7 @@ pub async fn run(
             },
             Some(finding) = found.recv() => supervisor.learn(finding),
             () = restart => supervisor.start(),
-            () = hub.remember_changed() => supervisor.remember(),
+            () = multiplexer.remember_changed() => supervisor.remember(),
             _ = health.tick() => supervisor.ask_health(),
         }
     }
@@ -275,15 +275,17 @@ impl Supervisor {
                 self.runs += 1;
                 let adopted = memory.is_some();
                 if let Some((_, remembered)) = &memory {
-                    self.hub.restore(remembered.clone());
+                    self.multiplexer.restore(remembered.clone());
                 }
                 self.run = Some(Run {
                     number: self.runs,
-                    pipes: hub::run_pipes(&self.hub, stdin, stdout, adopted),
+                    pipes: multiplexer::run_pipes(&self.multiplexer, stdin, stdout, adopted),
                     initialized: false,
                     doomed: None,
                 });
-                self.hub.state.update(|state| state.worker.running = true);
+                self.multiplexer
+                    .state
+                    .update(|state| state.worker.running = true);
                 match memory {
                     Some((result, _)) => {
                         tracing::info!(pid, "a running worker was taken over");
@@ -306,7 +308,7 @@ impl Supervisor {
                 self.crashed("StartRefused", message);
             }
             ShimEvent::Exited(exit) => self.exited(exit).await,
-            ShimEvent::Stderr(line) => hub::worker_stderr(&line),
+            ShimEvent::Stderr(line) => multiplexer::worker_stderr(&line),
             ShimEvent::Terminating => {}
             ShimEvent::Lost => self.lost(),
         }
@@ -321,14 +323,14 @@ impl Supervisor {
     }
 
     fn initialize(&mut self) {
-        let (hub, params) = (self.hub.clone(), self.plan.initialize.clone());
+        let (multiplexer, params) = (self.multiplexer.clone(), self.plan.initialize.clone());
         let (number, findings) = (self.runs, self.findings.clone());
-        hub.state.update(|state| {
+        multiplexer.state.update(|state| {
             state.worker.reason = "Initializing".into();
             state.worker.message = "the worker has not answered initialize yet".into();
         });
         tokio::spawn(async move {
-            let outcome = initialize(&hub, params).await;
+            let outcome = initialize(&multiplexer, params).await;
             let _ = findings.send(Finding::Initialized(number, outcome)).await;
         });
     }
@@ -358,14 +360,14 @@ impl Supervisor {
         if let Some(run) = &mut self.run {
             run.initialized = true;
         }
-        self.hub.state.update(|state| {
+        self.multiplexer.state.update(|state| {
             state.initialize_result = result;
             state.worker.initialised = true;
             state.worker.healthy = true;
             state.worker.reason.clear();
             state.worker.message.clear();
         });
-        self.hub.state.set_phase(Phase::Serving);
+        self.multiplexer.state.set_phase(Phase::Serving);
         self.remember();
     }
 
@@ -373,8 +375,8 @@ impl Supervisor {
         if !self.run.as_ref().is_some_and(|run| run.initialized) {
             return;
         }
-        let result = self.hub.state.now().initialize_result;
-        let memory = Memory::encode(&result, &self.hub.remembered()).unwrap_or_default();
+        let result = self.multiplexer.state.now().initialize_result;
+        let memory = Memory::encode(&result, &self.multiplexer.remembered()).unwrap_or_default();
         self.shim.send(&Command::Remember(memory));
     }
 
@@ -399,7 +401,7 @@ impl Supervisor {
             None if run.initialized => ("WorkerExited", describe(&exit)),
             None => ("InitializeFailed", describe(&exit)),
         };
-        self.hub.forget_subscriptions();
+        self.multiplexer.forget_subscriptions();
         if self.stopping.has_begun() {
             tracing::info!("worker stopped");
             return self.down("Stopped", "the worker was stopped".into());
@@ -411,10 +413,10 @@ impl Supervisor {
     fn crashed(&mut self, reason: &str, message: String) {
         self.down(reason, message);
         let pause = self.backoff.crashed(StdInstant::now(), random());
-        self.hub
+        self.multiplexer
             .state
             .update(|state| state.worker.restarts = state.worker.restarts.saturating_add(1));
-        self.hub.metrics.restarts.inc();
+        self.multiplexer.metrics.restarts.inc();
         self.restart_at = Some(Instant::now() + pause);
     }
 
@@ -430,8 +432,8 @@ impl Supervisor {
 
     /// No worker: calls fail, the state says why.
     fn down(&mut self, reason: &str, message: String) {
-        self.hub.detach_worker(&message);
-        self.hub.state.update(|state| {
+        self.multiplexer.detach_worker(&message);
+        self.multiplexer.state.update(|state| {
             state.initialize_result = Bytes::new();
             state.worker.running = false;
             state.worker.initialised = false;
@@ -439,7 +441,7 @@ impl Supervisor {
             state.worker.reason = reason.into();
             state.worker.message = message;
         });
-        self.hub.state.set_phase(Phase::Starting);
+        self.multiplexer.state.set_phase(Phase::Starting);
     }
 
     fn ask_health(&mut self) {
@@ -450,10 +452,11 @@ impl Supervisor {
             return;
         }
         self.asking_health = true;
-        let (hub, number, findings) = (self.hub.clone(), run.number, self.findings.clone());
+        let (multiplexer, number, findings) =
+            (self.multiplexer.clone(), run.number, self.findings.clone());
         tokio::spawn(async move {
             let params = Bytes::from_static(b"{}");
-            let outcome = hub.internal_call("health", params, HEALTH).await;
+            let outcome = multiplexer.internal_call("health", params, HEALTH).await;
             let _ = findings
                 .send(Finding::Health(number, is_alive(&outcome)))
                 .await;
@@ -461,7 +464,7 @@ impl Supervisor {
     }
 
     fn show_health(&self, healthy: bool) {
-        self.hub.state.update(|state| {
+        self.multiplexer.state.update(|state| {
             if healthy == state.worker.healthy {
                 return;
             }
@@ -493,15 +496,15 @@ struct InitializeResult {
 }
 
 /// Initialises the worker. Its clock stands still while its setup waits for a host.
-async fn initialize(hub: &Hub, params: Bytes) -> Result<Bytes, Failure> {
-    let call = hub.internal_call("initialize", params, INITIALIZE_WITH_HOST);
+async fn initialize(multiplexer: &Multiplexer, params: Bytes) -> Result<Bytes, Failure> {
+    let call = multiplexer.internal_call("initialize", params, INITIALIZE_WITH_HOST);
     tokio::pin!(call);
     let mut left = INITIALIZE;
     let slice = Duration::from_millis(250);
     let outcome = loop {
         match tokio::time::timeout(slice, &mut call).await {
             Ok(outcome) => break outcome,
-            Err(_) if hub.waiting_for_host() > 0 => show_waiting(hub),
+            Err(_) if multiplexer.waiting_for_host() > 0 => show_waiting(multiplexer),
             Err(_) => left = left.saturating_sub(slice),
         }
         if left.is_zero() {
@@ -524,8 +527,8 @@ async fn initialize(hub: &Hub, params: Bytes) -> Result<Bytes, Failure> {
     }
 }
 
-fn show_waiting(hub: &Hub) {
-    hub.state.update(|state| {
+fn show_waiting(multiplexer: &Multiplexer) {
+    multiplexer.state.update(|state| {
         state.worker.reason = "WaitingForHost".into();
         state.worker.message = "the worker's setup calls a host and none is attached".into();
     });

@@ -24,7 +24,7 @@ pub struct Installation {
     pub image_registry: String,
     /// Tag of the images.
     pub image_tag: String,
-    /// npm registry that packing Jobs ask. Empty for npm's own default.
+    /// npm registry that packing Jobs ask.
     pub npm_registry: String,
     /// Storage class of the volumes. Empty for the cluster's default.
     pub storage_class: String,

@@ -94,11 +94,7 @@ struct Pack {
     #[arg(long)]
     lock: Option<PathBuf>,
     /// URL of the npm registry
-    #[arg(
-        long,
-        env = "PAPERCLIP_NPM_REGISTRY",
-        default_value = "https://registry.npmjs.org/"
-    )]
+    #[arg(long, env = "PAPERCLIP_NPM_REGISTRY")]
     registry: String,
     /// PEM of authorities to trust for the registry beside the usual ones
     #[arg(long, env = "NODE_EXTRA_CA_CERTS")]

@@ -27,8 +27,17 @@ pub fn cache() -> PathBuf {
 
 /// The npm registry of the run.
 pub fn npm_registry() -> Registry {
-    let url = std::env::var("PAPERCLIP_NPM_REGISTRY");
-    let mut registry = Registry::new(url.as_deref().unwrap_or("https://registry.npmjs.org/"));
+    let url = std::env::var("PAPERCLIP_NPM_REGISTRY").unwrap_or_else(|_| {
+        let npm = std::process::Command::new("npm")
+            .args(["config", "get", "registry"])
+            .output()
+            .expect("npm says which registry this machine uses");
+        String::from_utf8(npm.stdout)
+            .expect("a URL")
+            .trim()
+            .to_owned()
+    });
+    let mut registry = Registry::new(&url);
     registry.ca = std::env::var_os("NODE_EXTRA_CA_CERTS").map(PathBuf::from);
     registry
 }

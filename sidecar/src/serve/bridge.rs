@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::{
-    hub::{self, Call, Hub},
+    multiplexer::{self, Call, Multiplexer},
     package::Package,
 };
 
@@ -50,7 +50,7 @@ pub fn hello(
 /// The service.
 #[derive(Debug)]
 pub struct Bridge {
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     host: Identity,
     hello: PluginHello,
     stop: CancellationToken,
@@ -58,9 +58,14 @@ pub struct Bridge {
 
 impl Bridge {
     /// Serves `host` alone.
-    pub fn new(hub: Arc<Hub>, host: Identity, hello: PluginHello, stop: CancellationToken) -> Self {
+    pub fn new(
+        multiplexer: Arc<Multiplexer>,
+        host: Identity,
+        hello: PluginHello,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
-            hub,
+            multiplexer,
             host,
             hello,
             stop,
@@ -79,13 +84,13 @@ impl PluginBridgeService for Bridge {
         require(&request, &self.host)?;
         let stream = request.into_inner();
         let (frames, queue) = mpsc::channel(QUEUE);
-        let (hub, ours) = (self.hub.clone(), self.hello.clone());
+        let (multiplexer, ours) = (self.multiplexer.clone(), self.hello.clone());
         let (host, stop) = (self.host.clone(), self.stop.clone());
         // The answer begins at once: a client may wait for it before it says hello.
         tokio::spawn(async move {
             let mut stream = stream;
             if let Some(theirs) = host_hello(&mut stream, &host).await {
-                hub::serve_session(hub, theirs, ours, stream, frames, stop).await;
+                multiplexer::serve_session(multiplexer, theirs, ours, stream, frames, stop).await;
             }
         });
         let answers = ReceiverStream::new(queue).map(Ok);
@@ -94,7 +99,7 @@ impl PluginBridgeService for Bridge {
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         require(&request, &self.host)?;
-        let timeout = deadline(&request)?.unwrap_or(hub::DEFAULT_TIMEOUT);
+        let timeout = deadline(&request)?.unwrap_or(multiplexer::DEFAULT_TIMEOUT);
         let request = request.into_inner();
         let call = Call {
             method: request.method,
@@ -107,7 +112,7 @@ impl PluginBridgeService for Bridge {
                 "the sidecar alone makes this call",
             ));
         }
-        let result_json = self.hub.call(call).await.map_err(status)?;
+        let result_json = self.multiplexer.call(call).await.map_err(status)?;
         Ok(Response::new(CallResponse { result_json }))
     }
 }

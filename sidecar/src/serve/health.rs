@@ -6,26 +6,26 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::Hub;
+use crate::multiplexer::Multiplexer;
 
 /// Serves /livez, /readyz and /metrics until `stop`.
 pub async fn serve(
     listener: TcpListener,
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(hub);
+        .with_state(multiplexer);
     axum::serve(listener, routes)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
 }
 
-async fn ready(State(hub): State<Arc<Hub>>) -> (StatusCode, String) {
-    let state = hub.state.now();
+async fn ready(State(multiplexer): State<Arc<Multiplexer>>) -> (StatusCode, String) {
+    let state = multiplexer.state.now();
     if state.is_ready() {
         return (StatusCode::OK, "ok\n".into());
     }
@@ -37,7 +37,9 @@ async fn ready(State(hub): State<Arc<Hub>>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
-async fn metrics(State(hub): State<Arc<Hub>>) -> ([(&'static str, &'static str); 1], String) {
+async fn metrics(
+    State(multiplexer): State<Arc<Multiplexer>>,
+) -> ([(&'static str, &'static str); 1], String) {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([("content-type", kind)], hub.metrics.render())
+    ([("content-type", kind)], multiplexer.metrics.render())
 }

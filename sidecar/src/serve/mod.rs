@@ -27,7 +27,7 @@ use tonic::{service::Routes, transport::Server};
 use crate::{
     args::ServeArgs,
     drain,
-    hub::Hub,
+    multiplexer::Multiplexer,
     package::Package,
     shim,
     supervisor::{self, Stopping, WorkerPlan},
@@ -51,7 +51,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     )
     .context("building the params of initialize")?;
     let tls = ServerTls::from_dir(&args.tls_dir)?;
-    let hub = Hub::new(package.capabilities.clone());
+    let multiplexer = Multiplexer::new(package.capabilities.clone());
     let stop = CancellationToken::new();
 
     let grpc = TcpListener::bind(args.grpc_listen)
@@ -67,14 +67,14 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let stopping = Stopping::default();
     let terminating = CancellationToken::new();
     let supervisor = tokio::spawn(supervisor::run(
-        hub.clone(),
+        multiplexer.clone(),
         shim.clone(),
         plan,
         stopping.clone(),
         events,
         terminating.clone(),
     ));
-    let routes = routes(&hub, &facts, &package, &args.pod_name, &stop).await?;
+    let routes = routes(&multiplexer, &facts, &package, &args.pod_name, &stop).await?;
     let bridge = tokio::spawn(
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
@@ -84,10 +84,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
             .add_routes(routes)
             .serve_with_incoming_shutdown(tls.accept(grpc), stop.clone().cancelled_owned()),
     );
-    let probes = tokio::spawn(health::serve(health, hub.clone(), stop.clone()));
+    let probes = tokio::spawn(health::serve(health, multiplexer.clone(), stop.clone()));
 
     wait_to_drain(&terminating).await?;
-    drain::run(&hub, &shim, &stopping).await;
+    drain::run(&multiplexer, &shim, &stopping).await;
     if terminating.is_cancelled() {
         // The worker's container goes first; this one stays until it is its turn.
         stop_signal().await?;
@@ -106,7 +106,7 @@ fn read_facts(args: &ServeArgs) -> anyhow::Result<Facts> {
 }
 
 async fn routes(
-    hub: &Arc<Hub>,
+    multiplexer: &Arc<Multiplexer>,
     facts: &Facts,
     package: &Package,
     pod_name: &str,
@@ -126,12 +126,12 @@ async fn routes(
         name: facts.host.name.clone(),
     };
     let bridge = bridge::Bridge::new(
-        hub.clone(),
+        multiplexer.clone(),
         host,
         bridge::hello(facts, package, pod_name)?,
         stop.clone(),
     );
-    let status = status::Status::new(hub.clone(), facts, stop.clone());
+    let status = status::Status::new(multiplexer.clone(), facts, stop.clone());
     Ok(Routes::new(PluginBridgeServiceServer::new(bridge))
         .add_service(PluginStatusServiceServer::new(status))
         .add_service(health_service)

@@ -14,22 +14,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status as GrpcStatus};
 
 use super::bridge::require;
-use crate::{hub::Hub, state::PodState};
+use crate::{multiplexer::Multiplexer, state::PodState};
 
 /// The service.
 #[derive(Debug)]
 pub struct Status {
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     activation: u64,
     artifact_digest: String,
     stop: CancellationToken,
 }
 
 impl Status {
-    /// Tells the operator of `hub` until `stop`.
-    pub fn new(hub: Arc<Hub>, facts: &Facts, stop: CancellationToken) -> Self {
+    /// Tells the operator of `multiplexer` until `stop`.
+    pub fn new(multiplexer: Arc<Multiplexer>, facts: &Facts, stop: CancellationToken) -> Self {
         Self {
-            hub,
+            multiplexer,
             activation: facts.activation,
             artifact_digest: facts.artifact_digest.clone(),
             stop,
@@ -48,7 +48,7 @@ impl PluginStatusService for Status {
     ) -> Result<Response<Self::WatchStatusStream>, GrpcStatus> {
         require(&request, &Identity::Operator)?;
         let (activation, artifact_digest) = (self.activation, self.artifact_digest.clone());
-        let states = WatchStream::new(self.hub.state.subscribe())
+        let states = WatchStream::new(self.multiplexer.state.subscribe())
             .map(move |state| Ok(response(activation, &artifact_digest, state)));
         let (sender, receiver) = tokio::sync::mpsc::channel(1);
         let stop = self.stop.clone();

@@ -65,9 +65,9 @@ enum Command {
         /// Registry the images were pushed to.
         #[arg(long, requires = "kubeconfig")]
         registry: Option<String>,
-        /// npm registry for packing; npm's own if empty.
-        #[arg(long, default_value = "")]
-        npm: String,
+        /// npm registry for packing. Default: the cluster's, or for another cluster the one npm uses here.
+        #[arg(long)]
+        npm: Option<String>,
     },
     /// The cluster's npm registry.
     #[command(subcommand)]
@@ -224,14 +224,14 @@ fn here(cluster: &Cluster) -> Result<Installation> {
     })
 }
 
-fn elsewhere(kubeconfig: PathBuf, registry: String, npm: String) -> Result<Installation> {
+fn elsewhere(kubeconfig: PathBuf, registry: String, npm: Option<String>) -> Result<Installation> {
     Ok(Installation {
         helm: programs::helm()?,
         kubectl: programs::kubernetes("kubectl")?,
         kubeconfig,
         image_tag: images::pushed_tag(&registry)?,
         image_registry: registry,
-        npm_registry: npm,
+        npm_registry: npm.map_or_else(programs::upstream_npm_registry, Ok)?,
         storage_class: String::new(),
         allowed_cidrs: Vec::new(),
     })

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Hub,
+    Multiplexer,
     lines::{Line, Lines},
     log,
 };
@@ -42,8 +42,8 @@ impl Drop for Pipes {
     }
 }
 
-/// Connects the hub with a worker. `adopted` when an earlier sidecar spoke to it.
-pub fn run<W, R>(hub: &Arc<Hub>, stdin: W, stdout: R, adopted: bool) -> Pipes
+/// Connects the multiplexer with a worker. `adopted` when an earlier sidecar spoke to it.
+pub fn run<W, R>(multiplexer: &Arc<Multiplexer>, stdin: W, stdout: R, adopted: bool) -> Pipes
 where
     W: AsyncWrite + Unpin + Send + 'static,
     R: AsyncRead + Unpin + Send + 'static,
@@ -53,10 +53,10 @@ where
         // Ends a line that the earlier sidecar may have left half written.
         let _ = lines.try_send(Bytes::from_static(b"\n"));
     }
-    hub.attach_worker(lines);
+    multiplexer.attach_worker(lines);
     Pipes {
         writer: tokio::spawn(write(stdin, queue)).abort_handle(),
-        reader: tokio::spawn(read(hub.clone(), stdout)),
+        reader: tokio::spawn(read(multiplexer.clone(), stdout)),
     }
 }
 
@@ -81,13 +81,13 @@ async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<By
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(hub: Arc<Hub>, stdout: R) {
-    let mut lines = Lines::new(stdout, hub.max_line);
+async fn read<R: AsyncRead + Unpin>(multiplexer: Arc<Multiplexer>, stdout: R) {
+    let mut lines = Lines::new(stdout, multiplexer.max_line);
     loop {
         match lines.next().await {
-            Ok(Some(Line::Whole(line))) => take(&hub, &line).await,
+            Ok(Some(Line::Whole(line))) => take(&multiplexer, &line).await,
             Ok(Some(Line::Oversized(bytes))) => {
-                hub.metrics.oversized.inc();
+                multiplexer.metrics.oversized.inc();
                 tracing::warn!(bytes, "a line of the worker was too long and was dropped");
             }
             Ok(None) => return,
@@ -99,14 +99,14 @@ async fn read<R: AsyncRead + Unpin>(hub: Arc<Hub>, stdout: R) {
     }
 }
 
-async fn take(hub: &Arc<Hub>, line: &Bytes) {
+async fn take(multiplexer: &Arc<Multiplexer>, line: &Bytes) {
     match envelope::parse(line) {
-        Some(FromWorker::Response { id, outcome }) => hub.answered(id, outcome),
-        Some(FromWorker::Request { id, message }) => hub.asked(id, message).await,
-        Some(FromWorker::Notification(message)) => hub.told(message).await,
+        Some(FromWorker::Response { id, outcome }) => multiplexer.answered(id, outcome),
+        Some(FromWorker::Request { id, message }) => multiplexer.asked(id, message).await,
+        Some(FromWorker::Notification(message)) => multiplexer.told(message).await,
         None if line.iter().all(u8::is_ascii_whitespace) => {}
         None => {
-            hub.metrics.noise.inc();
+            multiplexer.metrics.noise.inc();
             log::worker_noise(line);
         }
     }

@@ -1,4 +1,4 @@
-//! The hub: joins one worker and the sessions of hosts.
+//! The multiplexer: joins one worker and the sessions of many hosts.
 //!
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
@@ -64,7 +64,7 @@ pub struct Call {
 
 /// Joins one worker and the sessions of hosts.
 #[derive(Debug)]
-pub struct Hub {
+pub struct Multiplexer {
     inner: Mutex<Inner>,
     grant: BTreeSet<String>,
     /// The state of the pod.
@@ -135,8 +135,8 @@ pub struct Remembered {
     pub subscriptions: Vec<Bytes>,
 }
 
-impl Hub {
-    /// A hub without worker or session. `grant` is what the plugin manifest declares.
+impl Multiplexer {
+    /// A multiplexer without worker or session. `grant` is what the plugin manifest declares.
     pub fn new(grant: BTreeSet<String>) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -191,7 +191,7 @@ impl Hub {
         self.lock().subscriptions.clear();
     }
 
-    /// Connects the hub with the stdin of a worker.
+    /// Connects the multiplexer with the stdin of a worker.
     fn attach_worker(&self, lines: mpsc::Sender<Bytes>) {
         self.lock().worker = Some(lines);
     }
@@ -284,7 +284,7 @@ impl Hub {
     ) -> Result<Bytes, RpcError> {
         let (id, lines, answer) = self.open(kind)?;
         let mut guard = Settle {
-            hub: self,
+            multiplexer: self,
             id,
             invocation: self.begin(&call.invocation, call.origin, None),
         };
@@ -406,20 +406,20 @@ fn check_json(bytes: &[u8], what: &str) -> Result<(), RpcError> {
 
 /// Ends a call however it ends: answered, timed out or dropped.
 struct Settle<'a> {
-    hub: &'a Hub,
+    multiplexer: &'a Multiplexer,
     id: u64,
     invocation: Option<String>,
 }
 
 impl Settle<'_> {
     fn settle(&mut self) {
-        let mut inner = self.hub.lock();
+        let mut inner = self.multiplexer.lock();
         inner.open.remove(&self.id);
         if let Some(invocation) = self.invocation.take() {
             inner.invocations.remove(&invocation);
         }
         drop(inner);
-        self.hub.settled.notify_waiters();
+        self.multiplexer.settled.notify_waiters();
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::{Call, Hub};
+use super::{Call, Multiplexer};
 use crate::envelope::Message;
 
 /// Requests of one host that may be under way at once; more wait in the transport.
@@ -134,15 +134,15 @@ impl Session {
 /// `hello` is this pod's hello without what changes; `frames` is the stream to the host, with
 /// nothing in it yet.
 pub async fn serve(
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     host: HostHello,
     hello: PluginHello,
     stream: Streaming<SessionRequest>,
     frames: mpsc::Sender<SessionResponse>,
     stop: CancellationToken,
 ) {
-    let mut state = hub.state.subscribe();
-    let session = attach(&hub, host, hello, frames);
+    let mut state = multiplexer.state.subscribe();
+    let session = attach(&multiplexer, host, hello, frames);
     let replica = &session.host.replica;
     tracing::info!(host = session.host.host_name, replica, "a host attached");
     let mut receiver = link::Receiver::new(stream);
@@ -151,10 +151,10 @@ pub async fn serve(
     loop {
         tokio::select! {
             event = receiver.next(&session.link) => match event {
-                Ok(Some(Event::Frame(frame))) => take(&hub, &session, &requests, frame).await,
+                Ok(Some(Event::Frame(frame))) => take(&multiplexer, &session, &requests, frame).await,
                 Ok(Some(Event::Heartbeat)) => {
                     let is_fresh = receiver.proof().is_fresh();
-                    show(&hub, &session.host, is_fresh);
+                    show(&multiplexer, &session.host, is_fresh);
                 }
                 Ok(None) => break,
                 Err(error) => { log_end(&session, &error); break; }
@@ -172,19 +172,19 @@ pub async fn serve(
             () = stop.cancelled() => break,
         }
     }
-    detach(&hub, &session);
+    detach(&multiplexer, &session);
 }
 
 /// Sends the hello and makes the session known, in one step, so that no subscription made
 /// meanwhile is missed.
 fn attach(
-    hub: &Hub,
+    multiplexer: &Multiplexer,
     host: HostHello,
     hello: PluginHello,
     frames: mpsc::Sender<SessionResponse>,
 ) -> Arc<Session> {
-    let mut inner = hub.lock();
-    let state = hub.state.now();
+    let mut inner = multiplexer.lock();
+    let state = multiplexer.state.now();
     let hello = PluginHello {
         phase: state.phase.into(),
         initialize_result_json: state.initialize_result,
@@ -214,24 +214,28 @@ fn attach(
     });
     inner.sessions.insert(session.id, session.clone());
     drop(inner);
-    hub.metrics.sessions.inc();
-    hub.sessions_changed.send_modify(|count| *count += 1);
+    multiplexer.metrics.sessions.inc();
+    multiplexer
+        .sessions_changed
+        .send_modify(|count| *count += 1);
     session
 }
 
-fn detach(hub: &Hub, session: &Session) {
+fn detach(multiplexer: &Multiplexer, session: &Session) {
     session.over.cancel();
-    hub.lock().sessions.remove(&session.id);
-    hub.metrics.sessions.dec();
-    hub.sessions_changed.send_modify(|count| *count += 1);
-    show(hub, &session.host, false);
+    multiplexer.lock().sessions.remove(&session.id);
+    multiplexer.metrics.sessions.dec();
+    multiplexer
+        .sessions_changed
+        .send_modify(|count| *count += 1);
+    show(multiplexer, &session.host, false);
     let replica = &session.host.replica;
     tracing::info!(host = session.host.host_name, replica, "a host detached");
 }
 
 /// Shows a host as attached, or no more.
-fn show(hub: &Hub, host: &AttachedHost, is_fresh: bool) {
-    hub.state.update(|state| {
+fn show(multiplexer: &Multiplexer, host: &AttachedHost, is_fresh: bool) {
+    multiplexer.state.update(|state| {
         let known = state.hosts.iter().position(|other| other == host);
         match known {
             None if is_fresh => state.hosts.push(host.clone()),
@@ -248,7 +252,7 @@ fn log_end(session: &Session, error: &LinkError) {
 }
 
 async fn take(
-    hub: &Arc<Hub>,
+    multiplexer: &Arc<Multiplexer>,
     session: &Arc<Session>,
     requests: &Arc<Semaphore>,
     frame: SessionRequest,
@@ -258,11 +262,16 @@ async fn take(
             let Ok(permit) = requests.clone().acquire_owned().await else {
                 return;
             };
-            tokio::spawn(serve_request(hub.clone(), session.clone(), request, permit));
+            tokio::spawn(serve_request(
+                multiplexer.clone(),
+                session.clone(),
+                request,
+                permit,
+            ));
         }
-        Some(session_request::Frame::Response(response)) => settle(hub, session, response),
+        Some(session_request::Frame::Response(response)) => settle(multiplexer, session, response),
         Some(session_request::Frame::Notification(told)) => {
-            let outcome = hub
+            let outcome = multiplexer
                 .notify(
                     &told.method,
                     &told.params_json,
@@ -282,7 +291,7 @@ async fn take(
     }
 }
 
-fn settle(hub: &Hub, session: &Session, response: Response) {
+fn settle(multiplexer: &Multiplexer, session: &Session, response: Response) {
     let outcome = match response.outcome {
         Some(response::Outcome::ResultJson(result)) if crate::envelope::is_json(&result) => {
             Ok(result)
@@ -301,12 +310,12 @@ fn settle(hub: &Hub, session: &Session, response: Response) {
     let waiting = session.lock().remove(&response.id);
     if waiting.is_none_or(|waiting| waiting.send(outcome).is_err()) {
         // Answers to subscriptions come here as well; nobody waits for those.
-        hub.metrics.late_answers.inc();
+        multiplexer.metrics.late_answers.inc();
     }
 }
 
 async fn serve_request(
-    hub: Arc<Hub>,
+    multiplexer: Arc<Multiplexer>,
     session: Arc<Session>,
     request: Request,
     permit: OwnedSemaphorePermit,
@@ -314,7 +323,7 @@ async fn serve_request(
     let id = request.id;
     let is_shutdown = request.method == "shutdown";
     let outcome = tokio::select! {
-        outcome = serve_call(&hub, &session, request) => outcome,
+        outcome = serve_call(&multiplexer, &session, request) => outcome,
         // Nobody is left to answer; what was sent may still be done.
         () = session.over.cancelled() => return,
     };
@@ -325,7 +334,11 @@ async fn serve_request(
     drop(permit);
 }
 
-async fn serve_call(hub: &Hub, session: &Session, request: Request) -> Result<Bytes, RpcError> {
+async fn serve_call(
+    multiplexer: &Multiplexer,
+    session: &Session,
+    request: Request,
+) -> Result<Bytes, RpcError> {
     let call = Call {
         method: request.method,
         params: request.params_json,
@@ -336,7 +349,7 @@ async fn serve_call(hub: &Hub, session: &Session, request: Request) -> Result<By
     match call.method.as_str() {
         // The worker belongs to the pod; a host only leaves.
         "shutdown" => Ok(Bytes::from_static(b"null")),
-        "initialize" => hub.initialize_result().await,
-        _ => hub.call(call).await,
+        "initialize" => multiplexer.initialize_result().await,
+        _ => multiplexer.call(call).await,
     }
 }

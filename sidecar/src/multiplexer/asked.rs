@@ -9,7 +9,7 @@ use bytes::Bytes;
 use paperclip_proto::{jsonrpc, v1::RpcError};
 use tokio::time::Instant;
 
-use super::{Hub, SessionId, log, session::Session};
+use super::{Multiplexer, SessionId, log, session::Session};
 use crate::{
     capability,
     envelope::{self, Message},
@@ -23,7 +23,7 @@ const HOST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Subscriptions that one worker may make.
 const MAX_SUBSCRIPTIONS: usize = 1024;
 
-impl Hub {
+impl Multiplexer {
     /// Hands an answer of the worker to whoever waits.
     pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
         let open = id.and_then(|id| self.lock().open.remove(&id));
@@ -59,17 +59,17 @@ impl Hub {
             let outcome = self.subscribe(&message).await;
             return self.answer(&id, outcome).await;
         }
-        let hub = self.clone();
+        let multiplexer = self.clone();
         tokio::spawn(async move {
-            let outcome = hub.ask_hosts(&message).await;
+            let outcome = multiplexer.ask_hosts(&message).await;
             let label = match &outcome {
                 Ok(_) => Outcome::Ok,
                 Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
                 Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
                 Err(_) => Outcome::Error,
             };
-            hub.metrics.call(Direction::WorkerToHost, label);
-            hub.answer(&id, outcome).await;
+            multiplexer.metrics.call(Direction::WorkerToHost, label);
+            multiplexer.answer(&id, outcome).await;
         });
     }
 
@@ -197,12 +197,12 @@ fn no_host() -> RpcError {
 }
 
 /// Counts a call that waits for a host.
-struct Waiting<'a>(&'a Hub);
+struct Waiting<'a>(&'a Multiplexer);
 
 impl<'a> Waiting<'a> {
-    fn new(hub: &'a Hub) -> Self {
-        hub.waiting_for_host.fetch_add(1, Ordering::Relaxed);
-        Self(hub)
+    fn new(multiplexer: &'a Multiplexer) -> Self {
+        multiplexer.waiting_for_host.fetch_add(1, Ordering::Relaxed);
+        Self(multiplexer)
     }
 }
 
