@@ -33,7 +33,7 @@ cargo_tests() {
   shift
   log=$(mktemp)
   say "$name"
-  cargo test --locked "$@" 2>&1 | tee "$log"
+  cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
   local status=${PIPESTATUS[0]} p f i
   read -r p f i < <(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$log")
   rm -f "$log"

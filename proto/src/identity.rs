@@ -61,8 +61,9 @@ impl FromStr for Identity {
         let path = uri
             .strip_prefix("spiffe://")
             .and_then(|rest| rest.strip_prefix(TRUST_DOMAIN))
+            .and_then(|rest| rest.strip_prefix('/'))
             .ok_or_else(refuse)?;
-        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let parts: Vec<&str> = path.split('/').collect();
         let named = |namespace: &str, name: &str| !namespace.is_empty() && !name.is_empty();
         match parts[..] {
             ["operator"] => Ok(Self::Operator),
