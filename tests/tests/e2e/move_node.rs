@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::support::{
-    COLD, cluster, eventually, inventory, kubectl, paperclip_json, pod_of, worker_processes,
+    COLD, cluster, eventually, get, inventory_of_version, kubectl, paperclip_json, pod_of,
+    worker_processes,
 };
 
 const PLUGIN: &str = "inventory";
@@ -18,6 +19,24 @@ impl Drop for Restore {
         }
         let _ = cluster().npm().restore();
     }
+}
+
+/// What tells the plugin's artifact from all others.
+fn marker_of(namespace: &str) -> Result<String> {
+    let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace])?;
+    let marker = plugin["status"]["artifact"]["marker"].as_str();
+    Ok(marker
+        .context("status names the artifact's marker")?
+        .to_owned())
+}
+
+/// Whether the artifact stands in a volume of any pod on a node, looked up on its disk.
+fn unpacked_on(node: &str, marker: &str) -> bool {
+    walkdir::WalkDir::new(cluster().dir().join(node))
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().ends_with("artifact/.paperclip/marker"))
+        .any(|entry| std::fs::read_to_string(entry.path()).is_ok_and(|text| text.trim() == marker))
 }
 
 fn node_of(namespace: &str) -> Result<String> {
@@ -36,10 +55,20 @@ fn a_plugin_moves_to_a_node_without_its_artifact_while_npm_is_gone() -> Result<(
     let _restore = Restore;
 
     kubectl(&["cordon", second])?;
-    let namespace = inventory("e2e-move")?;
+    let namespace = inventory_of_version("e2e-move", "1.0.1")?;
     ensure!(
         node_of(namespace.name())? == first,
         "the pod began on the first node"
+    );
+
+    let marker = marker_of(namespace.name())?;
+    ensure!(
+        unpacked_on(first, &marker),
+        "the first node holds the artifact"
+    );
+    ensure!(
+        !unpacked_on(second, &marker),
+        "the second node never saw the artifact"
     );
 
     kubectl(&["uncordon", second])?;

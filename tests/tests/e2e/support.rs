@@ -1,9 +1,10 @@
 //! What the tests share: the cluster, namespaces, and programs run as a user would.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::{Command, Output},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -301,17 +302,43 @@ fn host_database() -> Result<PathBuf> {
 /// The plugin of `examples/inventory.yaml`: packed and published as its author would,
 /// then applied in a namespace of its own and Ready.
 pub fn inventory(namespace: &str) -> Result<Namespace> {
-    static PUBLISHED: OnceLock<Result<(), String>> = OnceLock::new();
-    PUBLISHED
-        .get_or_init(|| {
-            let folder = paperclip_tests::platform::repository().join("examples/plugins/inventory");
-            let published = cluster().npm().publish(&folder);
-            published.map_err(|error| format!("{error:#}"))
-        })
-        .clone()
-        .map_err(anyhow::Error::msg)?;
+    inventory_of_version(namespace, "1.0.0")
+}
+
+/// As [`inventory`], released under a version that no other test uses, so that no node
+/// has its artifact yet.
+pub fn inventory_of_version(namespace: &str, version: &str) -> Result<Namespace> {
+    publish_inventory(version)?;
     let namespace = Namespace::create(namespace)?;
-    namespace.apply(include_str!("../../../examples/inventory.yaml"))?;
+    let example = include_str!("../../../examples/inventory.yaml");
+    namespace.apply(&example.replace("version: 1.0.0", &format!("version: {version}")))?;
     namespace.wait_ready("inventory", COLD)?;
     Ok(namespace)
+}
+
+/// Publishes a version of the example once; a published version never changes.
+fn publish_inventory(version: &str) -> Result<()> {
+    static PUBLISHED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut published = PUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    if published.contains(version) {
+        return Ok(());
+    }
+    let example = paperclip_tests::platform::repository().join("examples/plugins/inventory");
+    let release = tempfile::tempdir()?;
+    for file in [
+        "package.json",
+        "README.md",
+        "dist/manifest.js",
+        "dist/stock.js",
+        "dist/worker.js",
+    ] {
+        let text =
+            std::fs::read_to_string(example.join(file)).with_context(|| format!("read {file}"))?;
+        let target = release.path().join(file);
+        std::fs::create_dir_all(target.parent().context("a file has a folder")?)?;
+        std::fs::write(target, text.replace("\"1.0.0\"", &format!("\"{version}\"")))?;
+    }
+    cluster().npm().publish(release.path())?;
+    published.insert(version.to_owned());
+    Ok(())
 }

@@ -1,0 +1,301 @@
+//! The bridge against raw stdio to the same worker.
+
+use anyhow::Result;
+
+use crate::{
+    load::{Pace, Paced},
+    pod::{self, Pod, Programs},
+    raw::RawWorker,
+    report::{Row, Section},
+    statistics::{Samples, median},
+    usage,
+    workers::{self, Worker},
+};
+
+const SEQUENTIAL_CALLS: usize = 3_000;
+const THROUGHPUT_CALLS: usize = 20_000;
+const IN_FLIGHT: usize = 64;
+/// Calls before a measurement, so that no side pays for a cold start.
+const WARM_UP: usize = 500;
+const PACE: Pace = Pace {
+    rate: 1_000,
+    seconds: 20,
+};
+const SMALL: usize = 16;
+const BODY: usize = 1_000;
+
+/// What one run measured on both sides.
+struct Both<T> {
+    raw: T,
+    bridge: T,
+}
+
+/// One run with one worker.
+struct Run {
+    sequential: Both<Samples>,
+    throughput: Both<f64>,
+    /// Processor time of shim and sidecar a call, in milliseconds, sequential and in flight.
+    cost: [f64; 2],
+    idle: Memory,
+}
+
+#[derive(Clone, Copy)]
+struct Memory {
+    shim: f64,
+    sidecar: f64,
+}
+
+/// Measures both workers in turn, so many times.
+pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
+    let workers = [Worker::echo()?, Worker::sdk()?];
+    let mut runs = [const { Vec::new() }; 2];
+    let mut steady = Vec::new();
+    for round in 1..=rounds {
+        for (worker, runs) in workers.iter().zip(&mut runs) {
+            eprintln!("bridge, run {round} of {rounds}: {}", worker.name);
+            runs.push(run(programs, worker).await?);
+        }
+        eprintln!("bridge, run {round} of {rounds}: 1,000 calls/s for 20 s, raw and bridged");
+        steady.push(steady_rate(programs, &workers[0]).await?);
+    }
+    let mut rows = Vec::new();
+    for (worker, runs) in workers.iter().zip(&runs) {
+        rows.extend(rows_of(worker.name, runs));
+    }
+    rows.extend(steady_rows(&steady));
+    rows.extend(memory_rows(&runs[0], &steady));
+    Ok(Section {
+        title: "Bridge".into(),
+        method: format!(
+            "The same worker on plain pipes, and behind shim, sidecar and a mutual-TLS session; release builds \
+             as processes of one machine, {rounds} interleaved runs, each with a new worker and pod. Figures are \
+             medians over the runs; *added* is the difference of both sides' percentiles in one run. The echo \
+             worker is 20 lines without dependencies, the SDK worker the same on the plugin SDK."
+        ),
+        rows,
+    })
+}
+
+async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
+    let small = workers::params(SMALL);
+    let mut raw = RawWorker::start(worker)?;
+    raw.sequential(WARM_UP, &small)?;
+    let raw_sequential = raw.sequential(SEQUENTIAL_CALLS, &small)?;
+    raw.throughput(WARM_UP, IN_FLIGHT, &small)?;
+    let raw_throughput = raw.throughput(THROUGHPUT_CALLS, IN_FLIGHT, &small)?;
+    drop(raw);
+
+    let pod = Pod::start(programs, worker).await?;
+    let idle = Memory::of(&pod)?;
+    let session = pod.attach("one").await?;
+    session.sequential(WARM_UP, &small).await?;
+    let before = spent(&pod)?;
+    let sequential = session.sequential(SEQUENTIAL_CALLS, &small).await?;
+    let sequential_cost = (spent(&pod)? - before) / SEQUENTIAL_CALLS as f64;
+    session.throughput(WARM_UP, IN_FLIGHT, &small).await?;
+    let before = spent(&pod)?;
+    let throughput = session
+        .throughput(THROUGHPUT_CALLS, IN_FLIGHT, &small)
+        .await?;
+    let throughput_cost = (spent(&pod)? - before) / THROUGHPUT_CALLS as f64;
+    Ok(Run {
+        sequential: Both {
+            raw: raw_sequential,
+            bridge: sequential,
+        },
+        throughput: Both {
+            raw: raw_throughput,
+            bridge: throughput,
+        },
+        cost: [sequential_cost, throughput_cost],
+        idle,
+    })
+}
+
+/// One run at a steady rate.
+struct Steady {
+    latency: Both<Paced>,
+    cost: f64,
+    busy: Memory,
+}
+
+async fn steady_rate(programs: &Programs, worker: &Worker) -> Result<Steady> {
+    let (small, body) = (workers::params(SMALL), workers::params(BODY));
+    let raw = {
+        let mut raw = RawWorker::start(worker)?;
+        raw.sequential(WARM_UP, &small)?;
+        // Its threads block, so they are kept from those of the runtime.
+        tokio::task::block_in_place(|| raw.paced(PACE, &body))?
+    };
+    let pod = Pod::start(programs, worker).await?;
+    let sessions = [pod.attach("one").await?, pod.attach("two").await?];
+    for session in &sessions {
+        session.sequential(WARM_UP, &small).await?;
+    }
+    let before = spent(&pod)?;
+    let bridge = pod::paced(&sessions, PACE, &body).await?;
+    let cost = (spent(&pod)? - before) / PACE.calls() as f64;
+    Ok(Steady {
+        latency: Both { raw, bridge },
+        cost,
+        busy: Memory::of(&pod)?,
+    })
+}
+
+impl Memory {
+    fn of(pod: &Pod) -> Result<Self> {
+        Ok(Self {
+            shim: usage::resident_mebibytes(pod.shim())?,
+            sidecar: usage::resident_mebibytes(pod.sidecar())?,
+        })
+    }
+}
+
+/// Processor time of shim and sidecar so far, in milliseconds.
+fn spent(pod: &Pod) -> Result<f64> {
+    let both = usage::processor_time(pod.shim())? + usage::processor_time(pod.sidecar())?;
+    Ok(crate::statistics::milliseconds(both))
+}
+
+/// Medians over runs of a value on each side and of their difference.
+struct Compared {
+    raw: f64,
+    bridge: f64,
+    added: f64,
+}
+
+fn compared<'a>(
+    runs: impl Iterator<Item = &'a Both<Samples>> + Clone,
+    value: fn(&Samples) -> f64,
+) -> Compared {
+    Compared {
+        raw: median(runs.clone().map(|run| value(&run.raw))),
+        bridge: median(runs.clone().map(|run| value(&run.bridge))),
+        added: median(runs.map(|run| value(&run.bridge) - value(&run.raw))),
+    }
+}
+
+impl Compared {
+    fn text(&self) -> String {
+        format!(
+            "{:.3} ms added (raw {:.3}, bridge {:.3}; {:.1} times)",
+            self.added,
+            self.raw,
+            self.bridge,
+            self.bridge / self.raw
+        )
+    }
+}
+
+fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
+    let sequential = || runs.iter().map(|run| &run.sequential);
+    let p50 = compared(sequential(), Samples::p50);
+    let p99 = compared(sequential(), Samples::p99);
+    let raw = median(runs.iter().map(|run| run.throughput.raw));
+    let bridge = median(runs.iter().map(|run| run.throughput.bridge));
+    let ratio = median(
+        runs.iter()
+            .map(|run| run.throughput.bridge / run.throughput.raw),
+    );
+    let cost = |index: usize| median(runs.iter().map(|run| run.cost[index] * 1e3));
+    vec![
+        Row::at_most(
+            format!("sequential, {worker}, p50"),
+            p50.text(),
+            p50.added,
+            0.20,
+            "ms added",
+        ),
+        Row::plain(format!("sequential, {worker}, p99"), p99.text()),
+        Row::at_least(
+            format!("{IN_FLIGHT} in flight, {worker}"),
+            format!("{ratio:.2} of raw ({bridge:.0} against {raw:.0} calls/s)"),
+            ratio,
+            0.4,
+        ),
+        Row::plain(
+            format!("CPU of shim and sidecar a call, {worker}"),
+            format!(
+                "{:.0} µs sequential, {:.0} µs in flight",
+                cost(0),
+                cost(1)
+            ),
+        ),
+    ]
+}
+
+fn steady_rows(runs: &[Steady]) -> Vec<Row> {
+    let p50 = steady_compared(runs, Samples::p50);
+    let p99 = steady_compared(runs, Samples::p99);
+    let errors: usize = runs.iter().map(|run| run.latency.bridge.errors).sum();
+    let calls: usize = runs
+        .iter()
+        .map(|run| run.latency.bridge.errors + run.latency.bridge.samples.len())
+        .sum();
+    let name = "1,000 calls/s, 1 KB, two replicas of a host";
+    vec![
+        Row::at_most(
+            format!("{name}, p50"),
+            p50.text(),
+            p50.added,
+            0.4,
+            "ms added",
+        ),
+        Row::at_most(
+            format!("{name}, p99"),
+            p99.text(),
+            p99.added,
+            1.0,
+            "ms added",
+        ),
+        Row::at_most(
+            format!("{name}, errors"),
+            format!("{errors} in {calls} calls"),
+            errors as f64,
+            0.0,
+            "",
+        ),
+        Row::plain(
+            format!("{name}, CPU of shim and sidecar"),
+            format!(
+                "{:.0} µs a call",
+                median(runs.iter().map(|run| run.cost * 1e3))
+            ),
+        ),
+    ]
+}
+
+fn steady_compared(runs: &[Steady], value: fn(&Samples) -> f64) -> Compared {
+    let (raw, bridge) = (
+        |run: &Steady| value(&run.latency.raw.samples),
+        |run: &Steady| value(&run.latency.bridge.samples),
+    );
+    Compared {
+        raw: median(runs.iter().map(raw)),
+        bridge: median(runs.iter().map(bridge)),
+        added: median(runs.iter().map(|run| bridge(run) - raw(run))),
+    }
+}
+
+fn memory_rows(runs: &[Run], steady: &[Steady]) -> Vec<Row> {
+    let idle = |part: fn(&Memory) -> f64| median(runs.iter().map(|run| part(&run.idle)));
+    let busy = |part: fn(&Memory) -> f64| median(steady.iter().map(|run| part(&run.busy)));
+    let row = |what: &str, value: f64, limit: f64| {
+        Row::at_most(
+            format!("resident memory, {what}"),
+            format!("{value:.1} MiB"),
+            value,
+            limit,
+            "MB",
+        )
+    };
+    vec![
+        row("shim, idle", idle(|memory| memory.shim), 1.5),
+        row("sidecar, idle", idle(|memory| memory.sidecar), 12.0),
+        row(
+            "sidecar, 1,000 calls/s",
+            busy(|memory| memory.sidecar),
+            25.0,
+        ),
+    ]
+}
