@@ -1,19 +1,88 @@
-//! An error with its causes, printed once.
+//! What an error says: its causes in one line, and whether it is one at all.
 
-use std::error::Error;
+use std::{error::Error, iter::successors};
 
-/// The error and everything below it, in one line.
+/// The error and everything below it, in one line. Of an answer of the API server, its message.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for error in causes(error) {
+        let answer = answer(error);
+        let next = answer.map_or_else(|| error.to_string(), |status| status.message.clone());
         if !text.ends_with(&next) {
-            text.push_str(": ");
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
             text.push_str(&next);
         }
-        cause = error.source();
+        if answer.is_some() {
+            break;
+        }
     }
     text
+}
+
+/// Whether the API server refused because the namespace is being deleted: nothing is
+/// left to do there, and nothing is wrong.
+#[must_use]
+pub fn is_namespace_terminating(error: &(dyn Error + 'static)) -> bool {
+    causes(error).filter_map(answer).any(|status| {
+        let mut causes = status.details.iter().flat_map(|details| &details.causes);
+        status.code == 403 && causes.any(|cause| cause.reason == "NamespaceTerminating")
+    })
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| error.source())
+}
+
+fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a kube::core::Status> {
+    match error.downcast_ref()? {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::ApplyError;
+    use kube::core::{
+        Status,
+        response::{StatusCause, StatusDetails},
+    };
+
+    fn refusal(cause: &str) -> ApplyError {
+        let cause = StatusCause {
+            reason: cause.into(),
+            message: String::new(),
+            field: String::new(),
+        };
+        let details = StatusDetails {
+            name: "x".into(),
+            group: String::new(),
+            kind: "secrets".into(),
+            uid: String::new(),
+            causes: vec![cause],
+            retry_after_seconds: 0,
+        };
+        let status = Status::failure("secrets \"x\" is forbidden", "Forbidden");
+        ApplyError::Request {
+            kind: "Secret".into(),
+            name: "x".into(),
+            source: kube::Error::Api(status.with_code(403).with_details(details).boxed()),
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_with_that_cause_is_a_namespace_that_goes() {
+        assert!(is_namespace_terminating(&refusal("NamespaceTerminating")));
+        assert!(!is_namespace_terminating(&refusal("FieldValueForbidden")));
+    }
+
+    #[test]
+    fn an_answer_of_the_api_server_is_told_once_and_in_its_words() {
+        let text = "applying Secret x: secrets \"x\" is forbidden";
+        assert_eq!(chain(&refusal("any")), text);
+    }
 }

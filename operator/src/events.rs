@@ -11,6 +11,8 @@ use kube::{
 };
 use paperclip_crds::{labels, v1alpha1::Condition};
 
+use crate::errors::{chain, is_namespace_terminating};
+
 /// The API server refuses longer notes.
 const MAX_NOTE: usize = 1000;
 
@@ -51,8 +53,10 @@ impl Events {
             type_: Some(if warning { "Warning" } else { "Normal" }.into()),
             ..Event::default()
         };
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::warn!(%error, "publishing an event failed");
+        if let Err(error) = api.create(&PostParams::default(), &event).await
+            && !is_namespace_terminating(&error)
+        {
+            tracing::warn!(error = chain(&error), "publishing an event failed");
         }
     }
 }

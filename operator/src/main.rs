@@ -2,6 +2,8 @@
 //!
 //! It is never on a running plugin's path.
 
+#[cfg(test)]
+mod api_server;
 mod apply;
 mod args;
 mod backoff;

@@ -28,7 +28,7 @@ use crate::{
     backoff::Backoff,
     ca::{Subject, expiry},
     context::Context,
-    errors::chain,
+    errors::{chain, is_namespace_terminating},
     plugin::{Finding, condition, rfc3339},
     secrets::{self, SecretError},
     status,
@@ -111,6 +111,11 @@ async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, 
         return Ok(Action::await_change());
     };
     let outcome = certificate(&host, context, &namespace).await;
+    if let Err(error) = &outcome
+        && is_namespace_terminating(error)
+    {
+        return Ok(Action::await_change());
+    }
     let (finding, expires) = match &outcome {
         Ok(expires) => (
             Finding::yes("The client certificate is issued."),

@@ -13,8 +13,8 @@ use kube::api::ObjectMeta;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        ArtifactStatus, HostReference, NpmSource, PaperclipPlugin, PaperclipPluginSpec,
-        PluginSource,
+        AllowedNamespaces, ArtifactStatus, HostReference, NamespacesFrom, NpmSource, PaperclipHost,
+        PaperclipHostSpec, PaperclipPlugin, PaperclipPluginSpec, PluginSource, ServiceReference,
     },
 };
 use paperclip_proto::v1::WatchStatusResponse;
@@ -27,6 +27,7 @@ pub fn args() -> Args {
         "paperclip-operator",
         "--namespace=paperclip-system",
         "--pod-name=operator-0",
+        "--npm-registry=https://registry.npmjs.org",
         "--store-read=paperclip-store.paperclip-system.svc:5000",
         "--store-push=paperclip-store.paperclip-system.svc:5001",
         "--sidecar-image=sidecar:1",
@@ -59,6 +60,26 @@ pub fn plugin() -> PaperclipPlugin {
     plugin.metadata.namespace = Some("shop".into());
     plugin.metadata.uid = Some("uid-1".into());
     plugin
+}
+
+pub fn host() -> PaperclipHost {
+    let mut host = PaperclipHost::new(
+        "main",
+        PaperclipHostSpec {
+            service: ServiceReference {
+                name: "main".into(),
+                port: 3100,
+            },
+            allowed_namespaces: AllowedNamespaces {
+                from: NamespacesFrom::All,
+                names: Vec::new(),
+            },
+        },
+    );
+    host.metadata.namespace = Some("paperclip".into());
+    host.metadata.uid = Some("uid-2".into());
+    host.metadata.generation = Some(1);
+    host
 }
 
 pub fn artifact() -> ArtifactStatus {

@@ -7,7 +7,7 @@ mod controller;
 mod desired;
 mod diagnose;
 #[cfg(test)]
-mod fixtures;
+pub mod fixtures;
 mod packing;
 mod pins;
 mod pod;

@@ -13,7 +13,13 @@ use super::{
     conditions::{Finding, Findings, conditions, first, is_error},
     worker,
 };
-use crate::{apply::ApplyError, context::Context, errors::chain, secrets::SecretError, status};
+use crate::{
+    apply::ApplyError,
+    context::Context,
+    errors::{chain, is_namespace_terminating},
+    secrets::SecretError,
+    status,
+};
 
 /// The safety net under the watches, and what renews certificates.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -97,6 +103,11 @@ pub async fn reconcile(
     }
     let mut status = plugin.status.clone().unwrap_or_default();
     let outcome = bring_about(&context, &plugin, &mut status).await;
+    if let Err(error) = &outcome
+        && is_namespace_terminating(error)
+    {
+        return Ok(Action::await_change());
+    }
     let findings = match &outcome {
         Ok(findings) => findings.clone(),
         Err(error) => after_error(&plugin, error),
@@ -272,4 +283,60 @@ fn is_bad(reason: &str) -> bool {
     ];
     debug_assert!(calm.into_iter().all(|reason| !is_error(reason)));
     !calm.into_iter().any(|known| known.to_string() == reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api_server::ApiServer,
+        plugin::{fixtures, packing},
+    };
+    use paperclip_crds::v1alpha1::ArtifactStatus;
+
+    const PLUGIN: &str =
+        "/apis/plugins.paperclip.ing/v1alpha1/namespaces/shop/paperclipplugins/commerce";
+    const HOST: &str =
+        "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
+
+    /// A plugin whose artifact was packed before, and a host that lets it in.
+    async fn packed() -> (ApiServer, Arc<Context>, Arc<PaperclipPlugin>) {
+        let server = ApiServer::default();
+        let context = server.context().await;
+        let mut plugin = fixtures::plugin();
+        plugin.metadata.generation = Some(1);
+        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        plugin.status = Some(PaperclipPluginStatus {
+            artifact: Some(ArtifactStatus {
+                request: request.job_name(),
+                ..fixtures::artifact()
+            }),
+            ..PaperclipPluginStatus::default()
+        });
+        server.put(PLUGIN, &plugin);
+        server.put(HOST, &fixtures::host());
+        (server, context, Arc::new(plugin))
+    }
+
+    #[tokio::test]
+    async fn a_second_pass_writes_nothing() {
+        let (server, context, plugin) = packed().await;
+        reconcile(plugin.clone(), context.clone()).await.unwrap();
+        assert!(!server.writes().is_empty());
+        reconcile(plugin, context).await.unwrap();
+        assert_eq!(server.writes(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_goes_is_no_error_and_nothing_follows_the_refusal() {
+        let (server, context, plugin) = packed().await;
+        reconcile(plugin.clone(), context.clone()).await.unwrap();
+        server.writes();
+        server.terminate("shop");
+        server.remove("/api/v1/namespaces/shop/secrets/pcp-commerce-tls");
+        let action = reconcile(plugin, context).await.unwrap();
+        assert_eq!(action, Action::await_change());
+        let refused = "PATCH /api/v1/namespaces/shop/secrets/pcp-commerce-tls";
+        assert_eq!(server.writes(), [refused]);
+    }
 }

@@ -1,0 +1,187 @@
+//! An API server in memory, for tests: objects by path, server-side apply as a merge, and
+//! a list of every request that came in.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use kube::{Client, client::Body};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets};
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    requests: Vec<String>,
+    terminating: BTreeSet<String>,
+    unreachable: bool,
+    writes: u64,
+}
+
+/// The server. Clones are the same server.
+#[derive(Clone, Default)]
+pub struct ApiServer(Arc<Mutex<State>>);
+
+impl ApiServer {
+    /// A client of this server.
+    pub fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// What reconciles are given, over a platform whose store belongs to another.
+    pub async fn context(&self) -> Arc<Context> {
+        let texts = [("username", "read"), ("password", "secret")];
+        let secret = secrets::build_secret(Default::default(), secrets::OPAQUE, texts);
+        self.put(
+            "/api/v1/namespaces/paperclip-system/secrets/paperclip-store-read",
+            &secret,
+        );
+        let metrics = Arc::new(Metrics::default());
+        let context = Context::prepare(self.client(), fixtures::args(), metrics).await;
+        self.state().requests.clear();
+        Arc::new(context.unwrap())
+    }
+
+    /// Puts an object there, as if another had made it.
+    pub fn put(&self, path: &str, object: &impl Serialize) {
+        let object = serde_json::to_value(object).unwrap();
+        self.state().objects.insert(path.into(), object);
+    }
+
+    /// The object at a path.
+    pub fn object(&self, path: &str) -> Value {
+        self.state().objects[path].clone()
+    }
+
+    /// Takes an object away, as if another had deleted it.
+    pub fn remove(&self, path: &str) {
+        self.state().objects.remove(path);
+    }
+
+    /// From now on this namespace is being deleted.
+    pub fn terminate(&self, namespace: &str) {
+        self.state().terminating.insert(namespace.into());
+    }
+
+    /// From now on every request fails, or none does.
+    pub fn unreachable(&self, unreachable: bool) {
+        self.state().unreachable = unreachable;
+    }
+
+    /// Requests that write, as `METHOD path`, since the last call.
+    pub fn writes(&self) -> Vec<String> {
+        let requests = std::mem::take(&mut self.state().requests);
+        let is_write = |request: &String| !request.starts_with("GET ");
+        requests.into_iter().filter(is_write).collect()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let path = parts.uri.path().to_owned();
+        let mut state = self.state();
+        state.requests.push(format!("{} {path}", parts.method));
+        let (code, answer) = state.handle(&parts.method, &path, body);
+        Response::builder()
+            .status(code)
+            .body(Body::from(answer.to_string().into_bytes()))
+            .unwrap()
+    }
+}
+
+impl State {
+    fn handle(&mut self, method: &Method, path: &str, body: Value) -> (StatusCode, Value) {
+        if self.unreachable {
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "");
+        }
+        let (object, is_status) = match path.strip_suffix("/status") {
+            Some(object) => (object.to_owned(), true),
+            None => (path.to_owned(), false),
+        };
+        let object = match *method {
+            Method::POST => format!("{object}/{}", name(&body, self.writes)),
+            _ => object,
+        };
+        let found = self.objects.get(&object).cloned();
+        match (method, found) {
+            (&Method::GET, Some(found)) => (StatusCode::OK, found),
+            (&Method::POST, Some(_)) => refusal(StatusCode::CONFLICT, "AlreadyExists", ""),
+            (&Method::PATCH, Some(found)) if is_status => {
+                let status = json!({ "status": body["status"] });
+                let without = merged(found, json!({ "status": null }));
+                self.store(object, merged(without, status))
+            }
+            (&Method::PATCH, Some(found)) => self.store(object, merged(found, body)),
+            (&Method::PUT, Some(_)) => self.store(object, body),
+            (&Method::POST | &Method::PATCH, None) if !is_status => {
+                let namespaces = &mut self.terminating.iter();
+                if namespaces.any(|name| object.contains(&format!("/namespaces/{name}/"))) {
+                    let cause = "NamespaceTerminating";
+                    return refusal(StatusCode::FORBIDDEN, "Forbidden", cause);
+                }
+                self.store(object, body)
+            }
+            _ => refusal(StatusCode::NOT_FOUND, "NotFound", ""),
+        }
+    }
+
+    fn store(&mut self, path: String, mut object: Value) -> (StatusCode, Value) {
+        self.writes += 1;
+        object["metadata"]["resourceVersion"] = json!(self.writes.to_string());
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = json!(format!("uid-of-{path}"));
+        }
+        self.objects.insert(path, object.clone());
+        (StatusCode::OK, object)
+    }
+}
+
+fn name(object: &Value, number: u64) -> String {
+    let metadata = &object["metadata"];
+    match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(prefix)) => format!("{prefix}{number}"),
+        (None, None) => "nameless".to_owned(),
+    }
+}
+
+fn refusal(code: StatusCode, reason: &str, cause: &str) -> (StatusCode, Value) {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(),
+        "reason": reason, "message": format!("refused: {reason}"),
+        "details": { "causes": [{ "reason": cause }] },
+    });
+    (code, status)
+}
+
+/// A merge in which `null` removes and lists are replaced.
+fn merged(old: Value, new: Value) -> Value {
+    match (old, new) {
+        (Value::Object(mut old), Value::Object(new)) => {
+            for (key, value) in new {
+                let before = old.remove(&key).unwrap_or(Value::Null);
+                if !value.is_null() {
+                    old.insert(key, merged(before, value));
+                }
+            }
+            Value::Object(old)
+        }
+        (_, new) => new,
+    }
+}
