@@ -18,7 +18,7 @@ use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets};
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
-    requests: Vec<String>,
+    requests: Vec<(String, Value)>,
     terminating: BTreeSet<String>,
     unreachable: bool,
     writes: u64,
@@ -82,8 +82,21 @@ impl ApiServer {
     /// Requests that write, as `METHOD path`, since the last call.
     pub fn writes(&self) -> Vec<String> {
         let requests = std::mem::take(&mut self.state().requests);
-        let is_write = |request: &String| !request.starts_with("GET ");
-        requests.into_iter().filter(is_write).collect()
+        let requests = requests.into_iter().map(|(request, _)| request);
+        requests
+            .filter(|request| !request.starts_with("GET "))
+            .collect()
+    }
+
+    /// What was patched at a path since `writes` was asked last.
+    pub fn bodies(&self, path: &str) -> Vec<Value> {
+        let wanted = format!("PATCH {path}");
+        let state = self.state();
+        let requests = state
+            .requests
+            .iter()
+            .filter(|(request, _)| *request == wanted);
+        requests.map(|(_, body)| body.clone()).collect()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -93,10 +106,11 @@ impl ApiServer {
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let path = parts.uri.path().to_owned();
         let mut state = self.state();
-        state.requests.push(format!("{} {path}", parts.method));
+        let request = format!("{} {path}", parts.method);
+        state.requests.push((request, body.clone()));
         let (code, answer) = state.handle(&parts.method, &path, body);
         Response::builder()
             .status(code)

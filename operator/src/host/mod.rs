@@ -51,6 +51,16 @@ pub enum HostError {
     Secret(#[from] SecretError),
 }
 
+impl HostError {
+    fn needs_a_person(&self) -> bool {
+        matches!(
+            self,
+            Self::Apply(ApplyError::Foreign { .. })
+                | Self::Secret(SecretError::Apply(ApplyError::Foreign { .. }))
+        )
+    }
+}
+
 /// Reconciles hosts until told to stop.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let api: Api<PaperclipHost> = Api::all(context.client.clone());
@@ -110,21 +120,31 @@ async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, 
     let Some(host) = found.filter(|host| host.metadata.deletion_timestamp.is_none()) else {
         return Ok(Action::await_change());
     };
+    let host = announce(host, context).await?;
     let outcome = certificate(&host, context, &namespace).await;
     if let Err(error) = &outcome
         && is_namespace_terminating(error)
     {
         return Ok(Action::await_change());
     }
-    let (finding, expires) = match &outcome {
-        Ok(expires) => (
-            Finding::yes("The client certificate is issued."),
-            expires.clone(),
-        ),
-        Err(error) => (Finding::no(Reason::ApplyFailed, chain(error)), None),
+    let (found, expires) = match &outcome {
+        Ok(expires) => (Found::Issued, expires.clone()),
+        Err(error) => (Found::Broken(chain(error), error.needs_a_person()), None),
     };
-    report(&host, context, &finding, expires).await?;
+    report(&host, context, &found, expires).await?;
     outcome.map(|_| Action::requeue(RESYNC))
+}
+
+/// Before anything is done about it, a new host says that it was seen.
+async fn announce(mut host: PaperclipHost, context: &Context) -> Result<PaperclipHost, HostError> {
+    if host
+        .status
+        .as_ref()
+        .is_none_or(|status| status.conditions.is_empty())
+    {
+        host.status = Some(report(&host, context, &Found::Nothing, None).await?);
+    }
+    Ok(host)
 }
 
 /// Issues the client certificate if it is due; when it ends.
@@ -169,40 +189,153 @@ fn build_metadata(host: &PaperclipHost) -> ObjectMeta {
     }
 }
 
-fn conditions(host: &PaperclipHost, finding: &Finding, now: Timestamp) -> Vec<Condition> {
+/// What a pass found.
+enum Found {
+    /// It has only begun.
+    Nothing,
+    /// The certificate is there.
+    Issued,
+    /// The pass broke off with these words; whether only a person can help.
+    Broken(String, bool),
+}
+
+impl Found {
+    /// The status of `Ready`, what all conditions say, and the one beside `Ready`.
+    fn told(&self) -> (&'static str, Finding, Option<ConditionType>) {
+        match self {
+            Self::Nothing => {
+                let message = "The operator has seen the resource.";
+                let finding = Finding::no(Reason::Pending, message.into());
+                ("Unknown", finding, Some(ConditionType::Reconciling))
+            }
+            Self::Issued => (
+                "True",
+                Finding::yes("The client certificate is issued."),
+                None,
+            ),
+            Self::Broken(words, needs_a_person) => {
+                let beside = if *needs_a_person {
+                    ConditionType::Stalled
+                } else {
+                    ConditionType::Reconciling
+                };
+                let finding = Finding::no(Reason::ApplyFailed, words.clone());
+                ("False", finding, Some(beside))
+            }
+        }
+    }
+}
+
+fn conditions(host: &PaperclipHost, found: &Found, now: Timestamp) -> Vec<Condition> {
     let generation = host.metadata.generation;
     let previous = host
         .status
         .as_ref()
         .map(|status| &status.conditions[..])
         .unwrap_or_default();
+    let (ready, finding, beside) = found.told();
     let of = |type_, status| condition(type_, status, finding.clone(), generation, previous, now);
-    if finding.holds {
-        vec![of(ConditionType::Ready, "True")]
-    } else {
-        vec![
-            of(ConditionType::Ready, "False"),
-            of(ConditionType::Reconciling, "True"),
-        ]
-    }
+    let beside = beside.map(|type_| of(type_, "True"));
+    [of(ConditionType::Ready, ready)]
+        .into_iter()
+        .chain(beside)
+        .collect()
 }
 
+/// Writes the status if it is new, and gives it.
 async fn report(
     host: &PaperclipHost,
     context: &Context,
-    finding: &Finding,
+    found: &Found,
     certificate_expires: Option<String>,
-) -> Result<(), HostError> {
+) -> Result<PaperclipHostStatus, HostError> {
     let before = host.status.clone().unwrap_or_default();
     let status = PaperclipHostStatus {
         observed_generation: host.metadata.generation,
-        conditions: conditions(host, finding, Timestamp::now()),
+        conditions: conditions(host, found, Timestamp::now()),
         certificate_expires: certificate_expires.or_else(|| before.certificate_expires.clone()),
     };
-    if host.status.as_ref() == Some(&status) {
-        return Ok(());
+    if host.status.as_ref() != Some(&status) {
+        let transition = [&before.conditions[..], &status.conditions];
+        let warning = matches!(found, Found::Broken(..));
+        status::write(context, host, &status, transition, warning).await?;
     }
-    let transition = [&before.conditions[..], &status.conditions];
-    status::write(context, host, &status, transition, !finding.holds).await?;
-    Ok(())
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api_server::ApiServer, plugin::fixtures};
+
+    const HOST: &str =
+        "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
+    const SECRET: &str = "/api/v1/namespaces/paperclip/secrets/main-client-tls";
+
+    async fn created() -> (ApiServer, Arc<Context>, PaperclipHost) {
+        let server = ApiServer::default();
+        let context = server.context().await;
+        server.put(HOST, &fixtures::host());
+        (server, context, fixtures::host())
+    }
+
+    fn words(status: &serde_json::Value) -> Vec<String> {
+        let conditions: Vec<Condition> =
+            serde_json::from_value(status["conditions"].clone()).unwrap();
+        conditions
+            .iter()
+            .map(|found| format!("{}={} {}", found.type_, found.status, found.reason))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn ready_is_unknown_before_it_is_true() {
+        let (server, context, host) = created().await;
+        reconcile(&host, &context).await.unwrap();
+        let written: Vec<_> = server.bodies(&format!("{HOST}/status"));
+        assert_eq!(
+            written
+                .iter()
+                .map(|body| words(&body["status"]))
+                .collect::<Vec<_>>(),
+            [
+                vec!["Ready=Unknown Pending", "Reconciling=True Pending"],
+                vec!["Ready=True Succeeded"],
+            ]
+        );
+        assert!(server.object(HOST)["status"]["certificateExpires"].is_string());
+    }
+
+    #[tokio::test]
+    async fn a_second_pass_over_a_host_writes_nothing() {
+        let (server, context, host) = created().await;
+        reconcile(&host, &context).await.unwrap();
+        server.writes();
+        reconcile(&host, &context).await.unwrap();
+        assert_eq!(server.writes(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_secret_of_another_stalls_the_host_and_stays_as_it_is() {
+        let (server, context, host) = created().await;
+        let foreign = serde_json::json!({"metadata": {"name": "main-client-tls"}});
+        server.put(SECRET, &foreign);
+        reconcile(&host, &context).await.unwrap_err();
+        let status = server.object(HOST)["status"].clone();
+        let expected = ["Ready=False ApplyFailed", "Stalled=True ApplyFailed"];
+        assert_eq!(words(&status), expected);
+        assert_eq!(server.object(SECRET), foreign);
+    }
+
+    #[tokio::test]
+    async fn a_host_in_a_namespace_that_goes_is_no_error() {
+        let (server, context, host) = created().await;
+        reconcile(&host, &context).await.unwrap();
+        server.writes();
+        server.terminate("paperclip");
+        server.remove(SECRET);
+        let action = reconcile(&host, &context).await.unwrap();
+        assert_eq!(action, Action::await_change());
+        assert_eq!(server.writes(), [format!("PATCH {SECRET}")]);
+    }
 }
