@@ -1,9 +1,6 @@
 //! What every reconcile is given.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -22,6 +19,7 @@ use crate::{
     args::Args,
     ca::{Authority, CaError, Subject},
     events::Events,
+    manifests::Manifests,
     metrics::Metrics,
     pods::Pods,
     secrets::{self, SecretError},
@@ -72,7 +70,7 @@ pub struct Context {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     store: StoreClient,
-    manifests: Mutex<HashMap<Digest, Arc<Value>>>,
+    manifests: Manifests,
 }
 
 impl Context {
@@ -110,11 +108,11 @@ impl Context {
             store_access,
             metrics,
             store,
-            manifests: Mutex::default(),
+            manifests: Manifests::default(),
         })
     }
 
-    /// The plugin manifest of an artifact, pulled once.
+    /// The plugin manifest of an artifact, pulled unless it was used lately.
     ///
     /// # Errors
     /// When the store fails.
@@ -123,19 +121,18 @@ impl Context {
         repository: &str,
         digest: &Digest,
     ) -> Result<Arc<Value>, PullError> {
-        if let Some(found) = self
-            .manifests
-            .lock()
-            .ok()
-            .and_then(|all| all.get(digest).cloned())
-        {
+        if let Some(found) = self.manifests.get(digest) {
             return Ok(found);
         }
         let manifest = Arc::new(read_plugin_manifest(&self.store, repository, digest).await?);
-        if let Ok(mut all) = self.manifests.lock() {
-            all.insert(digest.clone(), manifest.clone());
-        }
+        self.manifests.put(digest.clone(), manifest.clone());
         Ok(manifest)
+    }
+
+    /// As if the manifest had been read from the store.
+    #[cfg(test)]
+    pub fn remember_manifest(&self, digest: Digest, manifest: Value) {
+        self.manifests.put(digest, Arc::new(manifest));
     }
 
     /// Renews what runs out of the platform's own certificates.

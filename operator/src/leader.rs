@@ -4,8 +4,13 @@
 //! renewal; others take over fifteen seconds after the last change they saw, by their own
 //! clocks. Each write carries the resource version it builds on, so of two candidates one
 //! fails. On shutdown the Lease is released and the next one takes it at once.
+//!
+//! A leader that loses the Lease ends its process, and the kubelet starts a standby in its
+//! place. Going back to standby inside the process was rejected: every watch, stream and
+//! pass would have to be known to have stopped before the next leader's first write, and
+//! the end of a process is the one stop that needs no proof.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -16,19 +21,32 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the Lease.
 pub const LEASE: &str = "paperclip-operator";
 
-const LEASE_LIFE: Duration = Duration::from_secs(15);
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-const PERIOD: Duration = Duration::from_secs(2);
+/// How long everything takes. A holder's deadline lies before the end of the Lease's life,
+/// so that it has stopped when the next one begins.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    life: Duration,
+    deadline: Duration,
+    period: Duration,
+}
+
+const PACE: Pace = Pace {
+    life: Duration::from_secs(15),
+    deadline: Duration::from_secs(10),
+    period: Duration::from_secs(2),
+};
 
 /// One candidate.
 pub struct Candidate {
     api: Api<Lease>,
     identity: String,
+    pace: Pace,
     /// The last state of another's Lease, and when we saw it first.
     seen: Option<(LeaseSpec, Instant)>,
 }
@@ -40,6 +58,7 @@ impl Candidate {
         Self {
             api: Api::namespaced(client, namespace),
             identity: identity.to_owned(),
+            pace: PACE,
             seen: None,
         }
     }
@@ -54,7 +73,7 @@ impl Candidate {
             }
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(self.pace.period) => {}
             }
         }
     }
@@ -65,9 +84,9 @@ impl Candidate {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(self.pace.period) => {}
             }
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            let left = self.pace.deadline.saturating_sub(renewed.elapsed());
             let started = Instant::now();
             match tokio::time::timeout(left, self.attempt()).await {
                 Ok(Ok(true)) => renewed = started,
@@ -75,7 +94,7 @@ impl Candidate {
                 Ok(Err(error)) => tracing::warn!(%error, "renewing the leader's Lease failed"),
                 Err(_) => {}
             }
-            if renewed.elapsed() >= RENEW_DEADLINE {
+            if renewed.elapsed() >= self.pace.deadline {
                 return true;
             }
         }
@@ -126,7 +145,7 @@ impl Candidate {
         }
         let spec = lease.spec.clone().unwrap_or_default();
         match &self.seen {
-            Some((seen, since)) if *seen == spec => since.elapsed() >= LEASE_LIFE,
+            Some((seen, since)) if *seen == spec => since.elapsed() >= self.pace.life,
             _ => {
                 self.seen = Some((spec, Instant::now()));
                 false
@@ -157,7 +176,7 @@ impl Candidate {
                     Some(now.clone())
                 },
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: i32::try_from(LEASE_LIFE.as_secs()).ok(),
+                lease_duration_seconds: i32::try_from(self.pace.life.as_secs()).ok(),
                 lease_transitions: Some(if kept { transitions } else { transitions + 1 }),
                 renew_time: Some(now),
                 ..LeaseSpec::default()
@@ -176,5 +195,60 @@ fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_server::ApiServer;
+
+    const QUICK: Pace = Pace {
+        life: Duration::from_millis(900),
+        deadline: Duration::from_millis(300),
+        period: Duration::from_millis(50),
+    };
+
+    fn candidate(server: &ApiServer, name: &str) -> Candidate {
+        Candidate {
+            pace: QUICK,
+            ..Candidate::new(server.client(), "paperclip-system", name)
+        }
+    }
+
+    async fn leader(server: &ApiServer) -> Candidate {
+        let mut candidate = candidate(server, "one");
+        assert!(candidate.acquire(&CancellationToken::new()).await);
+        candidate
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_cannot_renew_counts_itself_out_before_another_may_take_over() {
+        let server = ApiServer::default();
+        let mut leader = leader(&server).await;
+        server.unreachable(true);
+        let since = Instant::now();
+        assert!(leader.hold(&CancellationToken::new()).await);
+        assert!(since.elapsed() >= QUICK.deadline && since.elapsed() < QUICK.life);
+    }
+
+    #[tokio::test]
+    async fn a_standby_waits_for_a_lease_that_nobody_renews() {
+        let server = ApiServer::default();
+        let _silent = leader(&server).await;
+        let mut standby = candidate(&server, "two");
+        let since = Instant::now();
+        assert!(standby.acquire(&CancellationToken::new()).await);
+        assert!(since.elapsed() >= QUICK.life);
+    }
+
+    #[tokio::test]
+    async fn a_released_lease_is_taken_at_once() {
+        let server = ApiServer::default();
+        leader(&server).await.release().await.unwrap();
+        let mut standby = candidate(&server, "two");
+        let since = Instant::now();
+        assert!(standby.acquire(&CancellationToken::new()).await);
+        assert!(since.elapsed() < QUICK.period);
     }
 }

@@ -14,6 +14,7 @@ mod events;
 mod health;
 mod host;
 mod leader;
+mod manifests;
 mod metrics;
 mod plugin;
 mod pods;
@@ -30,6 +31,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{args::Args, context::Context, errors::chain, leader::Candidate, metrics::Metrics};
 
+/// A Lease that is not given up runs out by itself.
+const RELEASE: Duration = Duration::from_secs(5);
 /// How often the platform's own certificates are looked at.
 const RENEWAL: Duration = Duration::from_secs(3600);
 
@@ -72,14 +75,19 @@ async fn run(args: Args) -> Result<(), Failure> {
     let mut candidate = Candidate::new(client.clone(), &args.namespace, &args.pod_name);
     let led = lead(&mut candidate, client, args, metrics, &stop).await;
     stop.cancel();
-    if let Err(error) = candidate.release().await {
-        tracing::warn!(%error, "giving up the leader's Lease failed");
+    match tokio::time::timeout(RELEASE, candidate.release()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(error = chain(&error), "giving up the leader's Lease failed");
+        }
+        Err(_) => tracing::warn!("giving up the leader's Lease took too long"),
     }
     health.await??;
     led
 }
 
-/// Waits for the Lease and works while it is held.
+/// Waits for the Lease and works while it is held. Fails when it is lost, which ends the
+/// process; the module of the Lease says why.
 async fn lead(
     candidate: &mut Candidate,
     client: Client,
@@ -99,6 +107,7 @@ async fn lead(
         lost = candidate.hold(stop) => {
             if lost {
                 // Passes under way must not write beside the next leader's.
+                working.abort();
                 return Err("the leader's Lease was lost".into());
             }
             work.cancel();
