@@ -22,6 +22,8 @@ use crate::context::Context;
 pub struct Stage {
     /// `ArtifactReady`.
     pub finding: Finding,
+    /// Why an artifact that is there may not run: a pin that differs.
+    pub refused: Option<Finding>,
     /// Nothing more happens until a person acts.
     pub stalled: bool,
 }
@@ -30,6 +32,7 @@ impl Stage {
     fn under_way(finding: Finding) -> Self {
         Self {
             finding,
+            refused: None,
             stalled: false,
         }
     }
@@ -37,6 +40,7 @@ impl Stage {
     fn stalled(finding: Finding) -> Self {
         Self {
             finding,
+            refused: None,
             stalled: true,
         }
     }
@@ -183,23 +187,22 @@ async fn check_pins(
         let finding = Finding::no(Reason::Pending, "No artifact is recorded yet.".into());
         return Ok(Stage::under_way(finding));
     };
-    if let Some(pinned) = &plugin.spec.manifest {
-        let digest: Digest = artifact
-            .digest
-            .parse()
-            .map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
-        let manifest = context
-            .plugin_manifest(&artifact.repository, &digest)
-            .await?;
-        if let Some(difference) = pins::mismatch(pinned, &manifest) {
-            return Ok(Stage::stalled(Finding::no(
-                Reason::ManifestMismatch,
-                difference,
-            )));
+    let refused = match &plugin.spec.manifest {
+        None => None,
+        Some(pinned) => {
+            let digest: Digest = artifact
+                .digest
+                .parse()
+                .map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
+            let manifest = context
+                .plugin_manifest(&artifact.repository, &digest)
+                .await?;
+            pins::mismatch(pinned, &manifest)
         }
-    }
-    Ok(Stage::under_way(Finding::yes(format!(
-        "The artifact is in the store under {}.",
-        artifact.digest
-    ))))
+    };
+    let message = format!("The artifact is in the store under {}.", artifact.digest);
+    Ok(Stage {
+        refused: refused.map(|difference| Finding::no(Reason::ManifestMismatch, difference)),
+        ..Stage::under_way(Finding::yes(message))
+    })
 }

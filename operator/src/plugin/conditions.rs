@@ -39,7 +39,7 @@ impl Finding {
 /// Everything a pass found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
-    /// What stands before all stages: a host that forbids, a write that was refused.
+    /// What stands before all stages: a host that forbids, a pin that differs.
     pub obstacle: Option<Finding>,
     /// `ArtifactReady`.
     pub artifact: Finding,
@@ -103,13 +103,7 @@ pub fn conditions(
     previous: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let ready = findings.summary();
-    let mut wanted = vec![(ConditionType::Ready, word(ready.holds), ready.clone())];
-    if findings.stalled {
-        wanted.push((ConditionType::Stalled, "True", ready));
-    } else if !ready.holds {
-        wanted.push((ConditionType::Reconciling, "True", ready));
-    }
+    let mut wanted = heads(&findings.summary(), findings.stalled);
     let Findings {
         artifact,
         worker,
@@ -134,6 +128,50 @@ pub fn conditions(
         .map(|(type_, status, finding)| {
             condition(type_, status, finding, generation, previous, now)
         })
+        .collect()
+}
+
+/// `Ready`, and `Stalled` or `Reconciling` where it is not True.
+fn heads(ready: &Finding, stalled: bool) -> Vec<(ConditionType, &'static str, Finding)> {
+    let beside = match (ready.holds, stalled) {
+        (true, _) => None,
+        (false, true) => Some(ConditionType::Stalled),
+        (false, false) => Some(ConditionType::Reconciling),
+    };
+    let beside = beside.map(|type_| (type_, "True", ready.clone()));
+    [(ConditionType::Ready, word(ready.holds), ready.clone())]
+        .into_iter()
+        .chain(beside)
+        .collect()
+}
+
+/// The conditions of a pass that broke off: the stages stay as they were seen last, with
+/// the generation they were seen in.
+#[must_use]
+pub fn broken_off(
+    cause: &Finding,
+    stalled: bool,
+    generation: Option<i64>,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let summaries = [
+        ConditionType::Ready,
+        ConditionType::Reconciling,
+        ConditionType::Stalled,
+    ];
+    let is_stage = |found: &&Condition| {
+        summaries
+            .iter()
+            .all(|summary| summary.to_string() != found.type_)
+    };
+    let stages = previous.iter().filter(is_stage).cloned();
+    heads(cause, stalled)
+        .into_iter()
+        .map(|(type_, status, finding)| {
+            condition(type_, status, finding, generation, previous, now)
+        })
+        .chain(stages)
         .collect()
 }
 
@@ -205,10 +243,39 @@ mod tests {
     }
 
     fn words(findings: &Findings) -> Vec<String> {
-        conditions(findings, Some(1), &[], at(0))
+        told(&conditions(findings, Some(1), &[], at(0)))
+    }
+
+    fn told(conditions: &[Condition]) -> Vec<String> {
+        conditions
             .iter()
             .map(|found| format!("{}={} {}", found.type_, found.status, found.reason))
             .collect()
+    }
+
+    #[test]
+    fn a_pass_that_broke_off_leaves_the_stages_as_they_were_seen() {
+        let failed = Findings {
+            artifact: Finding::no(Reason::PackageNotFound, "none".into()),
+            stalled: true,
+            ..fine()
+        };
+        let before = conditions(&failed, Some(1), &[], at(0));
+        let cause = Finding::no(Reason::ApplyFailed, "refused".into());
+        let after = broken_off(&cause, false, Some(2), &before, at(60));
+        assert_eq!(
+            told(&after),
+            [
+                "Ready=False ApplyFailed",
+                "Reconciling=True ApplyFailed",
+                "ArtifactReady=False PackageNotFound",
+                "Verified=Unknown Skipped",
+                "WorkerAvailable=True Succeeded",
+                "HostAttached=True Succeeded",
+            ]
+        );
+        assert_eq!(after[0].observed_generation, Some(2));
+        assert_eq!(after[2], before[2]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use paperclip_crds::v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginSt
 use super::{
     apply::apply_all,
     artifact,
-    conditions::{Finding, Findings, conditions, first, is_error},
+    conditions::{Finding, Findings, broken_off, conditions, first, is_error},
     worker,
 };
 use crate::{
@@ -71,6 +71,15 @@ impl ReconcileError {
             | Self::RecordedDigest(_) => Reason::ApplyFailed,
         }
     }
+
+    /// The name of an owned object is taken: another must give it up.
+    fn needs_a_person(&self) -> bool {
+        matches!(
+            self,
+            Self::Apply(ApplyError::Foreign { .. })
+                | Self::Secret(SecretError::Apply(ApplyError::Foreign { .. }))
+        )
+    }
 }
 
 /// Brings one plugin about, as far as it goes now.
@@ -108,18 +117,23 @@ pub async fn reconcile(
     {
         return Ok(Action::await_change());
     }
-    let findings = match &outcome {
-        Ok(findings) => findings.clone(),
-        Err(error) => after_error(&plugin, error),
+    let (generation, now) = (plugin.metadata.generation, Timestamp::now());
+    status.observed_generation = generation;
+    let previous = &status.conditions;
+    (status.lifecycle, status.conditions) = match &outcome {
+        Ok(findings) => (
+            Some(findings.lifecycle().to_owned()),
+            conditions(findings, generation, previous, now),
+        ),
+        Err(error) => {
+            let cause = Finding::no(error.reason(), chain(error));
+            let stalled = error.needs_a_person();
+            (
+                Some("error".to_owned()),
+                broken_off(&cause, stalled, generation, previous, now),
+            )
+        }
     };
-    status.observed_generation = plugin.metadata.generation;
-    status.lifecycle = Some(findings.lifecycle().to_owned());
-    status.conditions = conditions(
-        &findings,
-        plugin.metadata.generation,
-        &status.conditions,
-        Timestamp::now(),
-    );
     report(&context, &plugin, &status).await?;
     outcome.map(|findings| next(&findings))
 }
@@ -156,6 +170,7 @@ async fn bring_about(
 
     let stage = artifact::resolve(context, plugin, status).await?;
     if stage.finding.holds
+        && stage.refused.is_none()
         && !matches!(access, HostAccess::Forbidden(_))
         && let Some(artifact) = &status.artifact
     {
@@ -171,11 +186,11 @@ async fn bring_about(
         HostAccess::Forbidden(finding) => (Some(finding.clone()), finding, true),
     };
     Ok(Findings {
-        obstacle,
+        stalled: stage.stalled || stage.refused.is_some() || forbidden,
+        obstacle: obstacle.or(stage.refused),
         artifact: stage.finding,
         worker: worker::worker(deployment.as_ref(), &pods),
         host,
-        stalled: stage.stalled || forbidden,
     })
 }
 
@@ -224,23 +239,6 @@ async fn observe_host(
             HostAccess::Forbidden(Finding::no(Reason::HostForbidden, message))
         }
     })
-}
-
-/// What stands in status after a pass that broke off: the last findings, and the obstacle.
-fn after_error(plugin: &PaperclipPlugin, error: &ReconcileError) -> Findings {
-    use paperclip_crds::v1alpha1::ConditionType;
-    let obstacle = Finding::no(error.reason(), chain(error));
-    let kept = |type_| match plugin.condition(type_) {
-        Some(condition) if condition.status == "True" => Finding::yes(condition.message.clone()),
-        _ => obstacle.clone(),
-    };
-    Findings {
-        artifact: kept(ConditionType::ArtifactReady),
-        worker: kept(ConditionType::WorkerAvailable),
-        host: kept(ConditionType::HostAttached),
-        obstacle: Some(obstacle),
-        stalled: false,
-    }
 }
 
 async fn report(
@@ -325,6 +323,78 @@ mod tests {
         assert!(!server.writes().is_empty());
         reconcile(plugin, context).await.unwrap();
         assert_eq!(server.writes(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_pin_that_differs_stops_an_artifact_that_is_there() {
+        let (server, context, plugin) = packed().await;
+        let mut plugin = (*plugin).clone();
+        let pins = serde_json::json!({"id": "other"});
+        plugin.spec.manifest = pins.as_object().cloned();
+        server.put(PLUGIN, &plugin);
+        let digest = fixtures::artifact().digest.parse().unwrap();
+        context.remember_manifest(digest, serde_json::json!({"id": "example"}));
+        reconcile(Arc::new(plugin), context).await.unwrap();
+        assert_eq!(
+            words(&server),
+            [
+                "Ready=False ManifestMismatch",
+                "Stalled=True ManifestMismatch",
+                "ArtifactReady=True Succeeded",
+                "Verified=Unknown Skipped",
+                "WorkerAvailable=False Pending",
+                "HostAttached=False HostAbsent",
+            ]
+        );
+        let writes = server.writes();
+        assert!(
+            writes.iter().all(|write| !write.contains("/api/v1/")),
+            "{writes:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_let_a_plugin_in_stalls_it_before_anything_is_made() {
+        let (server, context, plugin) = packed().await;
+        let mut host = fixtures::host();
+        host.spec.allowed_namespaces = Default::default();
+        server.put(HOST, &host);
+        reconcile(plugin, context).await.unwrap();
+        assert_eq!(
+            words(&server)[..3],
+            [
+                "Ready=False HostForbidden",
+                "Stalled=True HostForbidden",
+                "ArtifactReady=True Succeeded",
+            ]
+        );
+        let writes = server.writes();
+        assert!(
+            writes.iter().all(|write| !write.contains("/api/v1/")),
+            "{writes:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_object_of_another_under_our_name_stalls_the_plugin() {
+        let (server, context, plugin) = packed().await;
+        let path = "/api/v1/namespaces/shop/serviceaccounts/pcp-commerce";
+        server.put(
+            path,
+            &serde_json::json!({"metadata": {"name": "pcp-commerce"}}),
+        );
+        reconcile(plugin, context).await.unwrap_err();
+        let expected = ["Ready=False ApplyFailed", "Stalled=True ApplyFailed"];
+        assert_eq!(words(&server), expected);
+    }
+
+    fn words(server: &ApiServer) -> Vec<String> {
+        let plugin: PaperclipPlugin = serde_json::from_value(server.object(PLUGIN)).unwrap();
+        let conditions = plugin.status.unwrap().conditions;
+        conditions
+            .iter()
+            .map(|found| format!("{}={} {}", found.type_, found.status, found.reason))
+            .collect()
     }
 
     #[tokio::test]

@@ -8,14 +8,14 @@ use paperclip_proto::v1::{Phase, WatchStatusResponse, WorkerState};
 use super::{conditions::Finding, diagnose};
 use crate::pods::Seen;
 
+/// What a sidecar calls the steps of a start that goes well.
+const STARTING: [&str; 2] = ["WaitingForShim", "Initializing"];
+
 /// The stage `WorkerAvailable`.
 #[must_use]
 pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
     let Some(deployment) = deployment else {
-        return Finding::no(
-            Reason::Pending,
-            "No pod yet: there is no artifact to run.".into(),
-        );
+        return Finding::no(Reason::Pending, "No pod was started yet.".into());
     };
     let current = current(deployment, pods);
     if current
@@ -77,6 +77,12 @@ fn serves(status: &WatchStatusResponse) -> bool {
 
 /// What the sidecar says is wrong, in the API's words.
 fn complaint(worker: &WorkerState) -> Option<Finding> {
+    if STARTING.contains(&worker.reason.as_str()) {
+        return Some(Finding::no(
+            Reason::Progressing,
+            format!("The worker is being started: {}.", worker.message),
+        ));
+    }
     let reasons = [
         Reason::WorkerExited,
         Reason::InitializeFailed,
@@ -149,6 +155,22 @@ mod tests {
         let found = worker(Some(&fixtures::deployment(2)), &pods);
         let expected = Finding::no(Reason::WorkerExited, "code 1: Cannot find module x".into());
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_worker_that_has_only_begun_is_no_failure() {
+        let begun = WorkerState {
+            running: true,
+            reason: "Initializing".into(),
+            message: "the worker has not answered initialize yet".into(),
+            ..WorkerState::default()
+        };
+        let pods = [fixtures::plugin_pod(
+            2,
+            Some(status(Phase::Starting, begun)),
+        )];
+        let found = worker(Some(&fixtures::deployment(2)), &pods);
+        assert_eq!(found.reason, Reason::Progressing);
     }
 
     #[test]
