@@ -10,6 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/lib.sh
 source tests/lib.sh
 
+# Errors carry their chain; backtraces of the test harness only hide it.
+export RUST_BACKTRACE=0
+
 passed=0 failed=0 skipped=0
 failures=()
 

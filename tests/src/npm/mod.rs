@@ -117,7 +117,8 @@ impl Npm {
                 .last()
                 .context("npm pack names its file")?,
         );
-        npm(&["publish", &archive.display().to_string()]).map(drop)
+        // Named, since npm gives a version lower than the last one no tag by itself.
+        npm(&["publish", &archive.display().to_string(), "--tag=latest"]).map(drop)
     }
 
     /// npm insists on a token to publish; this registry takes any.

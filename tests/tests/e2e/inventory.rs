@@ -124,8 +124,7 @@ async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<
 fn a_manifest_that_is_not_the_reviewed_one_does_not_roll_out() -> Result<()> {
     let namespace = inventory("e2e-pin")?;
     let ns = namespace.name();
-    let before =
-        get(&["deployments", "-n", ns])?["items"][0]["metadata"]["resourceVersion"].clone();
+    let before = get(&["deployments", "-n", ns])?["items"][0]["metadata"]["generation"].clone();
     kubectl(&[
         "patch",
         "-n",
@@ -152,7 +151,7 @@ fn a_manifest_that_is_not_the_reviewed_one_does_not_roll_out() -> Result<()> {
         );
         Ok(())
     })?;
-    let after = get(&["deployments", "-n", ns])?["items"][0]["metadata"]["resourceVersion"].clone();
+    let after = get(&["deployments", "-n", ns])?["items"][0]["metadata"]["generation"].clone();
     ensure!(before == after, "the running Deployment was touched");
     // What runs goes on running.
     paperclip(ns, &["data", PLUGIN, "counters"]).map(drop)

@@ -1,9 +1,11 @@
 //! What a pod can reach, seen from inside one.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::support::{Namespace, WARM, cluster, eventually, get, kubectl};
+use crate::support::{
+    Namespace, WARM, cluster, eventually, get, inventory, kubectl, worker_processes,
+};
 
 /// Runs a line of JavaScript in a restricted pod and returns what it printed.
 pub fn node_in_pod(namespace: &Namespace, name: &str, script: &str) -> Result<String> {
@@ -54,5 +56,75 @@ fn pods_reach_the_pull_through_registry_and_nothing_else_outside() -> Result<()>
     let upstream = cluster().npm().upstream_url();
     let outside = node_in_pod(&namespace, "upstream", &ask(&format!("{upstream}zod")))?;
     ensure!(outside.contains("refused"), "{outside}");
+    Ok(())
+}
+
+/// Variables that Paperclip gives a worker, and nothing beside them.
+const WORKER_ENVIRONMENT: [&str; 7] = [
+    "NODE_ENV",
+    "NODE_PATH",
+    "PAPERCLIP_DEPLOYMENT_EXPOSURE",
+    "PAPERCLIP_DEPLOYMENT_MODE",
+    "PAPERCLIP_PLUGIN_ID",
+    "PATH",
+    "TZ",
+];
+
+#[test]
+fn a_worker_sees_no_token_no_key_and_only_the_listed_environment() -> Result<()> {
+    let namespace = inventory("e2e-worker-view")?;
+    let workers = worker_processes(namespace.name(), "inventory")?;
+    let worker = workers.first().context("the worker runs on this machine")?;
+
+    let environment = std::fs::read_to_string(format!("/proc/{worker}/environ"))?;
+    let mut names: Vec<_> = environment
+        .split('\0')
+        .filter_map(|variable| Some(variable.split_once('=')?.0))
+        .collect();
+    names.sort_unstable();
+    ensure!(names == WORKER_ENVIRONMENT, "{names:?}");
+
+    // What is mounted there, as the kernel tells it: our four folders, /tmp, and no Secret.
+    let mounts = std::fs::read_to_string(format!("/proc/{worker}/mountinfo"))?;
+    for forbidden in [
+        "serviceaccount",
+        "kubernetes.io~secret",
+        "kubernetes.io~configmap",
+        "kubernetes.io~projected",
+    ] {
+        ensure!(
+            !mounts.contains(forbidden),
+            "{forbidden} is mounted:\n{mounts}"
+        );
+    }
+    let status = std::fs::read_to_string(format!("/proc/{worker}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|value| value.trim().to_owned())
+            .unwrap_or_default()
+    };
+    ensure!(
+        field("CapEff:") == "0000000000000000",
+        "capabilities {}",
+        field("CapEff:")
+    );
+    ensure!(
+        field("NoNewPrivs:") == "1" && field("Seccomp:") == "2",
+        "{status}"
+    );
+    ensure!(!field("Uid:").starts_with('0'), "runs as {}", field("Uid:"));
+    // Its own code and the root are read-only for it.
+    for folder in ["/", "/paperclip/artifact", "/paperclip/bin"] {
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(4) == Some(folder));
+        let options = line
+            .and_then(|line| line.split(' ').nth(5))
+            .with_context(|| format!("{folder} is a mount"))?;
+        ensure!(
+            options.split(',').any(|option| option == "ro"),
+            "{folder} is mounted {options}"
+        );
+    }
     Ok(())
 }

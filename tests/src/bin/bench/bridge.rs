@@ -145,8 +145,8 @@ async fn steady_rate(programs: &Programs, worker: &Worker) -> Result<Steady> {
 impl Memory {
     fn of(pod: &Pod) -> Result<Self> {
         Ok(Self {
-            shim: usage::resident_mebibytes(pod.shim())?,
-            sidecar: usage::resident_mebibytes(pod.sidecar())?,
+            shim: usage::resident_megabytes(pod.shim())?,
+            sidecar: usage::resident_megabytes(pod.sidecar())?,
         })
     }
 }
@@ -215,11 +215,7 @@ fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
         ),
         Row::plain(
             format!("CPU of shim and sidecar a call, {worker}"),
-            format!(
-                "{:.0} µs sequential, {:.0} µs in flight",
-                cost(0),
-                cost(1)
-            ),
+            format!("{:.0} µs sequential, {:.0} µs in flight", cost(0), cost(1)),
         ),
     ]
 }
@@ -283,7 +279,7 @@ fn memory_rows(runs: &[Run], steady: &[Steady]) -> Vec<Row> {
     let row = |what: &str, value: f64, limit: f64| {
         Row::at_most(
             format!("resident memory, {what}"),
-            format!("{value:.1} MiB"),
+            format!("{value:.1} MB"),
             value,
             limit,
             "MB",

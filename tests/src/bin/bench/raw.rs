@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    load::{Paced, Pace},
+    load::{Pace, Paced},
     statistics::Samples,
     workers::Worker,
 };
@@ -105,7 +105,9 @@ impl RawWorker {
                 pace.run(|index| {
                     let text = request(first + index as u64, "getData", &params);
                     started.push(Instant::now());
-                    stdin.write_all(text.as_bytes()).context("write to the worker")
+                    stdin
+                        .write_all(text.as_bytes())
+                        .context("write to the worker")
                 })?;
                 Ok(started)
             });
@@ -113,7 +115,9 @@ impl RawWorker {
             for _ in 0..pace.calls() {
                 let id = read_answer(stdout, line)?;
                 let now = Instant::now();
-                let index = id.checked_sub(first).context("an answer to an older call")?;
+                let index = id
+                    .checked_sub(first)
+                    .context("an answer to an older call")?;
                 *answered
                     .get_mut(index as usize)
                     .context("an answer to no call")? = Some(now);

@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 /// Ticks a second of the times in `/proc/<pid>/stat`: fixed, whatever the kernel's own clock.
 const TICKS: u64 = 100;
 
-/// Resident memory in MiB.
-pub fn resident_mebibytes(pid: u32) -> Result<f64> {
+/// Resident memory in megabytes.
+pub fn resident_megabytes(pid: u32) -> Result<f64> {
     let file = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().next());
     let kibibytes: f64 = kibibytes.context("a process has VmRSS")?.parse()?;
-    Ok(kibibytes / 1024.0)
+    Ok(kibibytes * 1024.0 / 1e6)
 }
 
 /// Processor time so far, of all threads, in the program and in the kernel.
@@ -38,7 +38,11 @@ pub fn of_pod(uid: &str) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         // A process may end between the listing and the reads.
