@@ -9,7 +9,7 @@ use std::{
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use kube::{Client, client::Body};
+use kube::{Client, client::Body, runtime::watcher::Event};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -39,7 +39,16 @@ impl ApiServer {
         Client::new(service, "default")
     }
 
-    /// What reconciles are given, over a platform whose store belongs to another.
+    /// What reconciles are given, over a platform whose store belongs to another and where
+    /// no pod runs.
+    pub async fn context_without_pods(&self) -> Arc<Context> {
+        let context = self.context().await;
+        let (wake, _) = tokio::sync::mpsc::unbounded_channel();
+        context.pods.observe(Event::InitDone, &wake);
+        context
+    }
+
+    /// The same before pods were listed.
     pub async fn context(&self) -> Arc<Context> {
         let texts = [("username", "read"), ("password", "secret")];
         let secret = secrets::build_secret(Default::default(), secrets::OPAQUE, texts);

@@ -2,6 +2,11 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
+use kube::runtime::{
+    controller::{self, Action},
+    reflector::ObjectRef,
+};
+
 const FIRST: Duration = Duration::from_millis(500);
 const LAST: Duration = Duration::from_secs(60);
 
@@ -24,6 +29,19 @@ impl Backoff {
         jittered(wait, object)
     }
 
+    /// Forgets the failures of an object that a controller no longer finds.
+    pub fn ended<K, E, Q>(&self, pass: &Result<(ObjectRef<K>, Action), controller::Error<E, Q>>)
+    where
+        K: kube::runtime::reflector::Lookup,
+        E: std::error::Error + 'static,
+        Q: std::error::Error + 'static,
+    {
+        if let Err(controller::Error::ObjectNotFound(object)) = pass {
+            let namespace = object.namespace.as_deref().unwrap_or_default();
+            self.succeeded(&format!("{namespace}/{}", object.name));
+        }
+    }
+
     /// Forgets an object's failures.
     pub fn succeeded(&self, object: &str) {
         if let Ok(mut all) = self.0.lock() {
@@ -43,6 +61,21 @@ fn jittered(wait: Duration, object: &str) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_that_is_gone_leaves_nothing_behind() {
+        use k8s_openapi::api::core::v1::Pod;
+        type Pass = Result<
+            (ObjectRef<Pod>, Action),
+            controller::Error<std::io::Error, std::convert::Infallible>,
+        >;
+        let backoff = Backoff::default();
+        let _ = backoff.failed("shop/commerce");
+        let gone = ObjectRef::<Pod>::new("commerce").within("shop").erase();
+        let pass: Pass = Err(controller::Error::ObjectNotFound(Box::new(gone)));
+        backoff.ended(&pass);
+        assert!(backoff.0.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn waits_grow_to_a_cap_and_start_again_after_success() {

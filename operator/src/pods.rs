@@ -19,13 +19,18 @@ use paperclip_crds::{labels, v1alpha1::PaperclipPlugin};
 use paperclip_proto::{
     client::watch_status, identity::Identity, tls::ClientTls, v1::WatchStatusResponse,
 };
-use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::{mpsc, watch};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 /// Port of the sidecar's gRPC server.
 const GRPC_PORT: u16 = 8443;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// How long a pass waits for a pod that has not said anything yet.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who is woken when a pod changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +45,9 @@ pub enum Wakes {
 pub struct Pods {
     all: Mutex<BTreeMap<String, Entry>>,
     tls: RwLock<ClientTls>,
+    /// Whether the first list of pods is complete; sent again when a pod was heard first.
+    listed: watch::Sender<bool>,
+    streams: TaskTracker,
 }
 
 struct Entry {
@@ -47,6 +55,8 @@ struct Entry {
     status: Option<WatchStatusResponse>,
     /// Ends the stream when the entry goes.
     stream: Option<DropGuard>,
+    /// The stream was opened once, or could not be.
+    heard: bool,
     stale: bool,
 }
 
@@ -66,6 +76,8 @@ impl Pods {
         Self {
             all: Mutex::default(),
             tls: RwLock::new(tls),
+            listed: watch::Sender::new(false),
+            streams: TaskTracker::new(),
         }
     }
 
@@ -76,14 +88,29 @@ impl Pods {
         }
     }
 
+    /// Waits until a plugin's pods are known and each was asked once, so that the first
+    /// pass after a start of the operator does not call a working plugin broken.
+    pub async fn settled(&self, uid: &str) {
+        let mut listed = self.listed.subscribe();
+        let settled = listed.wait_for(|listed| *listed && self.all_heard(uid));
+        if tokio::time::timeout(PATIENCE, settled).await.is_err() {
+            tracing::debug!(uid, "a pod of the plugin says nothing");
+        }
+    }
+
+    fn all_heard(&self, uid: &str) -> bool {
+        let Ok(all) = self.all.lock() else {
+            return true;
+        };
+        all.values()
+            .filter(|entry| is_of(&entry.pod, uid))
+            .all(|entry| entry.stream.is_none() || entry.heard)
+    }
+
     /// Pods of a plugin.
     #[must_use]
     pub fn of_plugin(&self, uid: &str) -> Vec<Seen> {
-        self.select(|pod| {
-            pod.labels()
-                .get(labels::PLUGIN_UID)
-                .is_some_and(|found| found == uid)
-        })
+        self.select(|pod| is_of(pod, uid))
     }
 
     /// Pods of a Job.
@@ -115,7 +142,10 @@ impl Pods {
     pub fn observe(self: &Arc<Self>, event: Event<Pod>, wake: &mpsc::UnboundedSender<Wakes>) {
         match event {
             Event::Init => self.mark_stale(),
-            Event::InitDone => self.drop_stale(wake),
+            Event::InitDone => {
+                self.drop_stale(wake);
+                self.listed.send_replace(true);
+            }
             Event::InitApply(pod) | Event::Apply(pod) => self.put(pod, wake),
             Event::Delete(pod) => {
                 if let Ok(mut all) = self.all.lock() {
@@ -155,6 +185,7 @@ impl Pods {
             pod: pod.clone(),
             status: None,
             stream: None,
+            heard: false,
             stale: false,
         });
         entry.pod = pod.clone();
@@ -171,11 +202,13 @@ impl Pods {
                     plugin,
                     wake: wake.clone(),
                 };
-                tokio::spawn(async move { stop.run_until_cancelled(stream.follow()).await });
+                self.streams
+                    .spawn(async move { stop.run_until_cancelled(stream.follow()).await });
             }
             (None, _) => {
                 entry.stream = None;
                 entry.status = None;
+                entry.heard = false;
             }
             _ => {}
         }
@@ -190,6 +223,11 @@ impl Pods {
         };
         let changed = entry.status != status;
         entry.status = status;
+        let first = !std::mem::replace(&mut entry.heard, true);
+        drop(all);
+        if first {
+            self.listed.send_modify(|_| {});
+        }
         changed
     }
 }
@@ -217,12 +255,12 @@ impl Stream {
                     while let Ok(Some(state)) = states.message().await {
                         self.note(Some(state));
                     }
-                    self.note(None);
                 }
                 Err(error) => {
                     tracing::debug!(address = %self.address, %error, "no state of a plugin pod yet");
                 }
             }
+            self.note(None);
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LAST_RETRY);
         }
@@ -233,6 +271,12 @@ impl Stream {
             tell(&self.pod, &self.wake);
         }
     }
+}
+
+fn is_of(pod: &Pod, uid: &str) -> bool {
+    pod.labels()
+        .get(labels::PLUGIN_UID)
+        .is_some_and(|found| found == uid)
 }
 
 fn tell(pod: &Pod, wake: &mpsc::UnboundedSender<Wakes>) {
@@ -277,4 +321,61 @@ fn stream_address(pod: &Pod) -> Option<SocketAddr> {
         });
     let address = status.pod_ip.as_ref()?.parse().ok()?;
     runs.then(|| SocketAddr::new(address, GRPC_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api_server::ApiServer, plugin::fixtures};
+
+    /// Pods of which one runs its sidecar, so that its stream is being opened.
+    async fn with_stream() -> (Arc<Pods>, mpsc::UnboundedSender<Wakes>) {
+        let context = ApiServer::default().context().await;
+        let (wake, _) = mpsc::unbounded_channel();
+        let pods = context.pods.clone();
+        pods.observe(Event::Apply(fixtures::serving_pod()), &wake);
+        assert_eq!(pods.streams.len(), 1);
+        (pods, wake)
+    }
+
+    async fn streams_end(pods: &Pods) {
+        pods.streams.close();
+        let ended = tokio::time::timeout(Duration::from_secs(5), pods.streams.wait()).await;
+        assert!(ended.is_ok(), "a stream goes on");
+    }
+
+    #[tokio::test]
+    async fn stream_of_a_deleted_pod_ends() {
+        let (pods, wake) = with_stream().await;
+        pods.observe(Event::Delete(fixtures::serving_pod()), &wake);
+        streams_end(&pods).await;
+    }
+
+    #[tokio::test]
+    async fn stream_of_a_pod_that_went_unseen_ends_with_the_next_list() {
+        let (pods, wake) = with_stream().await;
+        pods.observe(Event::Init, &wake);
+        pods.observe(Event::InitDone, &wake);
+        streams_end(&pods).await;
+        assert!(pods.of_plugin("uid-1").is_empty());
+    }
+
+    #[tokio::test]
+    async fn stream_ends_with_the_sidecar() {
+        let (pods, wake) = with_stream().await;
+        let mut pod = fixtures::serving_pod();
+        pod.status = None;
+        pods.observe(Event::Apply(pod), &wake);
+        streams_end(&pods).await;
+    }
+
+    #[tokio::test]
+    async fn a_plugin_is_settled_once_pods_are_listed_and_the_live_ones_were_asked() {
+        let (pods, wake) = with_stream().await;
+        assert!(!pods.all_heard("uid-1") && pods.all_heard("another"));
+        pods.observe(Event::InitDone, &wake);
+        // Nobody listens at the pod's address, and that is an answer too.
+        pods.settled("uid-1").await;
+        assert!(pods.all_heard("uid-1"));
+    }
 }

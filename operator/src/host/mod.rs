@@ -65,7 +65,7 @@ impl HostError {
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let api: Api<PaperclipHost> = Api::all(context.client.clone());
     let backoff = Arc::new(Backoff::default());
-    let failures = backoff.clone();
+    let (failures, passes) = (backoff.clone(), backoff.clone());
     Controller::new(api, watcher::Config::default())
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
@@ -73,7 +73,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             move |host, error, _| after_failure(&host, error, &failures),
             context,
         )
-        .for_each(|_| ready(()))
+        .for_each(|pass| {
+            passes.ended(&pass);
+            ready(())
+        })
         .await;
 }
 

@@ -51,14 +51,17 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         .graceful_shutdown_on(stop.clone().cancelled_owned());
 
     let watching = tokio::spawn(watch(context.clone(), wake, stop));
-    let failures = backoff.clone();
+    let (failures, passes) = (backoff.clone(), backoff.clone());
     controller
         .run(
             move |plugin, context| measured(plugin, context, backoff.clone()),
             move |plugin, error, _| after_failure(&plugin, error, &failures),
             context,
         )
-        .for_each(|_| ready(()))
+        .for_each(|pass| {
+            passes.ended(&pass);
+            ready(())
+        })
         .await;
     watching.abort();
 }

@@ -6,7 +6,8 @@ use clap::Parser;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{
-        ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec, PodStatus,
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod,
+        PodSpec, PodStatus,
     },
 };
 use kube::api::ObjectMeta;
@@ -157,6 +158,35 @@ pub fn plugin_pod(activation: u64, status: Option<WatchStatusResponse>) -> Seen 
     Seen {
         status,
         ..seen(pod)
+    }
+}
+
+/// A pod of the plugin whose sidecar runs, at an address where nobody listens.
+pub fn serving_pod() -> Pod {
+    Pod {
+        metadata: ObjectMeta {
+            name: Some("pcp-commerce-1".into()),
+            namespace: Some("shop".into()),
+            uid: Some("pod-1".into()),
+            labels: Some(BTreeMap::from([
+                (labels::PLUGIN.into(), "commerce".into()),
+                (labels::PLUGIN_UID.into(), "uid-1".into()),
+            ])),
+            ..ObjectMeta::default()
+        },
+        status: Some(PodStatus {
+            pod_ip: Some("127.0.0.1".into()),
+            init_container_statuses: Some(vec![ContainerStatus {
+                name: "sidecar".into(),
+                state: Some(ContainerState {
+                    running: Some(ContainerStateRunning::default()),
+                    ..ContainerState::default()
+                }),
+                ..ContainerStatus::default()
+            }]),
+            ..PodStatus::default()
+        }),
+        ..Pod::default()
     }
 }
 

@@ -178,7 +178,9 @@ async fn bring_about(
         status.activation = activation_of(&applied).or(status.activation);
         deployment = Some(applied);
     }
-    let pods = context.pods.of_plugin(&plugin.uid().unwrap_or_default());
+    let uid = plugin.uid().unwrap_or_default();
+    context.pods.settled(&uid).await;
+    let pods = context.pods.of_plugin(&uid);
     let attached = worker::host(deployment.as_ref(), &pods, &plugin.host_reference());
     let (obstacle, host, forbidden) = match access {
         HostAccess::Allowed => (None, attached, false),
@@ -300,7 +302,7 @@ mod tests {
     /// A plugin whose artifact was packed before, and a host that lets it in.
     async fn packed() -> (ApiServer, Arc<Context>, Arc<PaperclipPlugin>) {
         let server = ApiServer::default();
-        let context = server.context().await;
+        let context = server.context_without_pods().await;
         let mut plugin = fixtures::plugin();
         plugin.metadata.generation = Some(1);
         let request = packing::build_request(&fixtures::npm(), None, &context.args);
