@@ -111,7 +111,7 @@ pub async fn reconcile(
         plugin.status = Some(status);
     }
     let mut status = plugin.status.clone().unwrap_or_default();
-    let outcome = bring_about(&context, &plugin, &mut status).await;
+    let outcome = Box::pin(bring_about(&context, &plugin, &mut status)).await;
     if let Err(error) = &outcome
         && is_namespace_terminating(error)
     {
