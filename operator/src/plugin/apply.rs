@@ -4,7 +4,10 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Secret, Service, ServiceAccount},
 };
-use kube::{Api, ResourceExt};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+};
 use paperclip_crds::{
     labels,
     v1alpha1::{ArtifactStatus, PaperclipPlugin},
@@ -73,6 +76,36 @@ pub async fn apply_all(
             Ok(apply(&deployments, &desired).await?)
         }
     }
+}
+
+/// Stops the pods of a plugin that its host no longer lets in. Pods that still serve
+/// another host are left to it.
+pub async fn stop(
+    context: &Context,
+    observed: Deployment,
+    host: &(String, String),
+) -> Result<Deployment, ReconcileError> {
+    if !runs_for(&observed, host) {
+        return Ok(observed);
+    }
+    let namespace = observed.namespace().unwrap_or_default();
+    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let parameters = PatchParams {
+        field_manager: Some(labels::OPERATOR.into()),
+        ..PatchParams::default()
+    };
+    let none = Patch::Merge(serde_json::json!({ "spec": { "replicas": 0 } }));
+    let name = observed.name_any();
+    let stopped = api.patch(&name, &parameters, &none).await;
+    let stopped = stopped.map_err(ReconcileError::request("stopping the plugin's pods"))?;
+    tracing::info!(namespace, name, "the host forbids the plugin: pods stopped");
+    Ok(stopped)
+}
+
+fn runs_for(observed: &Deployment, (namespace, name): &(String, String)) -> bool {
+    let is = |key, wanted| observed.labels().get(key) == Some(wanted);
+    let replicas = observed.spec.replicas;
+    is(labels::HOST_NAMESPACE, namespace) && is(labels::HOST, name) && replicas != Some(0)
 }
 
 /// The number of the pod template: one more when its inputs are new.

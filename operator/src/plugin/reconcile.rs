@@ -8,7 +8,7 @@ use paperclip_artifact::pull::PullError;
 use paperclip_crds::v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason};
 
 use super::{
-    apply::apply_all,
+    apply::{apply_all, stop},
     artifact,
     conditions::{Finding, Findings, broken_off, conditions, first, is_error},
     worker,
@@ -168,6 +168,12 @@ async fn bring_about(
     let observed = deployments.get_opt(&name).await;
     let mut deployment = observed.map_err(ReconcileError::request("reading the Deployment"))?;
 
+    let host = plugin.host_reference();
+    if matches!(access, HostAccess::Forbidden(_))
+        && let Some(observed) = deployment
+    {
+        deployment = Some(stop(context, observed, &host).await?);
+    }
     let stage = artifact::resolve(context, plugin, status).await?;
     if stage.finding.holds
         && stage.refused.is_none()
@@ -181,7 +187,7 @@ async fn bring_about(
     let uid = plugin.uid().unwrap_or_default();
     context.pods.settled(&uid).await;
     let pods = context.pods.of_plugin(&uid);
-    let attached = worker::host(deployment.as_ref(), &pods, &plugin.host_reference());
+    let attached = worker::host(deployment.as_ref(), &pods, &host);
     let (obstacle, host, forbidden) = match access {
         HostAccess::Allowed => (None, attached, false),
         HostAccess::Missing(finding) => (None, finding, false),
@@ -375,6 +381,39 @@ mod tests {
             writes.iter().all(|write| !write.contains("/api/v1/")),
             "{writes:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_host_that_withdraws_its_leave_stops_the_pods_until_it_gives_it_again() {
+        let (server, context, plugin) = packed().await;
+        let path = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce";
+        let mut host = fixtures::host();
+        let mut closed = host.clone();
+        closed.spec.allowed_namespaces = Default::default();
+        host.metadata.generation = Some(3);
+        let mut replicas = Vec::new();
+        for host in [&host, &closed, &host] {
+            server.put(HOST, host);
+            reconcile(plugin.clone(), context.clone()).await.unwrap();
+            replicas.push(server.object(path)["spec"]["replicas"].clone());
+        }
+        assert_eq!(replicas, [1, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn pods_that_serve_another_host_outlive_a_move_that_is_forbidden() {
+        let (server, context, plugin) = packed().await;
+        reconcile(plugin.clone(), context.clone()).await.unwrap();
+        let mut moved: PaperclipPlugin = serde_json::from_value(server.object(PLUGIN)).unwrap();
+        moved.spec.host.name = "closed".into();
+        server.put(PLUGIN, &moved);
+        let mut closed = fixtures::host();
+        closed.spec.allowed_namespaces = Default::default();
+        server.put(&HOST.replace("main", "closed"), &closed);
+        reconcile(plugin, context).await.unwrap();
+        assert_eq!(words(&server)[0], "Ready=False HostForbidden");
+        let deployment = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce";
+        assert_eq!(server.object(deployment)["spec"]["replicas"], 1);
     }
 
     #[tokio::test]

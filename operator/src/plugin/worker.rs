@@ -17,6 +17,9 @@ pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
     let Some(deployment) = deployment else {
         return Finding::no(Reason::Pending, "No pod was started yet.".into());
     };
+    if deployment.spec.replicas == Some(0) {
+        return Finding::no(Reason::Pending, "The pods are stopped.".into());
+    }
     let current = current(deployment, pods);
     if current
         .iter()
