@@ -72,11 +72,13 @@ impl ReconcileError {
         }
     }
 
-    /// The name of an owned object is taken: another must give it up.
+    /// The name of an owned object is taken, or what lies in the store is no artifact:
+    /// another must take it away.
     fn needs_a_person(&self) -> bool {
         matches!(
             self,
             Self::Apply(ApplyError::Foreign { .. })
+                | Self::Manifest(PullError::Refused { .. })
                 | Self::Secret(SecretError::Apply(ApplyError::Foreign { .. }))
         )
     }
@@ -298,6 +300,7 @@ mod tests {
         api_server::ApiServer,
         plugin::{fixtures, packing},
     };
+    use kube::runtime::watcher::Event;
     use paperclip_crds::v1alpha1::ArtifactStatus;
 
     const PLUGIN: &str =
@@ -414,6 +417,44 @@ mod tests {
         assert_eq!(words(&server)[0], "Ready=False HostForbidden");
         let deployment = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce";
         assert_eq!(server.object(deployment)["spec"]["replicas"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_package_that_npm_does_not_know_is_told_in_its_words_and_packed_once() {
+        let server = ApiServer::default();
+        let context = server.context_without_pods().await;
+        let plugin = Arc::new(fixtures::plugin());
+        server.put(PLUGIN, &*plugin);
+        server.put(HOST, &fixtures::host());
+        reconcile(plugin.clone(), context.clone()).await.unwrap();
+        let jobs = "/apis/batch/v1/namespaces/paperclip-system/jobs";
+        assert!(server.writes().contains(&format!("POST {jobs}")));
+        assert_eq!(words(&server)[0], "Ready=False Packing");
+
+        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        let outcome = r#"{"error":{"reason":"PackageNotFound","message":"E404 example"}}"#;
+        let mut pod = fixtures::ended("fetch", 10, outcome);
+        pod.metadata.namespace = Some("paperclip-system".into());
+        let job_name = "batch.kubernetes.io/job-name".to_owned();
+        pod.labels_mut().insert(job_name, request.job_name());
+        let (wake, _) = tokio::sync::mpsc::unbounded_channel();
+        context.pods.observe(Event::Apply(pod.clone()), &wake);
+        reconcile(plugin.clone(), context.clone()).await.unwrap();
+        let told = [
+            "Ready=False PackageNotFound",
+            "Stalled=True PackageNotFound",
+            "ArtifactReady=False PackageNotFound",
+        ];
+        assert_eq!(words(&server)[..3], told);
+        let status = server.object(PLUGIN)["status"].clone();
+        assert_eq!(status["failedRequest"], request.job_name());
+        assert_eq!(status["conditions"][0]["message"], "E404 example");
+
+        server.writes();
+        server.remove(&format!("{jobs}/{}", request.job_name()));
+        context.pods.observe(Event::Delete(pod), &wake);
+        reconcile(plugin, context).await.unwrap();
+        assert_eq!(server.writes(), Vec::<String>::new());
     }
 
     #[tokio::test]
