@@ -68,6 +68,9 @@ enum Command {
         /// npm registry for packing. Default: the cluster's, or for another cluster the one npm uses here.
         #[arg(long)]
         npm: Option<String>,
+        /// Helm program to install with. Default: the Helm 4 built here.
+        #[arg(long)]
+        helm: Option<PathBuf>,
     },
     /// The cluster's npm registry.
     #[command(subcommand)]
@@ -143,11 +146,15 @@ fn run(command: Command) -> Result<()> {
             kubeconfig,
             registry,
             npm,
+            helm,
         } => {
-            let installation = match kubeconfig.zip(registry) {
+            let mut installation = match kubeconfig.zip(registry) {
                 Some((kubeconfig, registry)) => elsewhere(kubeconfig, registry, npm)?,
                 None => here(&cluster.attach()?)?,
             };
+            if let Some(helm) = helm {
+                installation.helm = helm;
+            }
             tokio::runtime::Runtime::new()?.block_on(installation.apply())
         }
         Command::Npm(command) => npm(command),

@@ -1,6 +1,7 @@
 //! The bridge against raw stdio to the same worker.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::{
     load::{Pace, Paced},
@@ -13,7 +14,7 @@ use crate::{
 };
 
 const SEQUENTIAL_CALLS: usize = 3_000;
-const THROUGHPUT_CALLS: usize = 20_000;
+const THROUGHPUT_CALLS: usize = 100_000;
 const IN_FLIGHT: usize = 64;
 /// Calls before a measurement, so that no side pays for a cold start.
 const WARM_UP: usize = 500;
@@ -47,6 +48,8 @@ struct Memory {
 
 /// Measures both workers in turn, so many times.
 pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default();
     let workers = [Worker::echo()?, Worker::sdk()?];
     let mut runs = [const { Vec::new() }; 2];
     let mut steady = Vec::new();
@@ -70,7 +73,8 @@ pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
             "The same worker on plain pipes, and behind shim, sidecar and a mutual-TLS session; release builds \
              as processes of one machine, {rounds} interleaved runs, each with a new worker and pod. Figures are \
              medians over the runs; *added* is the difference of both sides' percentiles in one run. The echo \
-             worker is 20 lines without dependencies, the SDK worker the same on the plugin SDK."
+             worker is 20 lines without dependencies, the SDK worker the same on the plugin SDK. \
+             Load of the machine before it began: {load}."
         ),
         rows,
     })
@@ -79,6 +83,7 @@ pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
 async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
     let small = workers::params(SMALL);
     let mut raw = RawWorker::start(worker)?;
+    check(worker, &raw.call(&small)?)?;
     raw.sequential(WARM_UP, &small)?;
     let raw_sequential = raw.sequential(SEQUENTIAL_CALLS, &small)?;
     raw.throughput(WARM_UP, IN_FLIGHT, &small)?;
@@ -88,6 +93,7 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
     let pod = Pod::start(programs, worker).await?;
     let idle = Memory::of(&pod)?;
     let session = pod.attach("one").await?;
+    check(worker, &session.call(&small).await?)?;
     session.sequential(WARM_UP, &small).await?;
     let before = spent(&pod)?;
     let sequential = session.sequential(SEQUENTIAL_CALLS, &small).await?;
@@ -110,6 +116,13 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
         cost: [sequential_cost, throughput_cost],
         idle,
     })
+}
+
+/// Both sides are compared at the same work: answering with what was asked.
+fn check(worker: &Worker, answer: &Value) -> Result<()> {
+    let wanted = &workers::params(SMALL)["params"];
+    ensure!(answer == wanted, "the {} answered {answer}", worker.name);
+    Ok(())
 }
 
 /// One run at a steady rate.

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use paperclip_proto::{
-    client::{self, Incoming, SessionSender},
+    client::{self, CallError, Incoming, SessionSender},
     facts::FILE_NAME,
     identity::Identity,
     tls::ClientTls,
@@ -203,13 +203,21 @@ fn listening(sidecar: &mut Child) -> Result<SocketAddr> {
 pub struct Session(SessionSender);
 
 impl Session {
-    async fn call(&self, params: Bytes) -> Result<Duration> {
-        let start = Instant::now();
-        let answer = self
-            .0
+    /// Makes one call and gives its result as JSON.
+    pub async fn call(&self, params: &Value) -> Result<Value> {
+        let answer = self.answer(Bytes::from(params.to_string())).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    async fn answer(&self, params: Bytes) -> Result<Bytes, CallError> {
+        self.0
             .call("getData", params, Bytes::new(), PATIENCE, false)
-            .await?;
-        ensure!(!answer.is_empty(), "an empty answer");
+            .await
+    }
+
+    async fn timed(&self, params: Bytes) -> Result<Duration, CallError> {
+        let start = Instant::now();
+        self.answer(params).await?;
         Ok(start.elapsed())
     }
 
@@ -218,7 +226,7 @@ impl Session {
         let params = Bytes::from(params.to_string());
         let mut durations = Vec::with_capacity(calls);
         for _ in 0..calls {
-            durations.push(self.call(params.clone()).await?);
+            durations.push(self.timed(params.clone()).await?);
         }
         Ok(Samples::new(durations))
     }
@@ -233,7 +241,7 @@ impl Session {
             let share = calls / in_flight + usize::from(lane < calls % in_flight);
             lanes.spawn(async move {
                 for _ in 0..share {
-                    session.call(params.clone()).await?;
+                    session.answer(params.clone()).await?;
                 }
                 anyhow::Ok(())
             });
@@ -255,7 +263,7 @@ pub async fn paced(sessions: &[Session], pace: Pace, params: &Value) -> Result<P
         pace.run(|index| {
             let session = sessions[index % sessions.len()].clone();
             let params = params.clone();
-            calls.push(runtime.spawn(async move { session.call(params).await }));
+            calls.push(runtime.spawn(async move { session.timed(params).await }));
             Ok(())
         })?;
         Ok(calls)

@@ -34,6 +34,8 @@ struct Line<'a> {
     id: Option<u64>,
     method: Option<String>,
     #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
 
@@ -58,6 +60,14 @@ impl RawWorker {
         raw.send("initialize", &worker.initialize_params())?;
         raw.answer()?;
         Ok(raw)
+    }
+
+    /// Makes one call and gives its result as JSON.
+    pub fn call(&mut self, params: &Value) -> Result<Value> {
+        self.send("getData", params)?;
+        self.answer()?;
+        let message: Value = serde_json::from_str(&self.line)?;
+        Ok(message["result"].clone())
     }
 
     /// Calls one after the other.
@@ -181,7 +191,7 @@ fn read_answer(stdout: &mut impl BufRead, line: &mut String) -> Result<u64> {
         if let Some(error) = message.error {
             bail!("the worker answered {error}");
         }
-        if let (Some(id), None) = (message.id, &message.method) {
+        if let (Some(id), Some(_), None) = (message.id, message.result, &message.method) {
             return Ok(id);
         }
     }
