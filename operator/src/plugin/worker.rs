@@ -37,7 +37,20 @@ pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
         .find_map(|seen| diagnose::trouble(&seen.pod))
         .or_else(said)
         .or_else(|| diagnose::replica_failure(deployment))
-        .unwrap_or_else(|| Finding::no(Reason::Progressing, "The pod is being started.".into()))
+        .unwrap_or_else(|| Finding::no(Reason::Progressing, waits_for(&current).into()))
+}
+
+fn waits_for(current: &[&Seen]) -> &'static str {
+    let is_ready = |seen: &&Seen| {
+        let status = seen.pod.status.iter();
+        let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|found| found.type_ == "Ready" && found.status == "True")
+    };
+    if current.iter().any(is_ready) {
+        "The pod is ready, but the operator hears nothing from its sidecar."
+    } else {
+        "The pod is being started."
+    }
 }
 
 /// The stage `HostAttached`.
@@ -114,6 +127,7 @@ fn complaint(worker: &WorkerState) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::plugin::fixtures;
+    use k8s_openapi::api::core::v1::PodCondition;
     use paperclip_proto::v1::AttachedHost;
 
     fn status(phase: Phase, worker: WorkerState) -> WatchStatusResponse {
@@ -158,6 +172,20 @@ mod tests {
         let found = worker(Some(&fixtures::deployment(2)), &pods);
         let expected = Finding::no(Reason::WorkerExited, "code 1: Cannot find module x".into());
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_ready_pod_that_the_operator_does_not_hear_is_not_called_starting() {
+        let mut pod = (*fixtures::plugin_pod(2, None).pod).clone();
+        let ready = PodCondition {
+            type_: "Ready".into(),
+            status: "True".into(),
+            ..PodCondition::default()
+        };
+        pod.status.get_or_insert_default().conditions = Some(vec![ready]);
+        let found = worker(Some(&fixtures::deployment(2)), &[fixtures::seen(pod)]);
+        let message = "The pod is ready, but the operator hears nothing from its sidecar.";
+        assert_eq!(found, Finding::no(Reason::Progressing, message.into()));
     }
 
     #[test]
