@@ -65,6 +65,8 @@ cargo_tests "unit and integration tests" --workspace --exclude paperclip-tests
 cargo_tests "tests of the harness" -p paperclip-tests --lib --bins
 check "charts" lint_charts
 
+check "programs that the suite runs as a user would" cargo build --locked --quiet -p kubectl-paperclip -p paperclip-artifact
+
 say "a two-node cluster of its own, with the platform installed: $cluster_name"
 if cluster up --name "$cluster_name" && cluster images --name "$cluster_name" && cluster install --name "$cluster_name"; then
   export PAPERCLIP_TEST_CLUSTER=$cluster_name

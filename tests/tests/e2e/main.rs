@@ -11,6 +11,7 @@ mod audit;
 mod authentication;
 mod commerce;
 mod determinism;
+mod faults;
 mod inventory;
 mod isolation;
 mod move_node;
