@@ -67,7 +67,10 @@ bench_apply() {
 }
 
 bench_report() {
-  local files=("$figures"/*.json)
+  local files=() part
+  for part in bridge apply; do
+    [[ ! -f $figures/$part.json ]] || files+=("$figures/$part.json")
+  done
   "$release/bench" report --page docs/benchmarks.md "${files[@]}"
 }
 

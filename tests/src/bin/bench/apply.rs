@@ -38,6 +38,8 @@ const CAPABILITIES: [&str; 7] = [
 ];
 /// Starts before the measured ones, so that each node has pulled the images.
 const WARM_UP: usize = 2;
+/// Starts of an artifact that nobody uses any more.
+const FORGOTTEN: usize = 3;
 /// How long anything may take before the benchmark gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -49,12 +51,14 @@ pub async fn measure(cluster: &Cluster, cold: usize, warm: usize) -> Result<Sect
     let (colds, version) = bench.colds(cold).await?;
     rows.extend(cold_rows(&colds));
     rows.extend(bench.plugin_memory("cold-1")?);
-    for number in 1..=cold {
+    // The last one stays and shows the operator where its artifact is.
+    for number in 1..cold {
         bench
             .delete(&bench.plugins, &format!("cold-{number}"))
             .await?;
     }
     rows.extend(warm_rows(&bench.warms(warm, &version).await?));
+    rows.push(bench.forgotten(cold, &version).await?);
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
     Ok(Section {
         title: "Apply to Ready, and memory".into(),
@@ -63,7 +67,7 @@ pub async fn measure(cluster: &Cluster, cold: usize, warm: usize) -> Result<Sect
              Cold: a version of `examples/plugins/inventory` published a moment before, so packing starts from \
              npm; against `npm install` of the same package by the pinned npm, with an empty cache, from the \
              same registry; {cold} interleaved runs. From the second run on, the dependencies' tarballs are in \
-             the artifact store. Warm: the artifact is in the store; against a Deployment with the generated pod \
+             the artifact store. Warm: the artifact is in the store and another plugin uses it; against a Deployment with the generated pod \
              template under labels of its own, until Available; {warm} interleaved runs."
         ),
         rows,
@@ -140,7 +144,7 @@ impl<'a> Bench<'a> {
             let deployment = self.until_available(&plugin, &plain).await?;
             self.delete(&self.deployments, &plain).await?;
             self.delete(&self.plugins, &plugin).await?;
-            self.wait_for_no_pods().await?;
+            self.wait_for_pods(1).await?;
             eprintln!(
                 "warm, run {number} of {} ({WARM_UP} not counted): Deployment {deployment:.2} s, Ready after {ready:.2} s",
                 runs + WARM_UP
@@ -234,10 +238,37 @@ impl<'a> Bench<'a> {
         deleted.map(drop).with_context(|| format!("delete {name}"))
     }
 
+    /// Starts an artifact that is in the store when no plugin and no Job is left to show it.
+    async fn forgotten(&self, cold: usize, version: &str) -> Result<Row> {
+        let mut name = format!("cold-{cold}");
+        let mut all = Vec::new();
+        for number in 1..=FORGOTTEN {
+            self.delete(&self.plugins, &name).await?;
+            self.wait_for_pods(0).await?;
+            let jobs = [
+                "delete",
+                "jobs",
+                "--all",
+                "--wait",
+                "-n",
+                PLATFORM_NAMESPACE,
+            ];
+            self.cluster.kubectl(&jobs)?;
+            name = format!("forgotten-{number}");
+            all.push(self.until_ready(&name, version).await?);
+        }
+        Ok(Row::plain(
+            format!(
+                "apply to Ready, artifact in the store but no plugin or Job left that used it, median of {FORGOTTEN}"
+            ),
+            format!("{:.1} s", median(all)),
+        ))
+    }
+
     /// The pods of one run must not slow the next.
-    async fn wait_for_no_pods(&self) -> Result<()> {
+    async fn wait_for_pods(&self, number: usize) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while !self.pods.list(&Default::default()).await?.items.is_empty() {
+        while self.pods.list(&Default::default()).await?.items.len() != number {
             ensure!(Instant::now() < deadline, "pods of a finished run stay");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
