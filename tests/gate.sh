@@ -13,23 +13,6 @@ source tests/lib.sh
 # Errors carry their chain; backtraces of the test harness only hide it.
 export RUST_BACKTRACE=0
 
-passed=0 failed=0 skipped=0
-failures=()
-
-# Counts one check that either holds or does not.
-check() {
-  local name=$1
-  shift
-  say "$name"
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    failures+=("$name")
-    say "FAILED: $name"
-  fi
-}
-
 # Runs cargo test and adds what it counted.
 cargo_tests() {
   local name=$1 log
@@ -52,15 +35,15 @@ cluster_name="gate-$$"
 finish() {
   say "taking the cluster $cluster_name down"
   cluster down --name "$cluster_name" || true
-  for failure in ${failures[@]+"${failures[@]}"}; do echo "failed: $failure"; done
-  echo "$passed passed, $failed failed, $skipped skipped"
-  [[ $failed -eq 0 ]]
+  closing_line
 }
 
 prepare_machine
 check "formatting" cargo fmt --all --check
 check "licences, bans and sources of dependencies" cargo_deny
 check "lints" cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+# Tests of the artifact store run against the real registry.
+PAPERCLIP_TEST_REGISTRY=$(cluster tool registry) && export PAPERCLIP_TEST_REGISTRY
 cargo_tests "unit and integration tests" --workspace --exclude paperclip-tests
 cargo_tests "tests of the harness" -p paperclip-tests --lib --bins
 check "charts" lint_charts

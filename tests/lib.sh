@@ -21,6 +21,50 @@ prepare_machine() {
     echo "run this as root: it makes network namespaces and mounts for two Kubernetes nodes." >&2
     exit 1
   fi
+  claim_target_folder
+}
+
+# Cargo tells two checkouts that share a target folder apart only by the times of their
+# files, so the sources of the checkout that builds next must be the newest.
+claim_target_folder() {
+  local owner=$CARGO_TARGET_DIR/checkout
+  mkdir -p "$CARGO_TARGET_DIR"
+  if [[ $(cat "$owner" 2>/dev/null) != "$PWD" ]]; then
+    git ls-files -z | xargs -0 touch --no-create
+    echo "$PWD" >"$owner"
+  fi
+}
+
+# Counts of the checks below, for the last line of a run.
+passed=0 failed=0 skipped=0
+failures=()
+
+# Counts one check that either holds or does not.
+check() {
+  local name=$1
+  shift
+  say "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    failures+=("$name")
+    say "FAILED: $name"
+  fi
+}
+
+# Counts a check that could not be made, with its reason.
+skip() {
+  skipped=$((skipped + 1))
+  say "SKIPPED: $1: $2"
+}
+
+# Prints what failed and the counts; fails when anything did.
+closing_line() {
+  local failure
+  for failure in ${failures[@]+"${failures[@]}"}; do echo "failed: $failure"; done
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [[ $failed -eq 0 ]]
 }
 
 # The bring-up of the test cluster, built on first use.

@@ -10,29 +10,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/lib.sh
 source tests/lib.sh
 
-passed=0 failed=0 skipped=0
-failures=()
-
-# Counts one check that either holds or does not.
-check() {
-  local name=$1
-  shift
-  say "$name"
-  if "$@"; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-    failures+=("$name")
-    say "FAILED: $name"
-  fi
-}
-
-# Counts a check that could not be made.
-skip() {
-  skipped=$((skipped + 1))
-  say "SKIPPED: $1: $2"
-}
-
 first="long-$$" second="long-$$-b"
 figures=$(mktemp -d)
 finish() {
@@ -41,9 +18,7 @@ finish() {
     cluster down --name "$name" || true
   done
   rm -rf "$figures"
-  for failure in ${failures[@]+"${failures[@]}"}; do echo "failed: $failure"; done
-  echo "$passed passed, $failed failed, $skipped skipped"
-  [[ $failed -eq 0 ]]
+  closing_line
 }
 
 release=$CARGO_TARGET_DIR/release

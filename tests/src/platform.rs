@@ -141,8 +141,12 @@ async fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Root of this repository.
+/// Root of this repository: of the checkout that cargo runs us from, else of the one we
+/// were built in.
 #[must_use]
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let own = own.filter(|folder| folder.join("cluster").is_dir());
+    own.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")))
+        .join("..")
 }

@@ -36,7 +36,7 @@ enum Command {
     Env(Named),
     /// Print the path of a cluster's kubeconfig.
     Kubeconfig(Named),
-    /// Print the path of a program: kubectl, helm, helm3, ctr, node.
+    /// Print the path of a program: kubectl, helm, helm3, ctr, registry, node. Builds it on first use.
     Tool {
         /// Name of the program.
         name: String,
@@ -213,8 +213,9 @@ fn tool(name: &str) -> Result<PathBuf> {
         "helm" => programs::helm(),
         "helm3" => programs::helm3(),
         "ctr" => programs::containerd("ctr"),
+        "registry" => programs::registry(),
         "node" => Ok(programs::node()?.node()),
-        _ => bail!("no tool {name}: wanted kubectl, helm, helm3, ctr or node"),
+        _ => bail!("no tool {name}: wanted kubectl, helm, helm3, ctr, registry or node"),
     }
 }
 
