@@ -142,6 +142,11 @@ fn machine() -> Result<String> {
         std::thread::available_parallelism()?,
         field("/proc/cpuinfo", "model name")?,
         kibibytes / 1024.0 / 1024.0,
-        String::from_utf8_lossy(&kernel.stdout).trim()
+        // Without what a distributor appends.
+        String::from_utf8_lossy(&kernel.stdout)
+            .trim()
+            .split('-')
+            .next()
+            .unwrap_or_default()
     ))
 }
