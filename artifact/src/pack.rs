@@ -418,8 +418,8 @@ fn describe(state: &State, marker: &str) -> ImageBuilder {
         ("org.opencontainers.image.title", inputs.package.clone()),
         ("org.opencontainers.image.version", inputs.version.clone()),
         ("ing.paperclip.plugins.package", inputs.package.clone()),
-        ("ing.paperclip.plugins.marker", marker.to_owned()),
-        ("ing.paperclip.plugins.lock-digest", lock_digest.to_string()),
+        (annotations::MARKER, marker.to_owned()),
+        (annotations::LOCK_DIGEST, lock_digest.to_string()),
         (
             "ing.paperclip.plugins.node",
             toolchain::NODE_VERSION.to_owned(),
@@ -433,6 +433,40 @@ fn describe(state: &State, marker: &str) -> ImageBuilder {
     annotations
         .into_iter()
         .fold(image, |image, (name, value)| image.annotation(name, value))
+}
+
+/// What an earlier packing of this request left in the store.
+///
+/// # Errors
+/// When the store fails, or holds something under the tag that is no artifact of ours.
+pub async fn find(
+    store: &StoreClient,
+    request: &PackRequest,
+) -> Result<Option<Pushed>, StoreError> {
+    let tag = request.tag();
+    let Some((digest, manifest)) = store.tagged_manifest(&request.repository, &tag).await? else {
+        return Ok(None);
+    };
+    let annotation = |name: &str| {
+        let found = manifest.annotations.get(name);
+        found.ok_or_else(|| store.mismatch(&format!("tag {tag}"), &format!("it has no {name}")))
+    };
+    let lock_digest = annotation(annotations::LOCK_DIGEST)?;
+    Ok(Some(Pushed {
+        repository: request.repository.clone(),
+        marker: annotation(annotations::MARKER)?.clone(),
+        size_bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+        lock_digest: lock_digest
+            .parse()
+            .map_err(|_| store.mismatch(&format!("tag {tag}"), "its lock digest is none"))?,
+        digest,
+    }))
+}
+
+/// Annotations of an artifact that are read again.
+mod annotations {
+    pub(super) const MARKER: &str = "ing.paperclip.plugins.marker";
+    pub(super) const LOCK_DIGEST: &str = "ing.paperclip.plugins.lock-digest";
 }
 
 /// An artifact that is ready to be pushed.
@@ -469,12 +503,18 @@ impl Assembled {
         &self.lock
     }
 
-    /// Pushes the image, then records the lock if a new one was resolved. Nothing is
-    /// pushed when another packing recorded another lock since.
+    /// Pushes the image under the tag of its inputs and `request_tag`, then records the lock
+    /// if a new one was resolved. Nothing is pushed when another packing recorded another
+    /// lock since.
     ///
     /// # Errors
     /// When the store fails, or holds another lock for these inputs.
-    pub async fn push(&self, store: &StoreClient, repository: &str) -> Result<Pushed, PackError> {
+    pub async fn push(
+        &self,
+        store: &StoreClient,
+        repository: &str,
+        request_tag: &str,
+    ) -> Result<Pushed, PackError> {
         let State {
             inputs,
             lock_digest,
@@ -485,7 +525,9 @@ impl Assembled {
             self.check_recorded(store, repository).await?;
         }
         let tag = inputs.image_tag(lock_digest);
-        let digest = store.push_image(repository, &self.image, &[&tag]).await?;
+        let digest = store
+            .push_image(repository, &self.image, &[&tag, request_tag])
+            .await?;
         if is_new && recorded_lock(store, repository, inputs).await?.is_none() {
             let lock = self.lock.clone().into();
             store

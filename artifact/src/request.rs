@@ -138,6 +138,13 @@ impl PackRequest {
         Digest::of(&serde_json::to_vec(self).expect("a struct of strings is always JSON"))
     }
 
+    /// Tag under which the artifact of this request is found again without asking npm: a
+    /// version that was packed once stays what it was.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        format!("request-{}", self.digest().short(16))
+    }
+
     /// Name of the Job that carries this request out: a DNS label of at most 63 characters.
     #[must_use]
     pub fn job_name(&self) -> String {

@@ -632,7 +632,7 @@ impl StoreClient {
         }
     }
 
-    fn mismatch(&self, action: &str, why: &str) -> StoreError {
+    pub(crate) fn mismatch(&self, action: &str, why: &str) -> StoreError {
         StoreError::Mismatch {
             address: self.address.clone(),
             action: action.to_owned(),

@@ -6,7 +6,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use paperclip_artifact::{
     Digest,
+    outcome::Pushed,
+    pack::find,
     pull::{PullError, read_plugin_manifest},
+    request::PackRequest,
     store::{StoreClient, StoreError, StoreOptions},
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
@@ -18,6 +21,7 @@ use paperclip_proto::identity::Identity;
 use crate::{
     args::Args,
     ca::{Authority, CaError, Subject},
+    errors::chain,
     events::Events,
     manifests::Manifests,
     metrics::Metrics,
@@ -127,6 +131,15 @@ impl Context {
         let manifest = Arc::new(read_plugin_manifest(&self.store, repository, digest).await?);
         self.manifests.put(digest.clone(), manifest.clone());
         Ok(manifest)
+    }
+
+    /// What an earlier packing of this request left in the store. A store that does not
+    /// answer counts as empty: the packing Job finds that out and says so.
+    pub async fn packed(&self, request: &PackRequest) -> Option<Pushed> {
+        find(&self.store, request).await.unwrap_or_else(|error| {
+            tracing::warn!(error = chain(&error), "looking for an artifact failed");
+            None
+        })
     }
 
     /// As if the manifest had been read from the store.

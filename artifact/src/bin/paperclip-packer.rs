@@ -201,7 +201,7 @@ async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
     let work = Work::at(&step.work_dir);
     let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
     let pushed = assembled
-        .push(&store, &request.repository)
+        .push(&store, &request.repository, &request.tag())
         .await
         .map_err(|e| Failure::from(&e))?;
     work.keep_tarballs(&store)

@@ -130,7 +130,7 @@ fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
     Some(Finding::no(reason, condition.message.clone()))
 }
 
-/// The Job's progress; the Job is made if it is not there.
+/// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.
 async fn pack(context: &Context, request: &PackRequest) -> Result<Progress, ReconcileError> {
     let namespace = &context.args.namespace;
     let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
@@ -140,6 +140,10 @@ async fn pack(context: &Context, request: &PackRequest) -> Result<Progress, Reco
     if let Some(job) = api.get_opt(&name).await.map_err(failed)? {
         let pods = context.pods.of_job(namespace, &name);
         return Ok(packing::progress(&job, &package, &pods));
+    }
+    if let Some(pushed) = context.packed(request).await {
+        tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
+        return Ok(Progress::Pushed(pushed));
     }
     let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
     match api.create(&PostParams::default(), &job).await {

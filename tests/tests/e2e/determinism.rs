@@ -6,10 +6,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::support::{
-    COLD, Namespace, PLATFORM_NAMESPACE, cluster, eventually, get, kubectl, kubectl_with_input,
+    COLD, PLATFORM_NAMESPACE, cluster, eventually, get, inventory_of_version, kubectl,
+    kubectl_with_input,
 };
 
-const PLUGIN: &str = "commerce";
+const PLUGIN: &str = "inventory";
+const PACKAGE: &str = "paperclip-plugin-example-inventory";
 
 /// The packing Job's pod spec as the operator made it, pinned to a node, under an
 /// umask, pushing to a repository of its own so that nothing is found there.
@@ -68,9 +70,9 @@ fn outcome(job: &str) -> Result<Value> {
 
 #[test]
 fn one_lock_gives_one_digest_in_the_cluster_and_outside() -> Result<()> {
-    let namespace = Namespace::create("e2e-determinism")?;
-    namespace.apply(include_str!("../../../examples/commerce.yaml"))?;
-    namespace.wait_ready(PLUGIN, COLD)?;
+    // A version that was never packed, also not by an earlier run on this cluster.
+    let version = format!("1.1.{}", std::time::UNIX_EPOCH.elapsed()?.as_secs());
+    let namespace = inventory_of_version("e2e-determinism", &version)?;
     let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])?;
     let digest = plugin["status"]["artifact"]["digest"]
         .as_str()
@@ -86,7 +88,7 @@ fn one_lock_gives_one_digest_in_the_cluster_and_outside() -> Result<()> {
 
     let jobs = get(&["jobs", "-n", PLATFORM_NAMESPACE])?;
     let template = jobs["items"].as_array().into_iter().flatten().find(|job| {
-        job.to_string().contains("paperclip-plugin-bcp-commerce")
+        job.to_string().contains(&format!("{PACKAGE}@{version}"))
             && !job["metadata"]["name"]
                 .as_str()
                 .unwrap_or_default()
@@ -122,9 +124,9 @@ fn one_lock_gives_one_digest_in_the_cluster_and_outside() -> Result<()> {
         .args([
             "pack",
             "--package",
-            "paperclip-plugin-bcp-commerce",
+            PACKAGE,
             "--version",
-            "0.1.0",
+            &version,
             "--lock",
         ])
         .arg(&lock_file)

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::support::{
-    COLD, cluster, eventually, get, inventory_of_version, kubectl, paperclip_json, pod_of,
-    worker_processes,
+    COLD, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, inventory,
+    inventory_of_version, kubectl, paperclip_json, pod_of, worker_processes,
 };
 
 const PLUGIN: &str = "inventory";
@@ -111,4 +111,21 @@ fn a_plugin_moves_to_a_node_without_its_artifact_while_npm_is_gone() -> Result<(
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_version_that_was_packed_once_starts_elsewhere_while_npm_is_gone() -> Result<()> {
+    let _packed = inventory("e2e-packed-once")?;
+    // Finished Jobs go after a while; only the store remembers then.
+    kubectl(&["delete", "jobs", "-n", PLATFORM_NAMESPACE, "--all"])?;
+    let _restore = Restore;
+    cluster().npm().cut()?;
+    let namespace = Namespace::create("e2e-packed-again")?;
+    namespace.apply(include_str!("../../../examples/inventory.yaml"))?;
+    namespace.wait_ready(PLUGIN, WARM)?;
+    paperclip_json(
+        namespace.name(),
+        &["-o", "json", "data", PLUGIN, "counters"],
+    )
+    .map(drop)
 }
