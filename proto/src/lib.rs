@@ -15,6 +15,7 @@ pub mod facts;
 pub mod identity;
 pub mod jsonrpc;
 pub mod link;
+pub mod methods;
 pub mod tls;
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.
