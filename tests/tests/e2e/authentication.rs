@@ -6,7 +6,7 @@ use crate::isolation::node_in_pod;
 use crate::support::{HOST, HOST_NAMESPACE, Namespace, cluster, get, kubectl};
 
 /// URL of the host's Service, as pods reach it.
-fn host_url() -> Result<String> {
+pub fn host_url() -> Result<String> {
     let host = get(&["papercliphost", HOST, "-n", HOST_NAMESPACE])?;
     let service = host["spec"]["service"]["name"]
         .as_str()

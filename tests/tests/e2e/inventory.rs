@@ -5,8 +5,11 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::authentication::host_url;
+use crate::isolation::node_in_pod;
 use crate::support::{
-    Namespace, WARM, eventually, get, host_rows, inventory, kubectl, paperclip, paperclip_json,
+    HOST, HOST_NAMESPACE, Namespace, WARM, eventually, get, host_rows, inventory, kubectl,
+    paperclip, paperclip_json,
 };
 
 const PLUGIN: &str = "inventory";
@@ -118,6 +121,32 @@ async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<
         ensure!(logs.contains("stock recounted"), "{logs}");
         Ok(())
     })
+}
+
+#[test]
+fn the_host_lists_a_declared_tool_with_its_prefix() -> Result<()> {
+    let namespace = inventory("e2e-tools")?;
+    let token = kubectl(&[
+        "create",
+        "token",
+        &format!("{HOST}-client"),
+        "-n",
+        HOST_NAMESPACE,
+    ])?;
+    let script = format!(
+        "fetch('{}/api/plugins/tools',{{headers:{{authorization:'Bearer {}'}}}}).then(r=>r.text()).then(t=>console.log(t))",
+        host_url()?,
+        token.trim()
+    );
+    let listed: Value = serde_json::from_str(&node_in_pod(&namespace, "tools", &script)?)?;
+    let uid = uid(&namespace)?;
+    let ours = listed
+        .as_array()
+        .and_then(|tools| tools.iter().find(|tool| tool["pluginId"] == uid.as_str()))
+        .with_context(|| format!("no tool of {uid} in {listed}"))?;
+    ensure!(ours["name"] == "example.inventory:add_stock", "{ours}");
+    ensure!(ours["parametersSchema"]["required"].is_array(), "{ours}");
+    Ok(())
 }
 
 #[test]
