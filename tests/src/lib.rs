@@ -24,6 +24,8 @@ mod storage;
 mod toolchain;
 mod wire;
 
+pub use process::eventually;
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

@@ -240,7 +240,10 @@ fn files_named(dir: &Path, name: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Asks again until there is an answer; fails with the last error when patience ends.
+/// Asks again until there is an answer.
+///
+/// # Errors
+/// With the last error, when patience ends.
 pub fn eventually<T>(
     what: &str,
     patience: Duration,

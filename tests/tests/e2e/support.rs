@@ -5,11 +5,12 @@ use std::{
     path::PathBuf,
     process::{Command, Output},
     sync::{Mutex, OnceLock, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use paperclip_tests::Cluster;
+pub use paperclip_tests::eventually;
 use serde_json::Value;
 
 /// Namespace and name of the `PaperclipHost` that `cluster install` made.
@@ -202,25 +203,6 @@ impl Drop for Namespace {
             eprintln!("{}", self.evidence());
         }
         let _ = kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
-    }
-}
-
-/// Asks again until there is an answer; fails with the last error when patience ends.
-pub fn eventually<T>(
-    what: &str,
-    patience: Duration,
-    mut ask: impl FnMut() -> Result<T>,
-) -> Result<T> {
-    let start = Instant::now();
-    loop {
-        match ask() {
-            Ok(answer) => return Ok(answer),
-            Err(error) if start.elapsed() > patience => {
-                return Err(error.context(format!("waited {patience:?} for {what}")));
-            }
-            // The pause between two looks at a condition, not a wait for luck.
-            Err(_) => std::thread::sleep(Duration::from_millis(250)),
-        }
     }
 }
 
