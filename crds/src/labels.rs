@@ -35,3 +35,16 @@ pub const INPUTS: &str = "plugins.paperclip.ing/inputs";
 pub const RENDERED_BY: &str = "plugins.paperclip.ing/rendered-by";
 /// Annotation on packing Jobs: the package, as in `name@1.2.3`.
 pub const PACKAGE: &str = "plugins.paperclip.ing/package";
+/// Annotation on pods: `facts.json` for the sidecar, which reads it through the downward API.
+pub const FACTS: &str = "plugins.paperclip.ing/facts";
+/// Annotation on pods: number of the newest revision whose config they were handed. A change
+/// of it makes the kubelet refresh the config volume at once.
+pub const CONFIG_REVISION: &str = "plugins.paperclip.ing/config-revision";
+/// Annotation on a plugin: any new value makes a new revision with new pods, and with the
+/// sidecar of the operator's release.
+pub const RESTARTED_AT: &str = "plugins.paperclip.ing/restarted-at";
+/// Annotation on a plugin: any new value makes the operator look again at once, also at a
+/// package that failed. It is echoed in `status.lastHandledReconcileAt`.
+pub const RECONCILE_REQUESTED_AT: &str = "plugins.paperclip.ing/reconcile-requested-at";
+/// Label on a Secret, with value `true`: plugins of its namespace may use it.
+pub const ALLOW_PLUGINS: &str = "plugins.paperclip.ing/allow-plugins";

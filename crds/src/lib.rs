@@ -15,6 +15,7 @@ pub fn definitions()
 {
     let mut definitions = vec![
         v1alpha1::PaperclipPlugin::crd(),
+        v1alpha1::PaperclipPluginRevision::crd(),
         v1alpha1::PaperclipHost::crd(),
     ];
     for definition in &mut definitions {

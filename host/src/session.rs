@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use paperclip_proto::{
     client::{self, ConnectError, Incoming},
     tls::ClientTls,
-    v1::{HostHello, Phase, PhaseChanged, PluginHello, Request},
+    v1::{ConfigChanged, HostHello, Phase, PhaseChanged, PluginHello, Request},
 };
 use tokio::{sync::Semaphore, sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -221,7 +221,14 @@ impl<'a> Attached<'a> {
                     services::notified(&self.plugin, &told.method, &told.params_json);
                 }
                 Incoming::Phase(changed) => self.enter(&changed).await,
+                Incoming::Config(changed) => self.take_config(&changed),
             }
+        }
+    }
+
+    fn take_config(&self, changed: &ConfigChanged) {
+        if let Err(error) = self.pod.set_config(&changed.config_json) {
+            error!(plugin = %self.plugin.id(), %error, "the pod's new config is not JSON");
         }
     }
 

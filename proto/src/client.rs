@@ -28,9 +28,9 @@ use crate::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     tls::{ClientTls, TlsError},
     v1::{
-        CallRequest, HostHello, Notification, PhaseChanged, PluginHello, Request, Response,
-        RpcError, SessionRequest, SessionResponse, WatchStatusRequest, WatchStatusResponse,
-        plugin_bridge_service_client::PluginBridgeServiceClient,
+        CallRequest, ConfigChanged, HostHello, Notification, PhaseChanged, PluginHello, Request,
+        Response, RpcError, SessionRequest, SessionResponse, WatchStatusRequest,
+        WatchStatusResponse, plugin_bridge_service_client::PluginBridgeServiceClient,
         plugin_status_service_client::PluginStatusServiceClient, response, session_request,
         session_response,
     },
@@ -102,6 +102,8 @@ pub enum Incoming {
     Notification(Notification),
     /// The pod has a new phase.
     Phase(PhaseChanged),
+    /// The worker accepted another config.
+    Config(ConfigChanged),
 }
 
 /// Opens a session with a pod of `plugin` at `address`.
@@ -411,6 +413,7 @@ fn take(session: &Session, frame: SessionResponse) -> Option<Incoming> {
         session_response::Frame::Request(request) => Some(Incoming::Request(request)),
         session_response::Frame::Notification(told) => Some(Incoming::Notification(told)),
         session_response::Frame::PhaseChanged(phase) => Some(Incoming::Phase(phase)),
+        session_response::Frame::ConfigChanged(config) => Some(Incoming::Config(config)),
         session_response::Frame::Response(response) => {
             let outcome = match response.outcome {
                 Some(response::Outcome::ResultJson(result)) => Ok(result),

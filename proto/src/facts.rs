@@ -1,4 +1,5 @@
-//! What the operator tells a sidecar: `facts.json` in the facts ConfigMap.
+//! What the operator tells a sidecar of its pod: `facts.json`, an annotation of the pod
+//! template that the downward API mounts. It never changes for a pod.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -24,7 +25,10 @@ pub struct Facts {
     pub marker: String,
     /// The one host that may hold sessions with this pod.
     pub host: HostFacts,
-    /// The default of `spec.config`.
+    /// Capabilities that are granted. A call that needs another is refused.
+    #[serde(default)]
+    pub granted: Vec<String>,
+    /// The default of `spec.config`, until the config Secret takes its place.
     #[serde(default)]
     pub config: Map<String, Value>,
     /// `instanceInfo` of the worker's `initialize`.

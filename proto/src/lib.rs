@@ -11,6 +11,7 @@ pub mod v1 {
 }
 
 pub mod client;
+pub mod config;
 pub mod facts;
 pub mod identity;
 pub mod jsonrpc;

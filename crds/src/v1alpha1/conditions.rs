@@ -45,6 +45,11 @@ pub enum ConditionType {
     ArtifactReady,
     /// Whether signatures were checked. Unknown with reason `Skipped` when no policy asks for it.
     Verified,
+    /// True: config and secrets of the observed generation were accepted by the plugin
+    /// manifest's schema and by the worker, which has them. Absent while no artifact is known.
+    ConfigValid,
+    /// True: every capability that the package asks for is granted. Absent while no artifact is known.
+    Granted,
     /// True: the worker of the applied pod template is initialised and answers `health`.
     WorkerAvailable,
     /// True: a session with the host pings both ways.
@@ -82,9 +87,33 @@ pub enum Reason {
     StoreUnavailable,
     /// A ConfigMap or a key that the spec names is missing.
     ReferenceMissing,
+    /// A Secret or a key that `spec.secrets` names is missing, or the Secret lacks the label
+    /// that opens it to plugins.
+    SecretUnavailable,
+    /// The config breaks the plugin manifest's `instanceConfigSchema`, or a source of it is no object.
+    ConfigInvalid,
+    /// The worker's `validateConfig` refused the config.
+    ConfigRejected,
+    /// The package asks for capabilities that were not granted.
+    CapabilitiesAdded,
+    /// Granted without a reviewer's grant: by `spec.manifest.capabilities`, or as what the
+    /// first revision asked for.
+    Implicit,
+    /// `spec.suspend` is set.
+    Suspended,
+    /// The revision did not come to serve in time, and the one that served last runs again.
+    RolledBack,
+    /// The revision did not come to serve in time.
+    DeadlineExceeded,
+    /// A ResourceQuota leaves no room for the pod.
+    QuotaExceeded,
+    /// An admission policy or webhook of the cluster refuses the pod.
+    AdmissionRefused,
+    /// No node has room for the pod, or none fits it.
+    Unschedulable,
     /// The pods of the new template are being started.
     Progressing,
-    /// The cluster refused the pod, or cannot place it.
+    /// The kubelet or the cluster refused the pod for another cause.
     PodRefused,
     /// An image of the pod cannot be pulled.
     ImageUnavailable,

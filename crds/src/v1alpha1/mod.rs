@@ -3,6 +3,7 @@
 mod conditions;
 mod host;
 mod plugin;
+mod revision;
 
 pub use conditions::{Condition, ConditionType, Reason};
 pub use host::{
@@ -10,7 +11,12 @@ pub use host::{
     PaperclipHostStatus, ServiceReference,
 };
 pub use plugin::{
-    ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, NpmSource,
-    PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig, PluginSource,
-    PluginSummary,
+    ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, FailurePolicy,
+    NpmSource, PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig,
+    PluginSecret, PluginSource, PluginSummary, RevisionStatus, SecretKey, SecretUse, UpgradePolicy,
+    UpgradeStrategy,
+};
+pub use revision::{
+    Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,
+    PaperclipPluginRevisionStatus, RevisionArtifact, RevisionState, SecretVersion,
 };

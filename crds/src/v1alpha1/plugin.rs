@@ -33,6 +33,11 @@ use super::{Condition, HostReference};
     printcolumn(name = "Plugin", type_ = "string", json_path = ".status.plugin.id"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.artifact.version"),
     printcolumn(
+        name = "Revision",
+        type_ = "integer",
+        json_path = ".status.activeRevision.number"
+    ),
+    printcolumn(
         name = "Digest",
         type_ = "string",
         json_path = ".status.artifact.digest",
@@ -59,11 +64,83 @@ pub struct PaperclipPluginSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_object")]
     pub manifest: Option<Map<String, Value>>,
-    /// Configuration of the plugin. No secret belongs here.
+    /// Configuration of the plugin. No secret belongs here. A change reaches the running
+    /// worker without a restart, after the plugin manifest's `instanceConfigSchema` and the
+    /// worker's own `validateConfig` have accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<PluginConfig>,
+    /// Values from Secrets of this namespace. They are held by the sidecar alone: the worker
+    /// gets one where it asks for it, and no host ever does. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub secrets: Vec<PluginSecret>,
     /// The host this plugin attaches to.
     pub host: HostReference,
+    /// How a new revision replaces the one that runs.
+    #[serde(default)]
+    pub upgrade: UpgradePolicy,
+    /// True stops the plugin's pods and leaves everything else as it is. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// How many superseded or failed revisions are kept beside the active one. Default: 5.
+    #[serde(default = "default_history")]
+    #[schemars(range(min = 1, max = 100))]
+    pub revision_history_limit: i32,
+}
+
+fn default_history() -> i32 {
+    5
+}
+
+/// How a new revision replaces the one that runs.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradePolicy {
+    /// Whether the old pods serve until the new ones work. Default: `Overlap`.
+    #[serde(default)]
+    pub strategy: UpgradeStrategy,
+    /// Seconds in which a revision must come to serve, counted from its creation. Default: 300.
+    #[serde(default = "default_deadline")]
+    #[schemars(range(min = 5, max = 86400))]
+    pub progress_deadline_seconds: i32,
+    /// What happens when it does not. Default: `RollBack`.
+    #[serde(default)]
+    pub on_failure: FailurePolicy,
+}
+
+fn default_deadline() -> i32 {
+    300
+}
+
+impl Default for UpgradePolicy {
+    fn default() -> Self {
+        Self {
+            strategy: UpgradeStrategy::default(),
+            progress_deadline_seconds: default_deadline(),
+            on_failure: FailurePolicy::default(),
+        }
+    }
+}
+
+/// Whether two revisions of a plugin may run at the same time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum UpgradeStrategy {
+    /// The old pods serve until the new ones work.
+    #[default]
+    Overlap,
+    /// The old pods stop first, for plugins that hold something only one process may hold.
+    Replace,
+}
+
+/// What happens to a revision that does not come to serve in time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum FailurePolicy {
+    /// The revision that served last takes its place again. The failed one is not tried
+    /// again until the resource asks for something else.
+    #[default]
+    RollBack,
+    /// Everything stays as it is, for a person to look at.
+    Freeze,
 }
 
 /// An object whose content is the plugin's own affair.
@@ -120,10 +197,61 @@ pub struct ConfigMapKey {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginConfig {
-    /// What the worker reads where a company has no value of its own.
+    /// What the worker reads. Its keys win over those of `defaultFrom`, at the top level.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "free_object")]
     pub default: Map<String, Value>,
+    /// Keys of ConfigMaps of this namespace that hold an object as JSON or YAML. Later ones win over
+    /// earlier ones, at the top level. Read again within half a minute after a change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub default_from: Vec<ConfigMapKey>,
+}
+
+/// A value from a Secret, for the worker alone.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.use != 'Value' || has(self.configPath)")
+    .message("configPath is required with use: Value"))]
+pub struct PluginSecret {
+    /// Names the value in this resource, and as `secretId` where the worker resolves it.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Where the value is.
+    pub secret_ref: SecretKey,
+    /// Where in the config the value belongs, as a JSON pointer (RFC 6901): `/smtp/password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 256), regex(pattern = r"^(/([^~/]|~[01])+)+$"))]
+    pub config_path: Option<String>,
+    /// What stands at `configPath`. Default: `Reference`.
+    #[serde(default)]
+    pub r#use: SecretUse,
+}
+
+/// How the worker comes to the value of a Secret.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+pub enum SecretUse {
+    /// Config holds a `secret_ref`, which the worker hands to `secrets.resolve`.
+    #[default]
+    Reference,
+    /// Config, as the worker reads it, holds the value itself.
+    Value,
+}
+
+/// A key of a Secret in the same namespace, which must carry the label
+/// `plugins.paperclip.ing/allow-plugins: "true"`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKey {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
 }
 
 /// What was observed of a plugin.
@@ -150,10 +278,32 @@ pub struct PaperclipPluginStatus {
     /// Activation number of the pod template that was applied last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<i64>,
+    /// The revision that serves, or served last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_revision: Option<RevisionStatus>,
+    /// The revision that is to take its place, or that failed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_revision: Option<RevisionStatus>,
+    /// Value of the annotation `plugins.paperclip.ing/reconcile-requested-at` that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
     /// One printed word in Paperclip's vocabulary: installed, ready, disabled, error,
     /// upgrade_pending or uninstalled. Nothing reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<String>,
+}
+
+/// A revision in short.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// Name of the `PaperclipPluginRevision`.
+    pub name: String,
+    /// Its number.
+    pub number: i64,
+    /// Capabilities that it asks for and that are not granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added_capabilities: Vec<String>,
 }
 
 /// An artifact in the store.

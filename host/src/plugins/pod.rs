@@ -15,6 +15,7 @@ use paperclip_proto::{
     v1::Phase,
 };
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::Facts;
@@ -36,6 +37,8 @@ pub struct Pod {
 struct State {
     phase: Phase,
     supported: Vec<String>,
+    /// What the worker accepted since the session began.
+    config: Option<Box<RawValue>>,
 }
 
 /// Why a call has no result.
@@ -66,6 +69,7 @@ impl Pod {
         let state = State {
             phase: Phase::Starting,
             supported: Vec::new(),
+            config: None,
         };
         Self {
             name,
@@ -115,6 +119,22 @@ impl Pod {
                 serde_json::from_slice(initialize_result).unwrap_or_default();
             state.supported = initialized.supported_methods;
         }
+    }
+
+    /// The config that the worker runs with, as JSON. It holds no secret.
+    pub fn config(&self) -> Box<RawValue> {
+        let changed = self.lock().config.clone();
+        changed.unwrap_or_else(|| self.facts.config_json.clone())
+    }
+
+    /// Notes another config.
+    ///
+    /// # Errors
+    /// When it is not JSON; the one before stays.
+    pub fn set_config(&self, config_json: &[u8]) -> Result<(), serde_json::Error> {
+        let config = serde_json::from_slice(config_json)?;
+        self.lock().config = Some(config);
+        Ok(())
     }
 
     /// Whether the worker says it has this optional method.

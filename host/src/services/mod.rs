@@ -89,7 +89,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         }
     }
     match name {
-        "config.get" => Ok(pod.facts().config_json.get().to_owned().into()),
+        "config.get" => Ok(String::from(Box::<str>::from(pod.config())).into()),
         "state.get" => request.get_state().await,
         "state.set" => request.set_state().await,
         "state.delete" => request.delete_state().await,

@@ -118,6 +118,7 @@ impl Wanted<'_> {
             },
             host: HostFacts { namespace, name },
             config: config.default,
+            granted: Vec::new(),
         }
     }
 }

@@ -52,6 +52,10 @@ pub fn plugin() -> PaperclipPlugin {
             source: PluginSource::Npm(npm()),
             manifest: None,
             config: None,
+            secrets: Vec::new(),
+            upgrade: Default::default(),
+            suspend: false,
+            revision_history_limit: 5,
             host: HostReference {
                 name: "main".into(),
                 namespace: Some("paperclip".into()),

@@ -143,6 +143,7 @@ impl Worker {
                 name: "main".into(),
             },
             config: Map::new(),
+            granted: Vec::new(),
             instance: InstanceFacts {
                 instance_id: "paperclip/main".into(),
                 host_version: "2026.916.1".into(),
