@@ -1,56 +1,12 @@
 //! kill -9 of what stands between a caller and a worker.
 
-use anyhow::{Context, Result, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-
 use crate::support::{
-    Namespace, WARM, eventually, inventory, paperclip_json, pod_of, worker_processes,
+    Namespace, WARM, eventually, inventory, kill_all, paperclip_json, pod_of, processes_in_pod,
+    worker_processes,
 };
+use anyhow::{Context, Result, ensure};
 
 const PLUGIN: &str = "inventory";
-
-/// Processes of this program in the plugin's pod, found by the pod's control group.
-fn processes_in_pod(namespace: &str, program: &str) -> Result<Vec<i32>> {
-    let pod = pod_of(namespace, PLUGIN)?;
-    let uid = pod["metadata"]["uid"].as_str().context("uid")?.to_owned();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
-            continue;
-        };
-        // A process may end between the listing and the reads.
-        let read =
-            |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        if read("cgroup").contains(&uid)
-            && read("cmdline")
-                .split('\0')
-                .next()
-                .is_some_and(|path| path.ends_with(program))
-        {
-            found.push(pid);
-        }
-    }
-    ensure!(
-        !found.is_empty(),
-        "no {program} runs in the pod of {namespace}/{PLUGIN}"
-    );
-    Ok(found)
-}
-
-fn kill_all(processes: &[i32]) -> Result<()> {
-    for pid in processes {
-        kill(Pid::from_raw(*pid), Signal::SIGKILL).with_context(|| format!("kill {pid}"))?;
-    }
-    Ok(())
-}
 
 /// Adds one to the stock, in one call that is not repeated, and says how much there is.
 fn add_one(namespace: &Namespace) -> Result<i64> {
@@ -76,7 +32,10 @@ fn a_killed_sidecar_leaves_the_worker_running_and_a_killed_shim_brings_another()
     ensure!(add_one(&namespace)? == 1);
     let worker = worker_processes(ns, PLUGIN)?;
 
-    kill_all(&processes_in_pod(ns, "paperclip-sidecar")?)?;
+    kill_all(&processes_in_pod(
+        &pod_of(ns, PLUGIN)?,
+        "paperclip-sidecar",
+    )?)?;
     // Held by the host until a session serves again, then sent once.
     ensure!(add_one(&namespace)? == 2, "done once");
     ensure!(
@@ -84,7 +43,7 @@ fn a_killed_sidecar_leaves_the_worker_running_and_a_killed_shim_brings_another()
         "the same worker, not a new one"
     );
 
-    kill_all(&processes_in_pod(ns, "paperclip-shim")?)?;
+    kill_all(&processes_in_pod(&pod_of(ns, PLUGIN)?, "paperclip-shim")?)?;
     eventually("another worker", WARM, || {
         let now = worker_processes(ns, PLUGIN)?;
         ensure!(

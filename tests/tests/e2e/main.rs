@@ -14,5 +14,7 @@ mod determinism;
 mod faults;
 mod inventory;
 mod isolation;
+mod load;
 mod move_node;
+mod resilience;
 mod support;

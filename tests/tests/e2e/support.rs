@@ -261,6 +261,51 @@ pub fn worker_processes(namespace: &str, plugin: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Processes of a program in a pod, found by the pod's control group.
+pub fn processes_in_pod(pod: &Value, program: &str) -> Result<Vec<i32>> {
+    let uid = pod["metadata"]["uid"].as_str().context("uid")?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        // A process may end between the listing and the reads.
+        let read =
+            |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        if read("cgroup").contains(uid)
+            && read("cmdline")
+                .split('\0')
+                .next()
+                .is_some_and(|path| path.ends_with(program))
+        {
+            found.push(pid);
+        }
+    }
+    ensure!(
+        !found.is_empty(),
+        "no {program} runs in pod {}",
+        pod["metadata"]["name"]
+    );
+    Ok(found)
+}
+
+/// kill -9 of each.
+pub fn kill_all(processes: &[i32]) -> Result<()> {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+    for pid in processes {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).with_context(|| format!("kill {pid}"))?;
+    }
+    Ok(())
+}
+
 /// Rows of the host's database, read from the volume beside the running host.
 pub async fn host_rows(query: &'static str) -> Result<Vec<Value>> {
     paperclip_tests::sqlite::query(&host_database()?, query).await
@@ -300,27 +345,44 @@ pub fn inventory_of_version(namespace: &str, version: &str) -> Result<Namespace>
 
 /// Publishes a version of the example once; a published version never changes.
 fn publish_inventory(version: &str) -> Result<()> {
-    static PUBLISHED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut published = PUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
-    if published.contains(version) {
-        return Ok(());
-    }
-    let example = paperclip_tests::platform::repository().join("examples/plugins/inventory");
-    let release = tempfile::tempdir()?;
-    for file in [
+    let files = [
         "package.json",
         "README.md",
         "dist/manifest.js",
         "dist/stock.js",
         "dist/worker.js",
-    ] {
-        let text =
-            std::fs::read_to_string(example.join(file)).with_context(|| format!("read {file}"))?;
+    ];
+    let replacements = [("\"1.0.0\"", format!("\"{version}\""))];
+    publish("examples/plugins/inventory", version, &files, &replacements)
+}
+
+/// Publishes a version of a package of this repository once, with texts replaced in its
+/// files; a published version never changes.
+pub fn publish(
+    folder: &str,
+    version: &str,
+    files: &[&str],
+    replacements: &[(&str, String)],
+) -> Result<()> {
+    static PUBLISHED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut published = PUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let release_name = format!("{folder}@{version}");
+    if published.contains(&release_name) {
+        return Ok(());
+    }
+    let source = paperclip_tests::platform::repository().join(folder);
+    let release = tempfile::tempdir()?;
+    for file in files {
+        let mut text =
+            std::fs::read_to_string(source.join(file)).with_context(|| format!("read {file}"))?;
+        for (from, to) in replacements {
+            text = text.replace(from, to);
+        }
         let target = release.path().join(file);
         std::fs::create_dir_all(target.parent().context("a file has a folder")?)?;
-        std::fs::write(target, text.replace("\"1.0.0\"", &format!("\"{version}\"")))?;
+        std::fs::write(target, text)?;
     }
     cluster().npm().publish(release.path())?;
-    published.insert(version.to_owned());
+    published.insert(release_name);
     Ok(())
 }
