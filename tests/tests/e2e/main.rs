@@ -18,3 +18,4 @@ mod load;
 mod move_node;
 mod resilience;
 mod support;
+mod tally;
