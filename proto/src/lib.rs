@@ -17,6 +17,7 @@ pub mod identity;
 pub mod jsonrpc;
 pub mod link;
 pub mod methods;
+pub mod status;
 pub mod tls;
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.

@@ -2,21 +2,20 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use paperclip_proto::{
     facts::Facts,
     identity::Identity,
-    jsonrpc,
+    status::to_status,
     tls::Peer,
     v1::{
-        CallRequest, CallResponse, HostHello, PluginHello, RpcError, SessionRequest,
-        SessionResponse, plugin_bridge_service_server::PluginBridgeService, session_request,
+        CallRequest, CallResponse, HostHello, PluginHello, SessionRequest, SessionResponse,
+        plugin_bridge_service_server::PluginBridgeService, session_request,
     },
 };
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     multiplexer::{self, Call, Multiplexer},
@@ -112,7 +111,7 @@ impl PluginBridgeService for Bridge {
                 "the sidecar alone makes this call",
             ));
         }
-        let result_json = self.multiplexer.call(call).await.map_err(status)?;
+        let result_json = self.multiplexer.call(call).await.map_err(to_status)?;
         Ok(Response::new(CallResponse { result_json }))
     }
 }
@@ -178,27 +177,4 @@ fn deadline<T>(request: &Request<T>) -> Result<Option<Duration>, Status> {
     Ok(Some(
         Duration::from_nanos(number.saturating_mul(nanoseconds)).max(Duration::from_millis(1)),
     ))
-}
-
-/// The one place where errors of the worker protocol become statuses.
-fn status(error: RpcError) -> Status {
-    let code = match error.code {
-        jsonrpc::INVALID_PARAMS => Code::InvalidArgument,
-        jsonrpc::METHOD_NOT_FOUND | jsonrpc::METHOD_NOT_IMPLEMENTED => Code::Unimplemented,
-        jsonrpc::WORKER_UNAVAILABLE => Code::Unavailable,
-        jsonrpc::CAPABILITY_DENIED | jsonrpc::INVOCATION_SCOPE_DENIED => Code::PermissionDenied,
-        jsonrpc::TIMEOUT => Code::DeadlineExceeded,
-        _ => Code::Unknown,
-    };
-    let RpcError {
-        code: number,
-        message,
-        data_json,
-    } = error;
-    let details: Bytes = data_json;
-    let mut status = Status::with_details(code, message, details);
-    if let Ok(number) = number.to_string().parse() {
-        status.metadata_mut().insert("paperclip-error-code", number);
-    }
-    status
 }
