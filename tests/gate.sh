@@ -47,6 +47,7 @@ PAPERCLIP_TEST_REGISTRY=$(cluster tool registry) && export PAPERCLIP_TEST_REGIST
 cargo_tests "unit and integration tests" --workspace --exclude paperclip-tests
 cargo_tests "tests of the harness" -p paperclip-tests --lib --bins
 check "charts" lint_charts
+check "gRPC contract" lint_contract
 
 check "programs that the suite runs as a user would" cargo build --locked --quiet -p kubectl-paperclip -p paperclip-artifact
 

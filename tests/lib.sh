@@ -84,6 +84,18 @@ cargo_deny() {
   "$root/bin/cargo-deny" --log-level error check licenses bans sources
 }
 
+# The gRPC contract: style, format, and nothing taken away of what was released.
+lint_contract() {
+  local version=1.75.0
+  local root=${XDG_CACHE_HOME:-$HOME/.cache}/paperclip-kubernetes/buf-$version
+  if [[ ! -x $root/node_modules/.bin/buf ]]; then
+    mkdir -p "$root" && echo '{"private":true}' >"$root/package.json" &&
+      npm install --prefix "$root" --no-audit --no-fund --silent "@bufbuild/buf@$version" || return 1
+  fi
+  local buf=$root/node_modules/.bin/buf
+  (cd proto && "$buf" lint && "$buf" format --diff --exit-code && "$buf" breaking proto --against released --config buf.yaml)
+}
+
 # Every chart, as strictly as Helm can.
 lint_charts() {
   local helm chart
