@@ -87,14 +87,14 @@ fn facts(root: &Path, manifest: &str, package: &str) {
     fs::write(folder.join("artifact.json"), artifact.to_string()).unwrap();
 }
 
-/// A tree of npm's, installed once and kept.
-fn installed(package: &str) -> PathBuf {
+/// A tree of npm's with one package at its top, installed once and kept.
+pub fn installed(package: &str) -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap()).join(".cache"),
         PathBuf::from,
     );
     let cache = cache.join("paperclip-kubernetes/sidecar-tests");
-    let kept = cache.join(package);
+    let kept = cache.join(package.replace('/', "-"));
     if !kept.exists() {
         fs::create_dir_all(&cache).unwrap();
         let fresh = tempfile::tempdir_in(&cache).unwrap();

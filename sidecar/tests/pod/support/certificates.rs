@@ -2,8 +2,8 @@
 
 use paperclip_proto::{identity::Identity, tls::ClientTls};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -17,6 +17,10 @@ pub struct Leaf {
 impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
+        // Other than a leaf's, or OpenSSL takes every leaf for one that signed itself.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
