@@ -45,9 +45,17 @@ const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
 /// Why npm did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// The package or version is not there.
+    /// The package is not there.
     #[error("{package} is not in the registry: {message}")]
-    NotFound {
+    PackageNotFound {
+        /// Package and version.
+        package: String,
+        /// What npm said.
+        message: String,
+    },
+    /// The package is there, and the version is not.
+    #[error("{package} is not in the registry, which has other versions: {message}")]
+    VersionNotFound {
         /// Package and version.
         package: String,
         /// What npm said.
@@ -56,6 +64,14 @@ pub enum InstallError {
     /// The registry did not serve us.
     #[error("cannot {action}: the registry is not available: {message}")]
     Registry {
+        /// What was asked for.
+        action: String,
+        /// What npm said.
+        message: String,
+    },
+    /// The registry does not let us in.
+    #[error("cannot {action}: the registry denies access: {message}")]
+    AccessDenied {
         /// What was asked for.
         action: String,
         /// What npm said.
@@ -175,7 +191,7 @@ impl<'a> Npm<'a> {
         let found: Value = serde_json::from_slice(&answer).unwrap_or_default();
         if found["version"] != version {
             let message = "the registry names no such version".to_owned();
-            return Err(InstallError::NotFound {
+            return Err(InstallError::VersionNotFound {
                 package: spec,
                 message,
             });
@@ -388,17 +404,18 @@ fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
 
 impl InstallError {
     /// A fault of a look-up of the package itself, where "404" means that it is not there.
+    /// npm gives a missing version the same code, and names the version in its words.
     fn of_lookup(self, package: &str) -> Self {
-        match self {
-            Self::Refused { message, .. }
-                if message.starts_with("E404") || message.starts_with("ETARGET") =>
-            {
-                Self::NotFound {
-                    package: package.to_owned(),
-                    message,
-                }
-            }
-            other => other,
+        let Self::Refused { action, message } = self else {
+            return self;
+        };
+        let package = package.to_owned();
+        if message.starts_with("ETARGET") || message.contains("No match found for version") {
+            Self::VersionNotFound { package, message }
+        } else if message.starts_with("E404") {
+            Self::PackageNotFound { package, message }
+        } else {
+            Self::Refused { action, message }
         }
     }
 }
@@ -428,8 +445,8 @@ fn newest_within(range: &str, versions: &[&str]) -> Option<String> {
     fitting.pop().map(|version| version.to_string())
 }
 
-/// npm's error codes that speak of the network, the registry or our access to it.
-const REGISTRY_CODES: [&str; 14] = [
+/// npm's error codes that speak of the network or the registry.
+const REGISTRY_CODES: [&str; 11] = [
     "ENOTFOUND",
     "ECONNREFUSED",
     "ECONNRESET",
@@ -439,12 +456,11 @@ const REGISTRY_CODES: [&str; 14] = [
     "ENETUNREACH",
     "EPIPE",
     "ERR_SOCKET_TIMEOUT",
-    "E401",
-    "E403",
     "E429",
-    "ENEEDAUTH",
     "FETCH_ERROR",
 ];
+/// npm's error codes that speak of our access to the registry.
+const ACCESS_CODES: [&str; 3] = ["E401", "E403", "ENEEDAUTH"];
 /// npm's error codes that speak of the package or its lock.
 const PACKAGE_CODES: [&str; 9] = [
     "E404",
@@ -468,7 +484,8 @@ fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
         .lines()
         .filter_map(|line| line.strip_prefix("npm error "))
         .filter(|line| !line.starts_with("code ") && !line.contains("complete log of this run"))
-        .map(str::trim)
+        .map(|line| line.strip_prefix("404").unwrap_or(line).trim())
+        .take_while(|line| !line.starts_with("Note that you can also install from"))
         .filter(|line| !line.is_empty())
         .take(12)
         .collect();
@@ -481,6 +498,8 @@ fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
     let is_tls = code.contains("CERT") || code.contains("SSL") || code.contains("TLS");
     if is_server || is_tls || REGISTRY_CODES.contains(&code.as_str()) {
         InstallError::Registry { action, message }
+    } else if ACCESS_CODES.contains(&code.as_str()) {
+        InstallError::AccessDenied { action, message }
     } else if code.starts_with("EALLOW") || PACKAGE_CODES.contains(&code.as_str()) {
         InstallError::Refused { action, message }
     } else {
@@ -616,6 +635,7 @@ mod tests {
             InstallError::Registry { .. }
         ));
         assert!(matches!(class("E503"), InstallError::Registry { .. }));
+        assert!(matches!(class("E401"), InstallError::AccessDenied { .. }));
         assert!(matches!(
             class("SELF_SIGNED_CERT_IN_CHAIN"),
             InstallError::Registry { .. }
@@ -623,5 +643,17 @@ mod tests {
         assert!(matches!(class("EINTEGRITY"), InstallError::Refused { .. }));
         assert!(matches!(class("E404"), InstallError::Refused { .. }));
         assert!(matches!(class("ENOSPC"), InstallError::Npm { .. }));
+    }
+
+    #[test]
+    fn a_missing_version_and_a_missing_package_are_two_faults_with_one_code() {
+        let of = |words: &str| {
+            let stderr = format!("npm error code E404\nnpm error 404 {words}\n");
+            classify("look up x", b"", stderr.as_bytes()).of_lookup("x@9.0.0")
+        };
+        let version = of("No match found for version 9.0.0");
+        assert!(matches!(version, InstallError::VersionNotFound { .. }));
+        let package = of("Not Found - GET http://registry/x - no such package available");
+        assert!(matches!(package, InstallError::PackageNotFound { .. }));
     }
 }

@@ -16,14 +16,22 @@ pub const PACKAGE_AT_FAULT: u8 = 10;
 /// Reasons of a failed step; each is the text of a `Reason` of the API.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub enum FailureReason {
-    /// The package or version is not in the registry.
+    /// The package is not in the registry.
     PackageNotFound,
-    /// The npm registry could not be reached or refused us.
+    /// The package is in the registry, and this version of it is not.
+    VersionNotFound,
+    /// The npm registry could not be reached, or failed.
     RegistryUnavailable,
+    /// The npm registry refused the platform's credential, or wants one.
+    RegistryAccessDenied,
     /// The package breaks a rule of packing; the message names the rule.
     PackageRefused,
-    /// The plugin manifest is missing or breaks a rule of Paperclip.
+    /// The package has no plugin manifest.
+    ManifestMissing,
+    /// The plugin manifest cannot be evaluated, or breaks a rule of Paperclip.
     ManifestInvalid,
+    /// The worker file that the plugin manifest names is not in the package.
+    WorkerFileMissing,
     /// Packing failed for another cause.
     PackingFailed,
     /// The artifact store could not be reached or refused us.
@@ -36,7 +44,12 @@ impl FailureReason {
     pub fn is_fault_of_package(self) -> bool {
         matches!(
             self,
-            Self::PackageNotFound | Self::PackageRefused | Self::ManifestInvalid
+            Self::PackageNotFound
+                | Self::VersionNotFound
+                | Self::PackageRefused
+                | Self::ManifestMissing
+                | Self::ManifestInvalid
+                | Self::WorkerFileMissing
         )
     }
 }

@@ -116,7 +116,13 @@ impl From<&PackError> for Failure {
             PackError::Evaluate(EvaluateError::Seal(_) | EvaluateError::Read { .. }) => {
                 FailureReason::PackingFailed
             }
-            PackError::Evaluate(_) => FailureReason::ManifestInvalid,
+            PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
+            PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
+            PackError::Evaluate(
+                EvaluateError::Failed { .. }
+                | EvaluateError::Unstable { .. }
+                | EvaluateError::Invalid(_),
+            ) => FailureReason::ManifestInvalid,
             PackError::Store(_) | PackError::Tarballs(TarballError::Store(_)) => {
                 FailureReason::StoreUnavailable
             }
@@ -136,8 +142,10 @@ impl From<&PackError> for Failure {
 
 fn reason_of_install(error: &InstallError) -> FailureReason {
     match error {
-        InstallError::NotFound { .. } => FailureReason::PackageNotFound,
+        InstallError::PackageNotFound { .. } => FailureReason::PackageNotFound,
+        InstallError::VersionNotFound { .. } => FailureReason::VersionNotFound,
         InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
+        InstallError::AccessDenied { .. } => FailureReason::RegistryAccessDenied,
         InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
     }

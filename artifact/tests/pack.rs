@@ -135,7 +135,7 @@ fn refusal(package: &str, version: &str) -> String {
 
 #[test]
 fn version_that_is_not_there_is_the_packages_fault() {
-    assert!(refusal(PACKAGE, "99.0.0").contains("PackageNotFound"));
+    assert!(refusal(PACKAGE, "99.0.0").contains("VersionNotFound"));
     assert!(
         refusal("paperclip-plugin-that-nobody-published-0", "1.0.0").contains("PackageNotFound")
     );
@@ -145,7 +145,7 @@ fn version_that_is_not_there_is_the_packages_fault() {
 fn package_that_is_no_plugin_is_refused() {
     let why = refusal("wrappy", "1.0.2");
     assert!(
-        why.contains("ManifestInvalid") && why.contains("no plugin manifest"),
+        why.contains("ManifestMissing") && why.contains("no plugin manifest"),
         "{why}"
     );
 }

@@ -71,14 +71,22 @@ pub enum Reason {
     Pending,
     /// A packing Job runs.
     Packing,
-    /// The package or version is not in the registry.
+    /// The package is not in the registry.
     PackageNotFound,
-    /// The npm registry could not be reached or refused us.
+    /// The package is in the registry, and this version of it is not.
+    VersionNotFound,
+    /// The npm registry could not be reached, or failed.
     RegistryUnavailable,
+    /// The npm registry refused the platform's credential, or wants one.
+    RegistryAccessDenied,
     /// The package breaks a rule of packing; the message names the rule.
     PackageRefused,
-    /// The package's plugin manifest is missing or breaks a rule of Paperclip.
+    /// The package has no plugin manifest.
+    ManifestMissing,
+    /// The package's plugin manifest cannot be evaluated, or breaks a rule of Paperclip.
     ManifestInvalid,
+    /// The worker file that the plugin manifest names is not in the package.
+    WorkerFileMissing,
     /// A field of `spec.manifest` is not what the package says.
     ManifestMismatch,
     /// The packing Job failed for another cause.

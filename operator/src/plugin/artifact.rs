@@ -121,8 +121,11 @@ fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
     let condition = plugin.condition(ConditionType::ArtifactReady)?;
     let reasons = [
         Reason::PackageNotFound,
+        Reason::VersionNotFound,
         Reason::PackageRefused,
+        Reason::ManifestMissing,
         Reason::ManifestInvalid,
+        Reason::WorkerFileMissing,
     ];
     let reason = reasons
         .into_iter()

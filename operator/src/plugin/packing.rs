@@ -286,9 +286,13 @@ fn untold(step: &str, code: i32, reason: Option<&str>) -> String {
 pub fn reason(reason: FailureReason) -> Reason {
     match reason {
         FailureReason::PackageNotFound => Reason::PackageNotFound,
+        FailureReason::VersionNotFound => Reason::VersionNotFound,
         FailureReason::RegistryUnavailable => Reason::RegistryUnavailable,
+        FailureReason::RegistryAccessDenied => Reason::RegistryAccessDenied,
         FailureReason::PackageRefused => Reason::PackageRefused,
+        FailureReason::ManifestMissing => Reason::ManifestMissing,
         FailureReason::ManifestInvalid => Reason::ManifestInvalid,
+        FailureReason::WorkerFileMissing => Reason::WorkerFileMissing,
         FailureReason::PackingFailed => Reason::PackingFailed,
         FailureReason::StoreUnavailable => Reason::StoreUnavailable,
     }
