@@ -40,6 +40,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Frames that wait for the network, and messages that wait for the application.
 const QUEUE: usize = 256;
+/// Frames that are taken before the session looks at anything else.
+const TOGETHER: usize = 64;
 /// Flow-control windows of HTTP/2; the default of 64 KiB would stop large frames often.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
@@ -331,8 +333,14 @@ impl SessionSender {
     }
 
     async fn send(&self, frame: session_request::Frame) -> Result<(), link::Closed> {
+        if self.is_closed() {
+            return Err(link::Closed);
+        }
+        let Err(frame) = self.0.link.try_send(frame.into()) else {
+            return Ok(());
+        };
         tokio::select! {
-            sent = self.0.link.send(frame.into()) => sent,
+            sent = self.0.link.send(frame) => sent,
             () = self.0.over.cancelled() => Err(link::Closed),
         }
     }
@@ -382,21 +390,14 @@ async fn run(
             event = receiver.next(&session.link) => event,
             () = incoming.closed() => break,
         };
-        match event {
-            Ok(Some(Event::Heartbeat)) => {}
-            Ok(Some(Event::Frame(frame))) => {
-                let Some(message) = take(session, frame) else {
-                    continue;
-                };
-                if incoming.send(message).await.is_err() {
-                    break;
-                }
-            }
+        let taken = match event {
+            Ok(Some(event)) => take_together(session, &mut receiver, event, &incoming).await,
             Ok(None) => break,
-            Err(error) => {
-                log_end(address, &error);
-                break;
-            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = taken {
+            log_end(address, &error);
+            break;
         }
     }
     session.end();
@@ -405,6 +406,33 @@ async fn run(
 fn log_end(address: SocketAddr, error: &LinkError) {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::info!(%address, %error, cause, "a session with a plugin pod was lost");
+}
+
+/// Takes an event and what is there already: waiting for each alone would cost more than the
+/// events themselves.
+async fn take_together(
+    session: &Session,
+    receiver: &mut link::Receiver<SessionResponse>,
+    mut event: Event<SessionResponse>,
+    incoming: &mpsc::Sender<Incoming>,
+) -> Result<(), LinkError> {
+    for taken in 1.. {
+        if let Event::Frame(frame) = event
+            && let Some(message) = take(session, frame)
+            && incoming.send(message).await.is_err()
+        {
+            // The loop around this finds that nobody listens.
+            break;
+        }
+        if taken == TOGETHER {
+            break;
+        }
+        match receiver.ready(&session.link).await {
+            Some(next) => event = next?,
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 /// Settles answers; gives what is for the application.

@@ -6,16 +6,21 @@
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
+    marker::PhantomData,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     time::{Instant, Interval, MissedTickBehavior},
 };
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 
 use crate::v1::{
@@ -164,6 +169,16 @@ impl<F: Frame> Sender<F> {
         Ok(())
     }
 
+    /// Sends a frame at once, or gives it back when that takes waiting or chunks.
+    pub fn try_send(&self, frame: F) -> Result<(), F> {
+        if frame.encoded_len() > self.max_frame {
+            return Err(frame);
+        }
+        self.frames
+            .try_send(frame)
+            .map_err(TrySendError::into_inner)
+    }
+
     /// Sends a small frame if there is room for it now.
     fn offer(&self, frame: F) {
         // A full queue means that traffic is under way, which tells the peer as much.
@@ -195,18 +210,25 @@ impl Proof {
 
 /// The receiving half of an end.
 #[derive(Debug)]
-pub struct Receiver<I> {
-    stream: Streaming<I>,
+pub struct Receiver<I, S = Streaming<I>> {
+    stream: S,
     partial: Partial,
     ticks: Interval,
     heard: Instant,
     nonce: u64,
     proof: Proof,
+    /// The stream ended and must not be asked again.
+    ended: bool,
+    frame: PhantomData<fn() -> I>,
 }
 
-impl<I: Frame> Receiver<I> {
+impl<I, S> Receiver<I, S>
+where
+    I: Frame,
+    S: Stream<Item = Result<I, Status>> + Unpin,
+{
     /// Reads from a stream whose hello was already taken.
-    pub fn new(stream: Streaming<I>) -> Self {
+    pub fn new(stream: S) -> Self {
         let mut ticks = tokio::time::interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -219,6 +241,8 @@ impl<I: Frame> Receiver<I> {
                 answered: None,
                 asked: None,
             },
+            ended: false,
+            frame: PhantomData,
         }
     }
 
@@ -234,36 +258,69 @@ impl<I: Frame> Receiver<I> {
         &mut self,
         sender: &Sender<O>,
     ) -> Result<Option<Event<I>>, LinkError> {
-        loop {
+        while !self.ended {
             let message = tokio::select! {
-                message = self.stream.message() => message,
+                message = self.stream.next() => message,
                 _ = self.ticks.tick() => {
                     self.ping(sender)?;
                     continue;
                 }
             };
-            let Some(frame) = message.map_err(|s| LinkError::Transport(Box::new(s)))? else {
-                return Ok(None);
+            let Some(message) = message else {
+                self.ended = true;
+                break;
             };
-            self.heard = Instant::now();
-            match frame.kind() {
-                Kind::Ping(nonce) => {
-                    self.proof.asked = Some(self.heard);
-                    sender.offer(O::pong(nonce));
-                    return Ok(Some(Event::Heartbeat));
-                }
-                Kind::Pong(_) => {
-                    self.proof.answered = Some(self.heard);
-                    return Ok(Some(Event::Heartbeat));
-                }
-                Kind::Chunk(chunk) => {
-                    if let Some(whole) = self.partial.join(chunk)? {
-                        return Ok(Some(Event::Frame(I::decode(whole)?)));
-                    }
-                }
-                Kind::Other(frame) => return Ok(Some(Event::Frame(frame))),
+            if let Some(event) = self.take(message, sender)? {
+                return Ok(Some(event));
             }
         }
+        Ok(None)
+    }
+
+    /// The next event if it is already here, so that what came together is handled together.
+    pub async fn ready<O: Frame>(
+        &mut self,
+        sender: &Sender<O>,
+    ) -> Option<Result<Event<I>, LinkError>> {
+        while !self.ended {
+            let stream = &mut self.stream;
+            let polled = poll_fn(|context| Poll::Ready(Pin::new(&mut *stream).poll_next(context)));
+            let Poll::Ready(message) = polled.await else {
+                return None;
+            };
+            // The end is for `next` to tell.
+            self.ended = message.is_none();
+            if let Some(event) = self.take(message?, sender).transpose() {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// Takes a message; None when it is a piece of a larger one.
+    fn take<O: Frame>(
+        &mut self,
+        message: Result<I, Status>,
+        sender: &Sender<O>,
+    ) -> Result<Option<Event<I>>, LinkError> {
+        let frame = message.map_err(|status| LinkError::Transport(Box::new(status)))?;
+        self.heard = Instant::now();
+        Ok(match frame.kind() {
+            Kind::Ping(nonce) => {
+                self.proof.asked = Some(self.heard);
+                sender.offer(O::pong(nonce));
+                Some(Event::Heartbeat)
+            }
+            Kind::Pong(_) => {
+                self.proof.answered = Some(self.heard);
+                Some(Event::Heartbeat)
+            }
+            Kind::Chunk(chunk) => match self.partial.join(chunk)? {
+                Some(whole) => Some(Event::Frame(I::decode(whole)?)),
+                None => None,
+            },
+            Kind::Other(frame) => Some(Event::Frame(frame)),
+        })
     }
 
     fn ping<O: Frame>(&mut self, sender: &Sender<O>) -> Result<(), LinkError> {

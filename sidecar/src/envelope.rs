@@ -138,7 +138,7 @@ pub fn call(id: Option<u64>, method: &str, params: &[u8], invocation: &[u8]) -> 
     line.put_slice(br#"{"jsonrpc":"2.0""#);
     if let Some(id) = id {
         line.put_slice(br#","id":"#);
-        line.put_slice(id.to_string().as_bytes());
+        put_number(&mut line, id);
     }
     line.put_slice(br#","method":"#);
     put_text(&mut line, method);
@@ -179,7 +179,27 @@ pub fn answer(id: &[u8], outcome: &Result<Bytes, RpcError>) -> Bytes {
     line.freeze()
 }
 
+fn put_number(line: &mut BytesMut, number: u64) {
+    // A u64 has at most 20 digits.
+    let mut digits = [0; 20];
+    let (mut at, mut rest) = (digits.len(), number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return line.put_slice(&digits[at..]);
+        }
+    }
+}
+
 fn put_text(line: &mut BytesMut, text: &str) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.as_bytes().iter().all(is_plain) {
+        line.put_u8(b'"');
+        line.put_slice(text.as_bytes());
+        return line.put_u8(b'"');
+    }
     let quoted = serde_json::Value::from(text).to_string();
     put_json(line, quoted.as_bytes());
 }

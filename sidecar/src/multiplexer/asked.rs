@@ -26,8 +26,8 @@ const MAX_SUBSCRIPTIONS: usize = 1024;
 impl Multiplexer {
     /// Hands an answer of the worker to whoever waits.
     pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
-        let open = id.and_then(|id| self.lock().open.remove(&id));
-        let delivered = open.is_some_and(|open| open.answer.send(outcome).is_ok());
+        let open = id.and_then(|id| self.lock().close(id));
+        let delivered = open.is_some_and(|open| open.answer.give(self, outcome));
         if !delivered {
             self.metrics.late_answers.inc();
             tracing::debug!(id, "an answer of the worker came late and was dropped");

@@ -6,6 +6,7 @@
 mod asked;
 mod lines;
 mod log;
+mod passing;
 mod pipes;
 mod session;
 
@@ -86,6 +87,8 @@ struct Inner {
     worker: Option<mpsc::Sender<Bytes>>,
     next_id: u64,
     open: HashMap<u64, Open>,
+    /// When the calls end that no task waits for.
+    due: BTreeSet<(Instant, u64)>,
     sessions: BTreeMap<SessionId, Arc<session::Session>>,
     next_session: u64,
     invocations: HashMap<String, Invocation>,
@@ -94,8 +97,27 @@ struct Inner {
 
 #[derive(Debug)]
 struct Open {
-    answer: oneshot::Sender<Result<Bytes, RpcError>>,
+    answer: Answer,
     kind: OpenKind,
+}
+
+/// Where the answer to an open call goes.
+#[derive(Debug)]
+enum Answer {
+    /// To a task that waits for it.
+    Waiting(oneshot::Sender<Result<Bytes, RpcError>>),
+    /// Straight to a session.
+    Session(passing::Passing),
+}
+
+impl Answer {
+    /// Hands an outcome over. False when nobody wants it any more.
+    fn give(self, multiplexer: &Multiplexer, outcome: Result<Bytes, RpcError>) -> bool {
+        match self {
+            Self::Waiting(waiting) => waiting.send(outcome).is_ok(),
+            Self::Session(passing) => passing.settle(multiplexer, outcome),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,11 +224,12 @@ impl Multiplexer {
             let mut inner = self.lock();
             inner.worker = None;
             inner.invocations.clear();
+            inner.due.clear();
             std::mem::take(&mut inner.open)
         };
         for (_, call) in open {
             let error = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, why);
-            let _ = call.answer.send(Err(error));
+            call.answer.give(self, Err(error));
         }
         self.settled.notify_waiters();
     }
@@ -214,14 +237,19 @@ impl Multiplexer {
     /// Calls the worker on a host's behalf.
     pub async fn call(&self, call: Call) -> Result<Bytes, RpcError> {
         let outcome = self.checked_call(call).await;
-        let label = match &outcome {
+        self.count(&outcome);
+        outcome
+    }
+
+    /// Counts a call of a host that has ended.
+    fn count(&self, outcome: &Result<Bytes, RpcError>) {
+        let label = match outcome {
             Ok(_) => Outcome::Ok,
             Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
             Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
             Err(_) => Outcome::Error,
         };
         self.metrics.call(Direction::HostToWorker, label);
-        outcome
     }
 
     async fn checked_call(&self, mut call: Call) -> Result<Bytes, RpcError> {
@@ -297,11 +325,7 @@ impl Multiplexer {
         };
         let outcome = tokio::time::timeout_at(deadline.into(), exchange).await;
         guard.settle();
-        outcome.unwrap_or_else(|_| {
-            let (method, limit) = (&call.method, call.timeout.as_millis());
-            let message = format!("the worker did not answer {method} within {limit} ms");
-            Err(RpcError::new(jsonrpc::TIMEOUT, message))
-        })
+        outcome.unwrap_or_else(|_| Err(timed_out(&call.method, call.timeout)))
     }
 
     #[allow(clippy::type_complexity)]
@@ -325,6 +349,7 @@ impl Multiplexer {
         let id = inner.next_id;
         inner.next_id += 1;
         let (answer, receiver) = oneshot::channel();
+        let answer = Answer::Waiting(answer);
         inner.open.insert(id, Open { answer, kind });
         Ok((id, lines, receiver))
     }
@@ -336,12 +361,7 @@ impl Multiplexer {
         session: Option<SessionId>,
         until: Option<Instant>,
     ) -> Option<String> {
-        let object: InvocationObject = serde_json::from_slice(invocation).ok()?;
-        let noted = Invocation {
-            session,
-            company: object.scope.and_then(|scope| scope.company_id),
-            until,
-        };
+        let (id, noted) = note(invocation, session, until)?;
         let mut inner = self.lock();
         if until.is_some() {
             let now = Instant::now();
@@ -349,8 +369,8 @@ impl Multiplexer {
                 .invocations
                 .retain(|_, known| known.until.is_none_or(|until| until > now));
         }
-        inner.invocations.insert(object.id.clone(), noted);
-        Some(object.id)
+        inner.invocations.insert(id.clone(), noted);
+        Some(id)
     }
 
     fn invocation(&self, id: &str) -> Option<Invocation> {
@@ -390,6 +410,30 @@ impl Multiplexer {
             settled.await;
         }
     }
+}
+
+/// What is to be known of an invocation, under its id.
+fn note(
+    invocation: &[u8],
+    session: Option<SessionId>,
+    until: Option<Instant>,
+) -> Option<(String, Invocation)> {
+    if invocation.is_empty() {
+        return None;
+    }
+    let object: InvocationObject = serde_json::from_slice(invocation).ok()?;
+    let noted = Invocation {
+        session,
+        company: object.scope.and_then(|scope| scope.company_id),
+        until,
+    };
+    Some((object.id, noted))
+}
+
+fn timed_out(method: &str, limit: Duration) -> RpcError {
+    let limit = limit.as_millis();
+    let message = format!("the worker did not answer {method} within {limit} ms");
+    RpcError::new(jsonrpc::TIMEOUT, message)
 }
 
 fn unavailable() -> RpcError {

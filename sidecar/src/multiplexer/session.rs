@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -14,19 +15,25 @@ use paperclip_proto::{
     jsonrpc,
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     v1::{
-        AttachedHost, HostHello, Notification, PluginHello, Request, Response, RpcError,
+        AttachedHost, HostHello, Notification, Phase, PluginHello, Request, Response, RpcError,
         SessionRequest, SessionResponse, Subscription, response, session_request, session_response,
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::Status;
 
-use super::{Call, Multiplexer};
-use crate::envelope::Message;
+use super::{Call, Multiplexer, passing::Passed};
+use crate::{envelope::Message, state::PodState};
 
-/// Requests of one host that may be under way at once; more wait in the transport.
-const MAX_REQUESTS: usize = 1024;
+/// Requests of one host that may be under way at once. More are refused: were they left in
+/// the transport, they would stand before the answers that those under way may wait for.
+const MAX_REQUESTS: usize = 4096;
+/// Frames that are taken before a session looks at anything else.
+const TOGETHER: usize = 64;
+/// A time that does not come.
+const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Names a session in this sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,8 +56,16 @@ impl Session {
     }
 
     async fn send(&self, frame: session_response::Frame) -> bool {
+        match self.link.try_send(frame.into()) {
+            Ok(()) => true,
+            Err(frame) => self.send_in_turn(frame).await,
+        }
+    }
+
+    /// Sends a frame when there is room for it, or in chunks.
+    async fn send_in_turn(&self, frame: SessionResponse) -> bool {
         tokio::select! {
-            sent = self.link.send(frame.into()) => sent.is_ok(),
+            sent = self.link.send(frame) => sent.is_ok(),
             () = self.over.cancelled() => false,
         }
     }
@@ -117,48 +132,74 @@ impl Session {
     }
 
     async fn respond(&self, id: u64, outcome: Result<Bytes, RpcError>) {
-        let outcome = match outcome {
-            Ok(result) => response::Outcome::ResultJson(result),
-            Err(error) => response::Outcome::Error(error),
-        };
-        let response = Response {
-            id,
-            outcome: Some(outcome),
-        };
-        self.send(session_response::Frame::Response(response)).await;
+        self.send(response(id, outcome)).await;
     }
+
+    /// Answers without waiting. A host that is slow to read has a task wait for it, of which
+    /// there are as many as it has requests. False when the host has left.
+    pub(super) fn give(
+        self: Arc<Self>,
+        id: u64,
+        outcome: Result<Bytes, RpcError>,
+        permit: OwnedSemaphorePermit,
+    ) -> bool {
+        if self.over.is_cancelled() {
+            return false;
+        }
+        if let Err(frame) = self.link.try_send(response(id, outcome).into()) {
+            tokio::spawn(async move {
+                self.send_in_turn(frame).await;
+                drop(permit);
+            });
+        }
+        true
+    }
+}
+
+fn response(id: u64, outcome: Result<Bytes, RpcError>) -> session_response::Frame {
+    let outcome = match outcome {
+        Ok(result) => response::Outcome::ResultJson(result),
+        Err(error) => response::Outcome::Error(error),
+    };
+    session_response::Frame::Response(Response {
+        id,
+        outcome: Some(outcome),
+    })
 }
 
 /// Runs a session until the host leaves, falls silent or `stop` is cancelled.
 ///
 /// `hello` is this pod's hello without what changes; `frames` is the stream to the host, with
 /// nothing in it yet.
-pub async fn serve(
+pub async fn serve<S>(
     multiplexer: Arc<Multiplexer>,
     host: HostHello,
     hello: PluginHello,
-    stream: Streaming<SessionRequest>,
+    stream: S,
     frames: mpsc::Sender<SessionResponse>,
     stop: CancellationToken,
-) {
+) where
+    S: Stream<Item = Result<SessionRequest, Status>> + Unpin,
+{
     let mut state = multiplexer.state.subscribe();
     let session = attach(&multiplexer, host, hello, frames);
     let replica = &session.host.replica;
     tracing::info!(host = session.host.host_name, replica, "a host attached");
     let mut receiver = link::Receiver::new(stream);
-    let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let desk = Desk {
+        multiplexer: &multiplexer,
+        session: &session,
+        requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+    };
     let mut phase = state.borrow_and_update().phase;
+    let (over, stop) = (pin!(session.over.cancelled()), pin!(stop.cancelled()));
+    let mut ended = pin!(async {
+        tokio::select! { () = over => {} () = stop => {} }
+    });
+    let mut due = pin!(tokio::time::sleep(NEVER));
     loop {
-        tokio::select! {
-            event = receiver.next(&session.link) => match event {
-                Ok(Some(Event::Frame(frame))) => take(&multiplexer, &session, &requests, frame).await,
-                Ok(Some(Event::Heartbeat)) => {
-                    let is_fresh = receiver.proof().is_fresh();
-                    show(&multiplexer, &session.host, is_fresh);
-                }
-                Ok(None) => break,
-                Err(error) => { log_end(&session, &error); break; }
-            },
+        let event = tokio::select! {
+            event = receiver.next(&session.link) => event,
             changed = state.changed() => {
                 if changed.is_err() { break; }
                 let now = state.borrow_and_update().clone();
@@ -167,9 +208,27 @@ pub async fn serve(
                     let announced = session_response::Frame::PhaseChanged(now.phase_changed());
                     session.send(announced).await;
                 }
+                continue;
             }
-            () = session.over.cancelled() => break,
-            () = stop.cancelled() => break,
+            () = &mut due => {
+                let next = multiplexer.expire().map(tokio::time::Instant::from);
+                due.as_mut().reset(next.unwrap_or_else(|| tokio::time::Instant::now() + NEVER));
+                continue;
+            }
+            () = &mut ended => break,
+        };
+        let taken = match event {
+            Ok(Some(event)) => desk.take_together(&mut receiver, event, &state).await,
+            Ok(None) => break,
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(Some(first)) if due.deadline() > first.into() => due.as_mut().reset(first.into()),
+            Ok(_) => {}
+            Err(error) => {
+                log_end(&session, &error);
+                break;
+            }
         }
     }
     detach(&multiplexer, &session);
@@ -223,7 +282,13 @@ fn attach(
 
 fn detach(multiplexer: &Multiplexer, session: &Session) {
     session.over.cancel();
-    multiplexer.lock().sessions.remove(&session.id);
+    let closed = {
+        let mut inner = multiplexer.lock();
+        inner.sessions.remove(&session.id);
+        inner.close_all(session.id)
+    };
+    drop(closed);
+    multiplexer.settled.notify_waiters();
     multiplexer.metrics.sessions.dec();
     multiplexer
         .sessions_changed
@@ -251,43 +316,92 @@ fn log_end(session: &Session, error: &LinkError) {
     tracing::info!(host, %error, cause, "a session was lost");
 }
 
-async fn take(
-    multiplexer: &Arc<Multiplexer>,
-    session: &Arc<Session>,
-    requests: &Arc<Semaphore>,
-    frame: SessionRequest,
-) {
-    match frame.frame {
-        Some(session_request::Frame::Request(request)) => {
-            let Ok(permit) = requests.clone().acquire_owned().await else {
-                return;
-            };
-            tokio::spawn(serve_request(
-                multiplexer.clone(),
-                session.clone(),
-                request,
-                permit,
-            ));
-        }
-        Some(session_request::Frame::Response(response)) => settle(multiplexer, session, response),
-        Some(session_request::Frame::Notification(told)) => {
-            let outcome = multiplexer
-                .notify(
-                    &told.method,
-                    &told.params_json,
-                    &told.invocation_json,
-                    session.id,
-                )
-                .await;
-            if let Err(error) = outcome {
-                tracing::warn!(
-                    method = told.method,
-                    error = error.message,
-                    "a notification of a host was dropped"
-                );
+/// Takes the frames of one session.
+struct Desk<'a> {
+    multiplexer: &'a Arc<Multiplexer>,
+    session: &'a Arc<Session>,
+    requests: Arc<Semaphore>,
+}
+
+impl Desk<'_> {
+    /// Takes an event and what is there already: waiting for each alone would cost more than
+    /// the events themselves. Gives the first deadline of the calls among them.
+    async fn take_together<S>(
+        &self,
+        receiver: &mut link::Receiver<SessionRequest, S>,
+        mut event: Event<SessionRequest>,
+        state: &watch::Receiver<PodState>,
+    ) -> Result<Option<Instant>, LinkError>
+    where
+        S: Stream<Item = Result<SessionRequest, Status>> + Unpin,
+    {
+        let mut first: Option<Instant> = None;
+        for taken in 1.. {
+            match event {
+                Event::Frame(frame) => {
+                    let phase = state.borrow().phase;
+                    let deadline = self.take(frame, phase).await;
+                    first = first.into_iter().chain(deadline).min();
+                }
+                Event::Heartbeat => {
+                    let is_fresh = receiver.proof().is_fresh();
+                    show(self.multiplexer, &self.session.host, is_fresh);
+                }
+            }
+            if taken == TOGETHER {
+                break;
+            }
+            match receiver.ready(&self.session.link).await {
+                Some(next) => event = next?,
+                None => break,
             }
         }
-        _ => {}
+        Ok(first)
+    }
+
+    async fn take(&self, frame: SessionRequest, phase: Phase) -> Option<Instant> {
+        match frame.frame? {
+            session_request::Frame::Request(request) => return self.serve(request, phase).await,
+            session_request::Frame::Response(response) => {
+                settle(self.multiplexer, self.session, response);
+            }
+            session_request::Frame::Notification(told) => self.tell_worker(told).await,
+            _ => {}
+        }
+        None
+    }
+
+    /// Serves a request; gives its deadline when no task does.
+    async fn serve(&self, request: Request, phase: Phase) -> Option<Instant> {
+        let Ok(permit) = self.requests.clone().try_acquire_owned() else {
+            let limit = format!("a host may have {MAX_REQUESTS} requests under way");
+            let refusal = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, limit);
+            self.session.respond(request.id, Err(refusal)).await;
+            return None;
+        };
+        match self.multiplexer.pass(self.session, phase, request, permit) {
+            Passed::Until(deadline) => Some(deadline),
+            Passed::Not(request, permit) => {
+                let (multiplexer, session) = (self.multiplexer.clone(), self.session.clone());
+                tokio::spawn(serve_request(multiplexer, session, request, permit));
+                None
+            }
+        }
+    }
+
+    async fn tell_worker(&self, told: Notification) {
+        let (params, invocation) = (&told.params_json, &told.invocation_json);
+        let outcome = self
+            .multiplexer
+            .notify(&told.method, params, invocation, self.session.id)
+            .await;
+        if let Err(error) = outcome {
+            tracing::warn!(
+                method = told.method,
+                error = error.message,
+                "a notification of a host was dropped"
+            );
+        }
     }
 }
 

@@ -118,6 +118,38 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
     })
 }
 
+/// Prints throughput alone, run by run: for work on the bridge, where a whole measurement
+/// takes too long. Processor time a call is that of the sidecar, the worker's shim and the client.
+pub async fn throughput(programs: &Programs, rounds: usize, calls: usize) -> Result<()> {
+    let workers = [Worker::echo()?, Worker::sdk()?];
+    let small = workers::params(SMALL);
+    for round in 1..=rounds {
+        for worker in &workers {
+            let raw = {
+                let mut raw = RawWorker::start(worker)?;
+                raw.throughput(WARM_UP, IN_FLIGHT, &small)?;
+                raw.throughput(calls, IN_FLIGHT, &small)?
+            };
+            let pod = Pod::start(programs, worker).await?;
+            let session = pod.attach("one").await?;
+            session.throughput(WARM_UP, IN_FLIGHT, &small).await?;
+            let before = (spent(&pod)?, usage::processor_time(std::process::id())?);
+            let bridge = session.throughput(calls, IN_FLIGHT, &small).await?;
+            let micros = |milliseconds: f64| milliseconds * 1e3 / calls as f64;
+            let sidecar = micros(spent(&pod)? - before.0);
+            let client = usage::processor_time(std::process::id())? - before.1;
+            let client = micros(crate::statistics::milliseconds(client));
+            println!(
+                "run {round}, {}: {:.2} of raw ({bridge:.0} against {raw:.0} calls/s), \
+                 {sidecar:.1} µs of sidecar and {client:.1} µs of client a call",
+                worker.name,
+                bridge / raw
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Both sides are compared at the same work: answering with what was asked.
 fn check(worker: &Worker, answer: &Value) -> Result<()> {
     let wanted = &workers::params(SMALL)["params"];

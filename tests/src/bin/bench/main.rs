@@ -44,6 +44,21 @@ enum Command {
         #[arg(long)]
         figures: PathBuf,
     },
+    /// Throughput of the bridge alone, printed run by run.
+    Throughput {
+        /// The sidecar, built for release.
+        #[arg(long)]
+        sidecar: PathBuf,
+        /// The shim, built for release.
+        #[arg(long)]
+        shim: PathBuf,
+        /// Interleaved runs.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Calls in one run.
+        #[arg(long, default_value_t = 200_000)]
+        calls: usize,
+    },
     /// From apply to Ready, and memory, on a cluster with the platform installed.
     Apply {
         /// Name of the cluster.
@@ -84,6 +99,12 @@ async fn main() -> Result<()> {
             let programs = pod::programs(&sidecar, &shim)?;
             bridge::measure(&programs, rounds).await?.save(&figures)
         }
+        Command::Throughput {
+            sidecar,
+            shim,
+            rounds,
+            calls,
+        } => bridge::throughput(&pod::programs(&sidecar, &shim)?, rounds, calls).await,
         Command::Apply {
             name,
             cold,

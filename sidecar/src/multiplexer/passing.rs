@@ -1,0 +1,179 @@
+//! Calls that pass without a task of their own.
+//!
+//! A call whose method asks nothing of the sidecar, to a worker that serves and has room in
+//! its queue, need not wait for anything here: its line goes out at once, and the answer goes
+//! from the worker's stdout straight into the session. What has to wait is left to a task.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use paperclip_proto::v1::{Phase, Request, RpcError};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Answer, DEFAULT_TIMEOUT, Inner, MAX_OPEN, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId,
+    note, session::Session, timed_out,
+};
+use crate::envelope;
+
+/// Methods that are the worker's alone: the sidecar neither answers nor changes them.
+const PLAIN: &[&str] = &[
+    "executeTool",
+    "getData",
+    "handleApiRequest",
+    "performAction",
+];
+/// Larger params are copied by a task, away from the lock.
+const LARGE: usize = 64 * 1024;
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Passed {
+    /// It is with the worker, until then.
+    Until(Instant),
+    /// It has to wait or to be looked at.
+    Not(Request, OwnedSemaphorePermit),
+}
+
+/// An open call of a session.
+#[derive(Debug)]
+pub struct Passing {
+    pub(super) session: Arc<Session>,
+    /// The host's own id of the request.
+    request: u64,
+    method: String,
+    timeout: Duration,
+    deadline: Instant,
+    invocation: Option<String>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Passing {
+    /// Gives the host its answer. False when the host has left.
+    pub(super) fn settle(
+        self,
+        multiplexer: &Multiplexer,
+        outcome: Result<Bytes, RpcError>,
+    ) -> bool {
+        multiplexer.count(&outcome);
+        multiplexer.settled.notify_waiters();
+        self.session.give(self.request, outcome, self.permit)
+    }
+}
+
+impl Inner {
+    /// Ends a call: what was noted with it goes too.
+    pub(super) fn close(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        if let Answer::Session(passing) = &open.answer {
+            self.due.remove(&(passing.deadline, id));
+            if let Some(invocation) = &passing.invocation {
+                self.invocations.remove(invocation);
+            }
+        }
+        Some(open)
+    }
+
+    /// Ends the calls of a session that is over. Its host has nobody left to hear of them.
+    pub(super) fn close_all(&mut self, session: SessionId) -> Vec<Open> {
+        let is_its = |open: &Open| match &open.answer {
+            Answer::Session(passing) => passing.session.id == session,
+            Answer::Waiting(_) => false,
+        };
+        let its = self.open.iter().filter(|(_, open)| is_its(open));
+        let its: Vec<u64> = its.map(|(id, _)| *id).collect();
+        its.into_iter().filter_map(|id| self.close(id)).collect()
+    }
+}
+
+impl Multiplexer {
+    /// Passes a request of a host to the worker, or gives it back.
+    pub(super) fn pass(
+        &self,
+        session: &Arc<Session>,
+        phase: Phase,
+        request: Request,
+        permit: OwnedSemaphorePermit,
+    ) -> Passed {
+        if phase == Phase::Starting || !is_plain(&request) {
+            return Passed::Not(request, permit);
+        }
+        let noted = note(&request.invocation_json, Some(session.id), None);
+        let timeout = match Duration::from_millis(request.timeout_ms) {
+            Duration::ZERO => DEFAULT_TIMEOUT,
+            stated => stated,
+        };
+        let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
+        let mut inner = self.lock();
+        let Inner {
+            worker,
+            open,
+            next_id,
+            invocations,
+            due,
+            ..
+        } = &mut *inner;
+        let slot = worker.as_ref().and_then(|lines| lines.try_reserve().ok());
+        let Some(slot) = slot.filter(|_| open.len() < MAX_OPEN) else {
+            return Passed::Not(request, permit);
+        };
+        let id = *next_id;
+        *next_id += 1;
+        let (params, invocation) = (&request.params_json, &request.invocation_json);
+        slot.send(envelope::call(
+            Some(id),
+            &request.method,
+            params,
+            invocation,
+        ));
+        let passing = Passing {
+            session: session.clone(),
+            request: request.id,
+            method: request.method,
+            timeout,
+            deadline,
+            invocation: noted.as_ref().map(|(name, _)| name.clone()),
+            permit,
+        };
+        let answer = Answer::Session(passing);
+        let kind = OpenKind::Call;
+        open.insert(id, Open { answer, kind });
+        due.insert((deadline, id));
+        invocations.extend(noted);
+        Passed::Until(deadline)
+    }
+
+    /// Ends the passing calls whose time is over. Gives when the next one is due.
+    pub(super) fn expire(&self) -> Option<Instant> {
+        loop {
+            let now = Instant::now();
+            let mut inner = self.lock();
+            let &(deadline, id) = inner.due.first()?;
+            if deadline > now {
+                return Some(deadline);
+            }
+            let open = inner.close(id);
+            drop(inner);
+            if let Some(Open {
+                answer: Answer::Session(passing),
+                ..
+            }) = open
+            {
+                let error = timed_out(&passing.method, passing.timeout);
+                passing.settle(self, Err(error));
+            }
+        }
+    }
+}
+
+/// Whether a request may pass unseen.
+fn is_plain(request: &Request) -> bool {
+    let is_json = |bytes: &[u8]| bytes.is_empty() || envelope::is_json(bytes);
+    request.params_json.len() + request.invocation_json.len() <= LARGE
+        && PLAIN.contains(&request.method.as_str())
+        && is_json(&request.params_json)
+        && is_json(&request.invocation_json)
+}
