@@ -23,7 +23,7 @@ const RATE: u32 = 200;
 const UNDER_WAY: usize = 50;
 
 /// Publishes a version of the ledger that behaves in this way.
-fn publish_ledger(version: &str, behaviour: &str) -> Result<()> {
+pub fn publish_ledger(version: &str, behaviour: &str) -> Result<()> {
     let replacements = [
         ("\"1.0.0\"", format!("\"{version}\"")),
         (
