@@ -14,7 +14,7 @@ use super::{
     packing::{self, Progress},
     pins,
     reconcile::ReconcileError,
-    summary,
+    steady, summary,
 };
 use crate::context::Context;
 
@@ -77,7 +77,9 @@ pub async fn resolve(
         .is_none_or(|artifact| artifact.request != name)
     {
         match pack(context, &request).await? {
-            Progress::Under(finding) => return Ok(Stage::under_way(finding)),
+            Progress::Under(finding) => {
+                return Ok(Stage::under_way(still_failing(plugin, finding)));
+            }
             Progress::Failed(finding, true) => {
                 status.failed_request = Some(name);
                 return Ok(Stage::stalled(finding));
@@ -131,6 +133,15 @@ fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
         .into_iter()
         .find(|reason| reason.to_string() == condition.reason)?;
     Some(Finding::no(reason, condition.message.clone()))
+}
+
+/// A Job that packs the same again after one that failed says nothing new until it ends.
+fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
+    let before = plugin
+        .condition(ConditionType::ArtifactReady)
+        .filter(|stage| stage.observed_generation == plugin.metadata.generation)
+        .filter(|_| finding.reason == Reason::Packing);
+    steady::failed_before(before, &steady::OF_PACKING).unwrap_or(finding)
 }
 
 /// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.

@@ -44,7 +44,7 @@ fn unscheduled(pod: &Pod) -> Option<Finding> {
     })?;
     let message = condition.message.as_deref().unwrap_or("no node fits");
     Some(Finding::no(
-        Reason::PodRefused,
+        Reason::Unschedulable,
         format!("The pod cannot be placed: {message}"),
     ))
 }
@@ -101,6 +101,8 @@ fn stuck(container: &ContainerStatus) -> Option<Finding> {
         (Some(end), _) => end,
         // Waiting to be started again: the last end is why.
         (None, Some(_)) => earlier?,
+        // Another try of a delivery that failed says nothing until it ends.
+        (None, None) if name == FETCH => earlier?,
         (None, None) => return None,
     };
     (end.exit_code != 0).then(|| ended(name, end))
@@ -127,7 +129,7 @@ fn ended(name: &str, end: &ContainerStateTerminated) -> Finding {
     Finding::no(reason, message)
 }
 
-/// Why a Deployment has no pod: quota, admission.
+/// Why a Deployment has no pod, in the words of what refused it.
 #[must_use]
 pub fn replica_failure(deployment: &Deployment) -> Option<Finding> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
@@ -135,17 +137,48 @@ pub fn replica_failure(deployment: &Deployment) -> Option<Finding> {
         condition.type_.as_deref() == Some("ReplicaFailure")
             && condition.status.as_deref() == Some("True")
     })?;
-    let message = failure
+    let words = failure
         .message
         .as_deref()
-        .unwrap_or("the cluster refuses the pod");
-    Some(Finding::no(Reason::PodRefused, message.to_owned()))
+        .unwrap_or("the cluster refuses it");
+    let message = format!("The pod cannot be created: {words}");
+    Some(Finding::no(reason_of_refusal(words), message))
+}
+
+/// What refused a pod. The API server answers 403 to each of them, so only the words of the
+/// admission plug-ins tell them apart.
+fn reason_of_refusal(words: &str) -> Reason {
+    const QUOTA: [&str; 3] = [
+        "exceeded quota:",
+        "failed quota:",
+        "insufficient quota to match these scopes:",
+    ];
+    const ADMISSION: [&str; 6] = [
+        // Policies, then webhooks, with and without a message of their own.
+        "denied request",
+        "denied the request",
+        "violates PodSecurity",
+        // A webhook or policy that cannot be asked, and is not to be passed over.
+        "failed calling webhook",
+        "failed to configure policy",
+        // LimitRange.
+        "per Container",
+    ];
+    let says = |all: &[&str]| all.iter().any(|part| words.contains(part));
+    if says(&QUOTA) {
+        Reason::QuotaExceeded
+    } else if says(&ADMISSION) {
+        Reason::AdmissionRefused
+    } else {
+        Reason::PodRefused
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plugin::fixtures;
+    use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning, PodCondition};
 
     #[test]
     fn a_failed_fetch_is_told_in_its_own_words() {
@@ -160,6 +193,85 @@ mod tests {
             found,
             Some(Finding::no(Reason::DeliveryFailed, message.into()))
         );
+    }
+
+    #[test]
+    fn a_delivery_that_is_tried_again_has_failed_until_it_ends() {
+        let mut pod = fixtures::ended("fetch", 1, "the store is away");
+        let again = |container: &mut ContainerStatus| {
+            container.last_state = container.state.take();
+            container.state = Some(ContainerState {
+                running: Some(ContainerStateRunning::default()),
+                ..ContainerState::default()
+            });
+        };
+        let status = pod.status.get_or_insert_default();
+        let initial = status.init_container_statuses.iter_mut().flatten();
+        initial
+            .chain(status.container_statuses.iter_mut().flatten())
+            .for_each(again);
+        let found = trouble(&pod).map(|finding| finding.reason);
+        assert_eq!(found, Some(Reason::DeliveryFailed));
+    }
+
+    #[test]
+    fn what_refuses_a_pod_is_told_by_its_words() {
+        let cases = [
+            (
+                r#"pods "pcp-a-1" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=0, limited: pods=0"#,
+                Reason::QuotaExceeded,
+            ),
+            (
+                r#"pods "pcp-a-1" is forbidden: failed quota: tight: must specify limits.cpu for: worker"#,
+                Reason::QuotaExceeded,
+            ),
+            (
+                r#"pods "pcp-a-1" is forbidden: ValidatingAdmissionPolicy 'centres' with binding 'all' denied request: no cost centre"#,
+                Reason::AdmissionRefused,
+            ),
+            (
+                r#"admission webhook "pods.example.com" denied the request: not today"#,
+                Reason::AdmissionRefused,
+            ),
+            (
+                r#"Internal error occurred: failed calling webhook "pods.example.com": connection refused"#,
+                Reason::AdmissionRefused,
+            ),
+            (
+                r#"pods "pcp-a-1" is forbidden: violates PodSecurity "restricted:latest": seccompProfile"#,
+                Reason::AdmissionRefused,
+            ),
+            (
+                r#"pods "pcp-a-1" is forbidden: maximum memory usage per Container is 64Mi, but limit is 512Mi"#,
+                Reason::AdmissionRefused,
+            ),
+            (
+                r#"pods "pcp-a-1" is forbidden: error looking up service account shop/pcp-a"#,
+                Reason::PodRefused,
+            ),
+        ];
+        for (words, reason) in cases {
+            let found = replica_failure(&fixtures::replica_failure(words)).unwrap();
+            assert_eq!(found.reason, reason, "{words}");
+            assert!(found.message.ends_with(words));
+        }
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_is_told_in_the_words_of_the_scheduler() {
+        let mut pod = Pod::default();
+        let condition = PodCondition {
+            type_: "PodScheduled".into(),
+            status: "False".into(),
+            reason: Some("Unschedulable".into()),
+            message: Some("0/2 nodes are available: 2 Insufficient cpu.".into()),
+            ..PodCondition::default()
+        };
+        pod.status.get_or_insert_default().conditions = Some(vec![condition]);
+        let message =
+            "The pod cannot be placed: 0/2 nodes are available: 2 Insufficient cpu.".to_owned();
+        let expected = Finding::no(Reason::Unschedulable, message);
+        assert_eq!(trouble(&pod), Some(expected));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use clap::Parser;
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, DeploymentCondition, DeploymentStatus},
     core::v1::{
         ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod,
         PodSpec, PodStatus,
@@ -151,6 +151,24 @@ pub fn deployment(activation: u64) -> Deployment {
     Deployment {
         metadata: activated(activation),
         ..Deployment::default()
+    }
+}
+
+/// A Deployment whose pod the cluster refuses.
+pub fn replica_failure(words: &str) -> Deployment {
+    let condition = DeploymentCondition {
+        type_: Some("ReplicaFailure".into()),
+        status: Some("True".into()),
+        reason: Some("FailedCreate".into()),
+        message: Some(words.into()),
+        ..DeploymentCondition::default()
+    };
+    Deployment {
+        status: Some(DeploymentStatus {
+            conditions: Some(vec![condition]),
+            ..DeploymentStatus::default()
+        }),
+        ..deployment(2)
     }
 }
 

@@ -12,6 +12,7 @@ mod packing;
 mod pins;
 mod pod;
 mod reconcile;
+mod steady;
 mod summary;
 mod worker;
 
