@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     host::Host,
-    plugins::{Call, Plugin},
+    plugins::{Call, CallFailure, Cause, Plugin},
     rpc::Fault,
 };
 
@@ -24,24 +24,35 @@ pub async fn call(
     method: &'static str,
     params: &impl Serialize,
     company: Option<&str>,
-) -> Result<Box<RawValue>, Fault> {
+) -> Result<Box<RawValue>, CallFailure> {
     let is_job = method == "runJob";
+    let failed = |cause, message| CallFailure {
+        plugin: plugin.id().clone(),
+        method,
+        cause,
+        fault: Fault::internal(message),
+    };
+    let params = serde_json::to_vec(params).map_err(|error| {
+        failed(
+            Cause::BadCall,
+            format!("write the params of {method}: {error}"),
+        )
+    })?;
     let call = Call {
         method,
-        params: serde_json::to_vec(params)
-            .map_err(|error| Fault::internal(format!("write the params of {method}: {error}")))?
-            .into(),
+        params: params.into(),
         company: company.map(str::to_owned),
         timeout: if is_job { JOB_TIMEOUT } else { TIMEOUT },
         first: is_job,
     };
     let begun = Instant::now();
     let result = plugin.call(call).await;
-    let code = result.as_ref().err().map(|fault| fault.code);
+    let code = result.as_ref().err().map(|failure| failure.fault.code);
     host.metrics.called(method, code, begun.elapsed());
     serde_json::from_slice(&result?).map_err(|error| {
-        Fault::internal(format!(
-            "the worker's result of {method} is no JSON: {error}"
-        ))
+        failed(
+            Cause::BadAnswer,
+            format!("the worker's result of {method} is no JSON: {error}"),
+        )
     })
 }

@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::Authenticator,
+    clock::Clock,
     database::{Database, DatabaseError, PluginRow},
     events::Event,
     metrics::Metrics,
@@ -30,8 +31,14 @@ pub struct Host {
     pub auth: Authenticator,
     /// What it counts.
     pub metrics: Metrics,
+    /// What time it is; schedules go by it.
+    pub clock: Clock,
     /// Everything that runs in the background.
     pub tasks: TaskTracker,
+    /// Job runs, which may end before the host does.
+    pub runs: TaskTracker,
+    /// Cancelled when the host is told to stop: nothing new is begun from then on.
+    pub draining: CancellationToken,
     /// Cancelled when the host stops.
     pub stop: CancellationToken,
 }
@@ -78,7 +85,7 @@ impl Host {
     }
 
     fn make_plugin(&self, id: PluginId, facts: Option<Facts>) -> Arc<Plugin> {
-        let (plugin, events) = Plugin::new(id, facts);
+        let (plugin, events) = Plugin::new(id, facts, self.metrics.holds.clone());
         let stop = self.stop.clone();
         let deliver = Arc::clone(&plugin).deliver(events);
         self.tasks.spawn(async move {
@@ -92,7 +99,6 @@ impl Host {
 fn facts(row: &PluginRow) -> Option<Facts> {
     Facts::read(
         row.manifest_json.0.as_bytes(),
-        row.config_json.0.as_bytes(),
         row.artifact_digest.clone(),
         u64::try_from(row.activation).ok()?,
     )

@@ -6,7 +6,7 @@
 pub mod args;
 mod auth;
 mod calls;
-mod clock;
+pub mod clock;
 mod company;
 mod database;
 mod discovery;

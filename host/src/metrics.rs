@@ -20,6 +20,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     call_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     worker_calls: Family<CallLabels, Counter>,
+    /// Waits for a pod that serves.
+    pub holds: Holds,
     /// Sessions with pods.
     pub sessions: Gauge,
 }
@@ -33,6 +35,70 @@ struct CallLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct MethodLabels {
     method: &'static str,
+}
+
+/// Upper bounds of the buckets of holds, in seconds; a hold lasts ten at most.
+const HOLD_BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 7.5, 10.0];
+
+/// Waits of calls for a pod that serves.
+#[derive(Clone, Debug)]
+pub struct Holds {
+    calls: Family<HoldLabels, Counter>,
+    seconds: Histogram,
+}
+
+/// How the wait of a call ended.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub enum HoldOutcome {
+    /// A pod got it.
+    Sent,
+    /// No pod served in time.
+    NotServing,
+    /// Too many waited before it.
+    QueueFull,
+    /// The caller went away.
+    GivenUp,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HoldLabels {
+    outcome: &'static str,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self {
+            calls: Family::default(),
+            seconds: Histogram::new(HOLD_BUCKETS),
+        }
+    }
+}
+
+impl Holds {
+    /// Counts a wait that ended.
+    pub fn ended(&self, outcome: HoldOutcome, time: Duration) {
+        let outcome = match outcome {
+            HoldOutcome::Sent => "sent",
+            HoldOutcome::NotServing => "not_serving",
+            HoldOutcome::QueueFull => "queue_full",
+            HoldOutcome::GivenUp => "given_up",
+        };
+        self.calls.get_or_create(&HoldLabels { outcome }).inc();
+        self.seconds.observe(time.as_secs_f64());
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "held_calls",
+            "Calls that waited for a pod that serves",
+            self.calls.clone(),
+        );
+        registry.register(
+            "hold_duration_seconds",
+            "Time that held calls waited for a pod that serves",
+            self.seconds.clone(),
+        );
+    }
 }
 
 impl Default for Metrics {
@@ -56,12 +122,15 @@ impl Default for Metrics {
             "Calls of workers to the host",
             worker_calls.clone(),
         );
+        let holds = Holds::default();
+        holds.register(&mut registry);
         registry.register("sessions", "Sessions with plugin pods", sessions.clone());
         Self {
             registry: Arc::new(registry),
             calls,
             call_seconds,
             worker_calls,
+            holds,
             sessions,
         }
     }

@@ -4,14 +4,14 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
 use paperclip_proto::tls::{ClientTls, TlsError};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     args::{AuthMode, ServeArgs},
     auth::{Authenticator, TokenFileError},
-    clock,
+    clock::{self, Clock},
     database::{Database, DatabaseError},
     discovery::{Sessions, Synced},
     host::{Host, HostName},
@@ -21,8 +21,10 @@ use crate::{
     services::{HttpFetch, chain},
 };
 
-/// How long requests and tasks may take to end.
+/// How long requests and jobs under way may take to end.
 const GRACE: Duration = Duration::from_secs(25);
+/// How long tasks may take to notice that the host stops.
+const CLOSING: Duration = Duration::from_secs(5);
 /// How often old rows are dropped.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How long log entries, deliveries and runs are kept.
@@ -78,6 +80,11 @@ pub struct Server {
 impl Server {
     /// Opens the database and the ports, and reads every file that is needed.
     pub async fn bind(args: ServeArgs) -> Result<Self, ServeError> {
+        Self::bind_with(args, Clock::default()).await
+    }
+
+    /// The same with schedules that go by this clock.
+    pub async fn bind_with(args: ServeArgs, clock: Clock) -> Result<Self, ServeError> {
         let tls = ClientTls::from_dir(&args.tls_dir)?;
         let client = cluster(&args).await?;
         let database = Database::open(&args.database).await?;
@@ -94,7 +101,10 @@ impl Server {
             fetch: HttpFetch::new(&args.http_fetch_allow_cidr).map_err(ServeError::Fetch)?,
             auth: authenticator(&args, client.as_ref())?,
             metrics: Metrics::default(),
+            clock,
             tasks: TaskTracker::new(),
+            runs: TaskTracker::new(),
+            draining: CancellationToken::new(),
             stop: CancellationToken::new(),
         });
         host.restore().await?;
@@ -118,8 +128,8 @@ impl Server {
         self.health.local_addr()
     }
 
-    /// Runs until `stop`, then takes no new requests, lets those under way end, ends jobs and
-    /// sessions, and closes the database.
+    /// Runs until `stop`. Then it is not ready, takes no new requests and begins no jobs, gives what
+    /// is under way [`GRACE`] to end, ends the sessions, and closes the database.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let host = self.host;
         let synced = Synced::default();
@@ -141,37 +151,32 @@ impl Server {
         }
         spawn(&host, jobs::schedule(Arc::clone(&host)));
         spawn(&host, prune(Arc::clone(&host)));
-        let draining = CancellationToken::new();
+        let addresses = (self.api.local_addr(), self.health.local_addr());
         let api = axum::serve(self.api, http::router(Arc::clone(&host)))
-            .with_graceful_shutdown(draining.clone().cancelled_owned());
+            .with_graceful_shutdown(host.draining.clone().cancelled_owned());
         let health = axum::serve(self.health, http::health_router(Arc::clone(&host), synced))
             .with_graceful_shutdown(host.stop.clone().cancelled_owned());
         let health = tokio::spawn(health.into_future());
         let mut api = tokio::spawn(api.into_future());
-        info!(
-            namespace = host.name.namespace,
-            name = host.name.name,
-            "host runs"
-        );
+        if let (Ok(api), Ok(health)) = addresses {
+            info!(namespace = host.name.namespace, name = host.name.name, %api, %health, "host runs");
+        }
         let ended = tokio::select! {
             () = stop => None,
             ended = &mut api => Some(ended),
         };
         info!("host stops");
-        draining.cancel();
+        host.draining.cancel();
         let served = match ended {
             Some(ended) => flatten(ended),
-            None => tokio::time::timeout(GRACE, api)
-                .await
-                .map_or(Ok(()), flatten),
+            None => drain(&host, api).await,
         };
         host.stop.cancel();
-        host.tasks.close();
-        if tokio::time::timeout(GRACE, host.tasks.wait())
-            .await
-            .is_err()
-        {
-            error!("some tasks did not end in time");
+        for tasks in [&host.runs, &host.tasks] {
+            tasks.close();
+            if tokio::time::timeout(CLOSING, tasks.wait()).await.is_err() {
+                error!("some tasks did not end in time");
+            }
         }
         health.abort();
         host.database.close().await;
@@ -217,6 +222,21 @@ fn flatten(ended: Result<io::Result<()>, tokio::task::JoinError>) -> Result<(), 
     ended
         .unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
         .map_err(ServeError::Serve)
+}
+
+/// Lets requests and job runs end.
+async fn drain(
+    host: &Host,
+    api: tokio::task::JoinHandle<io::Result<()>>,
+) -> Result<(), ServeError> {
+    let until = Instant::now() + GRACE;
+    let served = tokio::time::timeout_at(until, api).await;
+    host.runs.close();
+    let ran = tokio::time::timeout_at(until, host.runs.wait()).await;
+    if served.is_err() || ran.is_err() {
+        warn!("requests or jobs are cut off, they did not end in time");
+    }
+    served.map_or(Ok(()), flatten)
 }
 
 async fn prune(host: Arc<Host>) {

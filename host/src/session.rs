@@ -1,7 +1,7 @@
 //! One session with one pod: it is dialled, introduced, listened to, and dialled
 //! again when it ends, for as long as the cluster has the pod.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use paperclip_proto::{
@@ -18,7 +18,7 @@ use crate::{
     events::Subscription,
     host::Host,
     jobs,
-    plugins::{Facts, FactsError, Plugin, PluginId, Pod},
+    plugins::{Config, Facts, FactsError, Plugin, PluginId, Pod},
     rpc::Fault,
     services::{self, chain},
 };
@@ -52,6 +52,8 @@ enum SessionError {
     },
     #[error(transparent)]
     Facts(#[from] FactsError),
+    #[error("read the config of the pod's hello")]
+    Config(#[source] serde_json::Error),
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
@@ -111,22 +113,29 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     check_plugin(&hello, &target.plugin)?;
     let facts = Arc::new(Facts::read(
         &hello.manifest_json,
-        &hello.config_json,
         hello.artifact_digest.clone(),
         hello.activation,
     )?);
-    record(host, &target.plugin, &facts).await?;
+    let config = Config::parse(&hello.config_json).map_err(SessionError::Config)?;
+    record(host, &target.plugin, &facts, &config).await?;
     let plugin = host.plugin(&target.plugin);
     prepare(host, &plugin, &facts, hello.phase()).await?;
     let pod = Arc::new(Pod::new(
         hello.pod_name.clone(),
         target.address,
         facts,
+        config,
+        subscriptions(&hello),
         sender,
     ));
     pod.set_phase(hello.phase(), &hello.initialize_result_json);
-    let attached = Attached::new(host, plugin, pod, subscriptions(&hello));
+    let attached = Attached::new(host, plugin, pod);
     attached.listen(incoming).await;
+    let left = attached.end();
+    if let Some(heir) = left.serving_pod() {
+        // After a roll-back the jobs are again those of the pod that serves on.
+        jobs::sync(host, &left, &heir.facts().manifest).await?;
+    }
     Ok(())
 }
 
@@ -145,7 +154,12 @@ fn check_plugin(hello: &PluginHello, wanted: &PluginId) -> Result<(), SessionErr
     })
 }
 
-async fn record(host: &Host, id: &PluginId, facts: &Facts) -> Result<(), DatabaseError> {
+async fn record(
+    host: &Host,
+    id: &PluginId,
+    facts: &Facts,
+    config: &Config,
+) -> Result<(), DatabaseError> {
     host.database
         .record_plugin(PluginUpdate {
             id: &id.uid,
@@ -155,7 +169,7 @@ async fn record(host: &Host, id: &PluginId, facts: &Facts) -> Result<(), Databas
             version: &facts.manifest.version,
             api_version: facts.manifest.api_version,
             manifest_json: facts.manifest_json.get(),
-            config_json: facts.config_json.get(),
+            config_json: config.json().get(),
             artifact_digest: &facts.artifact_digest,
             activation: facts.activation,
         })
@@ -172,13 +186,13 @@ async fn prepare(
     if phase != Phase::Serving {
         return Ok(());
     }
-    if plugin.is_newest(facts) {
+    if plugin.leads(facts) {
         jobs::sync(host, plugin, &facts.manifest).await?;
     }
     host.database.record_served(&plugin.id().uid).await
 }
 
-fn subscriptions(hello: &PluginHello) -> Vec<Subscription> {
+fn subscriptions(hello: &PluginHello) -> BTreeSet<Subscription> {
     let read = |params: &[u8]| serde_json::from_slice(params).ok();
     hello
         .subscriptions
@@ -196,14 +210,9 @@ struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    fn new(
-        host: &'a Arc<Host>,
-        plugin: Arc<Plugin>,
-        pod: Arc<Pod>,
-        subscriptions: Vec<Subscription>,
-    ) -> Self {
+    fn new(host: &'a Arc<Host>, plugin: Arc<Plugin>, pod: Arc<Pod>) -> Self {
         info!(plugin = %plugin.id(), pod = pod.name(), activation = pod.facts().activation, "session begun");
-        plugin.attach(Arc::clone(&pod), subscriptions);
+        plugin.attach(Arc::clone(&pod));
         host.metrics.sessions.inc();
         Self {
             host,
@@ -211,6 +220,11 @@ impl<'a> Attached<'a> {
             pod,
             at_once: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
         }
+    }
+
+    /// Ends the session and gives its plugin.
+    fn end(self) -> Arc<Plugin> {
+        Arc::clone(&self.plugin)
     }
 
     async fn listen(&self, mut incoming: mpsc::Receiver<Incoming>) {
@@ -221,14 +235,38 @@ impl<'a> Attached<'a> {
                     services::notified(&self.plugin, &told.method, &told.params_json);
                 }
                 Incoming::Phase(changed) => self.enter(&changed).await,
-                Incoming::Config(changed) => self.take_config(&changed),
+                Incoming::Config(changed) => self.take_config(&changed).await,
             }
         }
     }
 
-    fn take_config(&self, changed: &ConfigChanged) {
-        if let Err(error) = self.pod.set_config(&changed.config_json) {
-            error!(plugin = %self.plugin.id(), %error, "the pod's new config is not JSON");
+    /// The worker's config is another one from here on: for its own questions, and in what the API shows.
+    async fn take_config(&self, changed: &ConfigChanged) {
+        let (plugin, pod) = (&self.plugin, &self.pod);
+        let config = match Config::parse(&changed.config_json) {
+            Ok(config) => config,
+            Err(error) => {
+                error!(plugin = %plugin.id(), pod = pod.name(), %error, "the pod's new config is not JSON");
+                return;
+            }
+        };
+        pod.set_config(config.clone());
+        let recorded = self
+            .host
+            .database
+            .record_config(
+                &plugin.id().uid,
+                pod.facts().activation,
+                config.json().get(),
+            )
+            .await;
+        match recorded {
+            Ok(()) => {
+                info!(plugin = %plugin.id(), pod = pod.name(), "config changed");
+            }
+            Err(failure) => {
+                error!(plugin = %plugin.id(), pod = pod.name(), error = chain(&failure), "config changed, but could not be stored");
+            }
         }
     }
 

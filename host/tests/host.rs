@@ -18,7 +18,7 @@ const PLUGIN: &str = "/api/plugins/acme.x";
 async fn ready(settings: Settings) -> (Authority, Pod, Host) {
     let authority = Authority::new();
     let pod = Pod::start(&authority, settings).await;
-    let host = Host::start(&authority, &[pod.address]).await;
+    let host = Host::start(&authority, &[&pod]).await;
     serving(&host).await;
     (authority, pod, host)
 }
@@ -137,7 +137,7 @@ async fn state_survives_the_host() {
     set["value"] = json!({"n": 1});
     assert_eq!(link.call("state.set", set, "").await, Ok(Value::Null));
     let folder = host.stop().await;
-    let host = Host::start_with(&authority, &[pod.address], folder, |_| {}).await;
+    let host = Host::start_with(&authority, &[&pod], folder, |_| {}).await;
     let link = pod.links.recv().await.unwrap();
     assert_eq!(
         link.call("state.get", key.clone(), "").await,
@@ -218,7 +218,10 @@ async fn data_and_actions_pass_through_and_faults_become_bridge_errors() {
     assert_eq!(status, StatusCode::BAD_GATEWAY);
     assert_eq!(
         answer,
-        json!({"code": "WORKER_ERROR", "message": "tracker is down", "details": {"retry": true}})
+        json!({
+            "code": "WORKER_ERROR", "message": "tracker is down", "details": {"retry": true},
+            "plugin": "shop/acme", "method": "getData", "cause": "refused",
+        })
     );
     let (status, _) = host
         .post(&format!("{PLUGIN}/data/k"), json!({"companyId": UID}))
@@ -289,14 +292,9 @@ async fn private_addresses_are_not_fetched() {
 async fn an_allowed_range_is_fetched() {
     let authority = Authority::new();
     let mut pod = Pod::start(&authority, Settings::default()).await;
-    let host = Host::start_with(
-        &authority,
-        &[pod.address],
-        tempfile::tempdir().unwrap(),
-        |args| {
-            args.http_fetch_allow_cidr = vec!["127.0.0.0/8".parse().unwrap()];
-        },
-    )
+    let host = Host::start_with(&authority, &[&pod], tempfile::tempdir().unwrap(), |args| {
+        args.http_fetch_allow_cidr = vec!["127.0.0.0/8".parse().unwrap()];
+    })
     .await;
     let link = pod.links.recv().await.unwrap();
     let url = host
@@ -454,7 +452,7 @@ async fn a_call_waits_for_a_pod_that_serves() {
         },
     )
     .await;
-    let host = Host::start(&authority, &[pod.address]).await;
+    let host = Host::start(&authority, &[&pod]).await;
     let link = pod.links.recv().await.unwrap();
     host.wait_for("/api/plugins", |plugins| {
         plugins[0]["status"] == "installed"
@@ -490,7 +488,7 @@ async fn the_newest_activation_that_serves_gets_the_calls() {
         }),
     )
     .await;
-    let host = Host::start(&authority, &[old.address, new.address]).await;
+    let host = Host::start(&authority, &[&old, &new]).await;
     let dashboard = format!("{PLUGIN}/dashboard");
     host.wait_for(&dashboard, |dashboard| {
         dashboard["pods"]
@@ -534,7 +532,7 @@ async fn a_pod_with_another_plugins_certificate_is_not_taken() {
         },
     )
     .await;
-    let host = Host::start(&authority, &[impostor.address, genuine.address]).await;
+    let host = Host::start(&authority, &[&impostor, &genuine]).await;
     let dashboard = host
         .wait_for(&format!("{PLUGIN}/dashboard"), |dashboard| {
             dashboard["pods"][0].is_object()
@@ -554,12 +552,9 @@ async fn strict_scopes_refuse_what_a_real_host_refuses() {
         ..Settings::default()
     };
     let pod = Pod::start(&authority, settings).await;
-    let host = Host::start_with(
-        &authority,
-        &[pod.address],
-        tempfile::tempdir().unwrap(),
-        |args| args.strict_scopes = true,
-    )
+    let host = Host::start_with(&authority, &[&pod], tempfile::tempdir().unwrap(), |args| {
+        args.strict_scopes = true
+    })
     .await;
     serving(&host).await;
     let (status, answer) = host.post(&format!("{PLUGIN}/webhooks/in"), json!({})).await;

@@ -114,6 +114,27 @@ impl Database {
         .map_err(DatabaseError::while_doing("record a plugin"))
     }
 
+    /// Records another config of a running pod. A pod of an older activation changes nothing.
+    pub async fn record_config(
+        &self,
+        id: &str,
+        activation: u64,
+        config_json: &str,
+    ) -> Result<(), DatabaseError> {
+        sqlx::query(
+            "update plugins set config_json = ?3, updated_at = ?4
+             where id = ?1 and activation <= ?2 and config_json <> ?3",
+        )
+        .bind(id)
+        .bind(i64::try_from(activation).unwrap_or(i64::MAX))
+        .bind(config_json)
+        .bind(clock::now())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(DatabaseError::while_doing("record a config"))
+    }
+
     /// Remembers that a pod of the plugin served.
     pub async fn record_served(&self, id: &str) -> Result<(), DatabaseError> {
         sqlx::query("update plugins set served_at = ? where id = ? and served_at is null")

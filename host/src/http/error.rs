@@ -8,20 +8,15 @@ use axum::{
 use serde_json::{json, value::RawValue};
 use tracing::error;
 
-use crate::{
-    auth::AuthError,
-    database::DatabaseError,
-    rpc::{self, Fault},
-    services::chain,
-};
+use crate::{auth::AuthError, database::DatabaseError, plugins::CallFailure, rpc, services::chain};
 
 /// What goes back instead of an answer.
 #[derive(Debug)]
 pub enum ApiError {
     /// `{"error": …}` with a status.
     Refused(StatusCode, String),
-    /// A worker's fault, as a bridge error.
-    Worker(Fault),
+    /// A call without a result, as a bridge error.
+    Worker(Box<CallFailure>),
 }
 
 impl ApiError {
@@ -36,9 +31,9 @@ impl ApiError {
     }
 }
 
-impl From<Fault> for ApiError {
-    fn from(fault: Fault) -> Self {
-        Self::Worker(fault)
+impl From<CallFailure> for ApiError {
+    fn from(failure: CallFailure) -> Self {
+        Self::Worker(Box::new(failure))
     }
 }
 
@@ -75,13 +70,26 @@ impl IntoResponse for ApiError {
             Self::Refused(status, message) => {
                 (status, Json(json!({ "error": message }))).into_response()
             }
-            Self::Worker(fault) => worker_error(&fault),
+            Self::Worker(failure) => worker_error(&failure),
         }
     }
 }
 
-fn worker_error(fault: &Fault) -> Response {
-    let mut body = json!({ "code": bridge_code(fault.code), "message": fault.message });
+/// Paperclip's bridge error; plugin, method and cause are ours.
+fn worker_error(failure: &CallFailure) -> Response {
+    let CallFailure {
+        plugin,
+        method,
+        cause,
+        fault,
+    } = failure;
+    let mut body = json!({
+        "code": bridge_code(fault.code),
+        "message": fault.message,
+        "plugin": format!("{}/{}", plugin.namespace, plugin.name),
+        "method": method,
+        "cause": cause.as_str(),
+    });
     if let Ok(details) = serde_json::from_slice::<&RawValue>(&fault.data) {
         body["details"] = json!(details);
     }

@@ -34,7 +34,7 @@ pub async fn api(State(host): State<Arc<Host>>) -> Json<Value> {
 }
 
 async fn ready(State((host, synced)): State<(Arc<Host>, Synced)>) -> Response {
-    if host.stop.is_cancelled() {
+    if host.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping").into_response();
     }
     if !synced.is_done() {

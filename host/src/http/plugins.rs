@@ -172,13 +172,17 @@ pub async fn config(
         ));
     }
     let row = row(&host, &plugin).await?;
+    let config = match plugin.serving_pod() {
+        Some(pod) => json!(pod.config().json()),
+        None => json!(row.config_json),
+    };
     let uid = &plugin.id().uid;
     let namespace = Uuid::try_parse(uid).unwrap_or(Uuid::NAMESPACE_URL);
     Ok(Json(json!({
         "id": Uuid::new_v5(&namespace, b"config").to_string(),
         "pluginId": uid,
         "companyId": COMPANY_ID,
-        "configJson": row.config_json,
+        "configJson": config,
         "lastError": null,
         "createdAt": row.installed_at,
         "updatedAt": row.updated_at,
@@ -231,6 +235,15 @@ fn status(plugin: &Plugin, row: &PluginRow) -> &'static str {
 fn record(plugin: &Plugin, row: &PluginRow) -> Value {
     let status = status(plugin, row);
     let mut record = json!(row);
+    if let Some(pod) = plugin.serving_pod() {
+        // The row knows the latest activation, which need not be the one that works.
+        let facts = pod.facts();
+        record["version"] = json!(facts.manifest.version);
+        record["apiVersion"] = json!(facts.manifest.api_version);
+        record["manifestJson"] = json!(facts.manifest_json);
+        record["artifactDigest"] = json!(facts.artifact_digest);
+        record["activation"] = json!(facts.activation);
+    }
     record["status"] = json!(status);
     record["packagePath"] = Value::Null;
     record["lastError"] = match status {

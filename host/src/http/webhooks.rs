@@ -98,19 +98,24 @@ pub async fn receive(
     let answered = calls::call(&host, &plugin, "handleWebhook", &call, company).await;
     let outcome = match &answered {
         Ok(_) => Outcome::Succeeded,
-        Err(fault) => Outcome::Failed(fault.message.clone()),
+        Err(failure) => Outcome::Failed(failure.fault.message.clone()),
     };
     let duration = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
     host.database
         .finish_delivery(&delivery_id, &outcome, duration)
         .await?;
-    Ok(match outcome {
-        Outcome::Succeeded => {
-            Json(json!({"deliveryId": delivery_id, "status": "success"})).into_response()
-        }
-        Outcome::Failed(error) => (
+    Ok(match answered {
+        Ok(_) => Json(json!({"deliveryId": delivery_id, "status": "success"})).into_response(),
+        Err(failure) => (
             StatusCode::BAD_GATEWAY,
-            Json(json!({"deliveryId": delivery_id, "status": "failed", "error": error})),
+            Json(json!({
+                "deliveryId": delivery_id,
+                "status": "failed",
+                "error": failure.fault.message,
+                "plugin": format!("{}/{}", failure.plugin.namespace, failure.plugin.name),
+                "method": failure.method,
+                "cause": failure.cause.as_str(),
+            })),
         )
             .into_response(),
     })

@@ -28,7 +28,7 @@ const GRACE: TimeDelta = TimeDelta::seconds(60);
 
 /// Makes the jobs of a plugin those its manifest declares.
 pub async fn sync(host: &Host, plugin: &Plugin, manifest: &Manifest) -> Result<(), DatabaseError> {
-    let now = Utc::now();
+    let now = host.clock.now();
     let jobs: Vec<_> = manifest
         .jobs
         .iter()
@@ -61,13 +61,17 @@ pub async fn trigger(
     .await
 }
 
-/// Runs jobs as their schedules say, until the host stops.
+/// Runs jobs as their schedules say, until the host is told to stop.
 pub async fn schedule(host: Arc<Host>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        if let Err(failure) = run_due(&host, Utc::now()).await {
+    while host
+        .draining
+        .run_until_cancelled(ticks.tick())
+        .await
+        .is_some()
+    {
+        if let Err(failure) = run_due(&host, host.clock.now()).await {
             error!(error = chain(&failure), "schedules could not be looked at");
         }
     }
@@ -153,7 +157,7 @@ async fn begin(
                 company,
             },
         );
-        host.tasks.spawn(work);
+        host.runs.spawn(work);
     }
     Ok(claimed)
 }
@@ -183,7 +187,7 @@ async fn run_job(host: Arc<Host>, plugin: Arc<Plugin>, run: Run) {
             .await;
         let outcome = match answered {
             Some(Ok(_)) => Outcome::Succeeded,
-            Some(Err(fault)) => Outcome::Failed(fault.message),
+            Some(Err(failure)) => Outcome::Failed(failure.fault.message),
             None => Outcome::Failed("the host stopped before the worker answered".to_owned()),
         };
         let duration = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);

@@ -1,6 +1,9 @@
 //! The plugins of this host: their pods, and how work reaches one that serves.
 
+mod config;
 mod facts;
+mod failure;
+mod hold;
 mod identity;
 mod invocations;
 mod plugin;
@@ -8,7 +11,9 @@ mod pod;
 mod registry;
 pub mod routing;
 
+pub use config::Config;
 pub use facts::{Facts, FactsError};
+pub use failure::{CallFailure, Cause};
 pub use identity::{ParsePluginIdError, PluginId};
 pub use invocations::Invocations;
 pub use plugin::{Call, Plugin};

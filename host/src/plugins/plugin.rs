@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use paperclip_proto::v1::Phase;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::{Duration, Instant},
@@ -17,19 +18,17 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    Facts, Invocations, PluginId, Pod,
+    CallFailure, Cause, Facts, Invocations, PluginId, Pod,
+    hold::{self, HOLD, Held},
     pod::Failure,
     routing::{self, Candidate, Share},
 };
 use crate::{
     events::{Event, Subscription},
+    metrics::{HoldOutcome, Holds},
     rpc::Fault,
 };
 
-/// How long work waits for a pod that serves.
-const HOLD: Duration = Duration::from_secs(10);
-/// How many calls wait at most.
-const HOLD_QUEUE: usize = 256;
 /// How many events wait at most.
 const EVENT_QUEUE: usize = 1024;
 
@@ -55,22 +54,29 @@ pub struct Plugin {
     facts: ArcSwapOption<Facts>,
     pods: watch::Sender<Vec<Arc<Pod>>>,
     waiting: Semaphore,
+    holds: Holds,
     turn: AtomicUsize,
     wanted: AtomicBool,
     invocations: Invocations,
+    /// What the last pod subscribed to, while there is none.
     subscriptions: Mutex<BTreeSet<Subscription>>,
     events: mpsc::Sender<Event>,
 }
 
 impl Plugin {
     /// A plugin without pods, and the events that somebody has to deliver with [`Plugin::deliver`].
-    pub fn new(id: PluginId, facts: Option<Facts>) -> (Arc<Self>, mpsc::Receiver<Event>) {
+    pub fn new(
+        id: PluginId,
+        facts: Option<Facts>,
+        holds: Holds,
+    ) -> (Arc<Self>, mpsc::Receiver<Event>) {
         let (events, queue) = mpsc::channel(EVENT_QUEUE);
         let plugin = Self {
             id,
             facts: ArcSwapOption::from(facts.map(Arc::new)),
             pods: watch::Sender::new(Vec::new()),
-            waiting: Semaphore::new(HOLD_QUEUE),
+            waiting: Semaphore::new(hold::QUEUE),
+            holds,
             turn: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),
             invocations: Invocations::default(),
@@ -93,6 +99,17 @@ impl Plugin {
             || self.facts.load_full(),
             |pod| Some(Arc::clone(pod.facts())),
         )
+    }
+
+    /// The pod that takes new work, the first by name of several; none while none does.
+    pub fn serving_pod(&self) -> Option<Arc<Pod>> {
+        self.choose(Share::First)
+    }
+
+    /// Whether a pod of these facts gets the new work once it serves.
+    pub fn leads(&self, facts: &Facts) -> bool {
+        self.choose(Share::First)
+            .is_none_or(|pod| pod.facts().activation <= facts.activation)
     }
 
     /// Whether no pod of a later activation has been heard of.
@@ -129,20 +146,21 @@ impl Plugin {
     }
 
     /// Adds a pod whose session has begun.
-    pub fn attach(&self, pod: Arc<Pod>, subscriptions: impl IntoIterator<Item = Subscription>) {
+    pub fn attach(&self, pod: Arc<Pod>) {
         if self.is_newest(pod.facts()) {
             self.facts.store(Some(Arc::clone(pod.facts())));
-            *self.lock_subscriptions() = subscriptions.into_iter().collect();
-        } else {
-            self.lock_subscriptions().extend(subscriptions);
         }
         self.pods.send_modify(|pods| pods.push(pod));
     }
 
-    /// Removes a pod whose session has ended.
+    /// Removes a pod whose session has ended. What the last one subscribed to is remembered.
     pub fn detach(&self, pod: &Arc<Pod>) {
-        self.pods
-            .send_modify(|pods| pods.retain(|other| !Arc::ptr_eq(other, pod)));
+        self.pods.send_modify(|pods| {
+            pods.retain(|other| !Arc::ptr_eq(other, pod));
+            if pods.is_empty() {
+                *self.lock_subscriptions() = pod.subscriptions();
+            }
+        });
     }
 
     /// Tells those who wait that a pod has another phase.
@@ -150,29 +168,43 @@ impl Plugin {
         self.pods.send_modify(|_| {});
     }
 
-    /// Adds a subscription. Making the same one twice makes one.
-    pub fn subscribe(&self, subscription: Subscription) {
-        self.lock_subscriptions().insert(subscription);
-    }
-
-    /// Queues an event if the worker subscribed to it.
+    /// Queues an event if a worker subscribed to it.
     pub fn publish(&self, event: &Event) {
-        let wanted = self
-            .lock_subscriptions()
-            .iter()
-            .any(|subscription| subscription.wants(event));
-        if wanted && self.events.try_send(event.clone()).is_err() {
+        if self.wants(event) && self.events.try_send(event.clone()).is_err() {
             warn!(plugin = %self.id, event = event.event_id, "event dropped, too many wait for the worker");
         }
     }
 
+    fn wants(&self, event: &Event) -> bool {
+        let pods = self.pods.borrow();
+        if pods.is_empty() {
+            let remembered = self.lock_subscriptions();
+            return remembered
+                .iter()
+                .any(|subscription| subscription.wants(event));
+        }
+        pods.iter().any(|pod| pod.wants(event))
+    }
+
     /// Makes a call. It waits for a pod that serves, for at most [`HOLD`] and never past its own
-    /// timeout; once sent to a pod it is never sent again.
-    pub async fn call(&self, call: Call) -> Result<Bytes, Fault> {
-        let deadline = Instant::now() + call.timeout;
-        let held_until = deadline.min(Instant::now() + HOLD);
+    /// timeout. Only what no worker has seen is sent again.
+    pub async fn call(&self, call: Call) -> Result<Bytes, CallFailure> {
+        let method = call.method;
+        self.send(call).await.map_err(|(cause, fault)| CallFailure {
+            plugin: self.id.clone(),
+            method,
+            cause,
+            fault,
+        })
+    }
+
+    async fn send(&self, call: Call) -> Result<Bytes, (Cause, Fault)> {
+        let begun = Instant::now();
+        let deadline = begun + call.timeout;
+        let held_until = deadline.min(begun + HOLD);
+        let mut held = Held::new(&self.holds);
         loop {
-            let pod = self.acquire(call.first, held_until).await?;
+            let pod = self.hold(call.first, held_until, &mut held).await?;
             let invocation = call
                 .company
                 .as_deref()
@@ -182,25 +214,58 @@ impl Plugin {
                 .map(|open| open.envelope())
                 .unwrap_or_default();
             let timeout = deadline.saturating_duration_since(Instant::now());
-            match pod
-                .call(call.method, call.params.clone(), envelope, timeout)
-                .await
-            {
+            let answered = pod.call(call.method, call.params.clone(), envelope, timeout);
+            match answered.await {
                 Ok(result) => return Ok(result),
-                Err(Failure::Fault(fault)) => return Err(fault),
-                // The session ended before the call left; its pod is about to be detached.
-                Err(Failure::NotSent) => self.detach(&pod),
+                Err(Failure::Fault(cause, fault)) => return Err((cause, fault)),
+                Err(Failure::NotSent) => {
+                    pod.set_aside();
+                    held.wait();
+                }
             }
         }
+    }
+
+    /// A pod for a call, at once or after a wait in the queue.
+    async fn hold(
+        &self,
+        first: bool,
+        until: Instant,
+        held: &mut Held<'_>,
+    ) -> Result<Arc<Pod>, (Cause, Fault)> {
+        if let Some(pod) = self.choose(self.share(first)) {
+            held.end(HoldOutcome::Sent);
+            return Ok(pod);
+        }
+        held.wait();
+        let Ok(_place) = self.waiting.try_acquire() else {
+            held.end(HoldOutcome::QueueFull);
+            let text = "plugin worker is not running, and too many calls wait for it";
+            return Err((Cause::QueueFull, Fault::unavailable(text)));
+        };
+        let Some(pod) = self.serving(first, until).await else {
+            held.end(HoldOutcome::NotServing);
+            let text = format!(
+                "plugin worker is not running: no pod of {}/{} serves",
+                self.id.namespace, self.id.name
+            );
+            return Err((Cause::NotServing, Fault::unavailable(text)));
+        };
+        held.end(HoldOutcome::Sent);
+        Ok(pod)
     }
 
     /// Delivers queued events in their order, until the plugin is dropped.
     pub async fn deliver(self: Arc<Self>, mut queue: mpsc::Receiver<Event>) {
         while let Some(event) = queue.recv().await {
-            let Ok(pod) = self.acquire(true, Instant::now() + HOLD).await else {
+            let Some(pod) = self.serving(true, Instant::now() + HOLD).await else {
                 warn!(plugin = %self.id, event = event.event_id, "event dropped, no worker serves");
                 continue;
             };
+            if !pod.wants(&event) {
+                debug!(plugin = %self.id, event = event.event_id, "event passed over, the version that serves did not subscribe");
+                continue;
+            }
             let params = match serde_json::to_vec(&serde_json::json!({ "event": event })) {
                 Ok(params) => params,
                 Err(error) => {
@@ -219,34 +284,27 @@ impl Plugin {
         }
     }
 
-    async fn acquire(&self, first: bool, until: Instant) -> Result<Arc<Pod>, Fault> {
-        let share = || match first {
+    /// Waits for a pod that serves.
+    async fn serving(&self, first: bool, until: Instant) -> Option<Arc<Pod>> {
+        let mut pods = self.pods.subscribe();
+        loop {
+            if let Some(pod) = self.choose(self.share(first)) {
+                return Some(pod);
+            }
+            let returns = self.pods().iter().filter_map(|pod| pod.aside_until()).min();
+            let wake = returns.map_or(until, |returns| returns.min(until));
+            match tokio::time::timeout_at(wake, pods.changed()).await {
+                Err(_) if Instant::now() >= until => return None,
+                Ok(Err(_)) => return None,
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+
+    fn share(&self, first: bool) -> Share {
+        match first {
             true => Share::First,
             false => Share::Spread(self.turn.fetch_add(1, Ordering::Relaxed)),
-        };
-        let mut pods = self.pods.subscribe();
-        if let Some(pod) = self.choose(share()) {
-            return Ok(pod);
-        }
-        let _place = self.waiting.try_acquire().map_err(|_| {
-            Fault::unavailable(format!(
-                "plugin worker is not running, and {HOLD_QUEUE} calls already wait for it"
-            ))
-        })?;
-        let served = async {
-            while pods.changed().await.is_ok() {
-                if let Some(pod) = self.choose(share()) {
-                    return Some(pod);
-                }
-            }
-            None
-        };
-        match tokio::time::timeout_at(until, served).await {
-            Ok(Some(pod)) => Ok(pod),
-            _ => Err(Fault::unavailable(format!(
-                "plugin worker is not running: no pod of {}/{} serves",
-                self.id.namespace, self.id.name
-            ))),
         }
     }
 
@@ -257,7 +315,10 @@ impl Plugin {
             .map(|pod| Candidate {
                 pod: pod.name(),
                 activation: pod.facts().activation,
-                phase: pod.phase(),
+                phase: match pod.aside_until() {
+                    Some(_) => Phase::Draining,
+                    None => pod.phase(),
+                },
             })
             .collect();
         routing::choose(&candidates, share).map(|index| Arc::clone(&pods[index]))

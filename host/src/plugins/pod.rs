@@ -1,6 +1,7 @@
 //! A pod that has a session with this host.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,11 +16,16 @@ use paperclip_proto::{
     v1::Phase,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::Facts;
-use crate::rpc::{self, Fault};
+use super::{Cause, Config, Facts};
+use crate::{
+    events::{Event, Subscription},
+    rpc::{self, Fault},
+};
+
+/// How long a pod that refused a call unseen gets no other, unless it says what it is before.
+const ASIDE: Duration = Duration::from_millis(100);
 
 /// A pod with a session.
 #[derive(Debug)]
@@ -37,17 +43,21 @@ pub struct Pod {
 struct State {
     phase: Phase,
     supported: Vec<String>,
-    /// What the worker accepted since the session began.
-    config: Option<Box<RawValue>>,
+    config: Config,
+    /// What its worker subscribed to.
+    subscriptions: BTreeSet<Subscription>,
+    /// Until when it gets no calls, since it refused one.
+    aside_until: Option<Instant>,
 }
 
 /// Why a call has no result.
 #[derive(Debug)]
 pub enum Failure {
-    /// The session was over before the call left, so another pod may have it.
+    /// The worker has not seen the call: the session was over, or the pod starts or drains. Another
+    /// pod may have it, or the same one later.
     NotSent,
-    /// Everything else: the pod may have done the work.
-    Fault(Fault),
+    /// Everything else: the worker may have done the work.
+    Fault(Cause, Fault),
 }
 
 /// The part of a worker's answer to `initialize` that the host reads.
@@ -64,12 +74,16 @@ impl Pod {
         name: String,
         address: SocketAddr,
         facts: Arc<Facts>,
+        config: Config,
+        subscriptions: BTreeSet<Subscription>,
         sender: SessionSender,
     ) -> Self {
         let state = State {
             phase: Phase::Starting,
             supported: Vec::new(),
-            config: None,
+            config,
+            subscriptions,
+            aside_until: None,
         };
         Self {
             name,
@@ -114,6 +128,7 @@ impl Pod {
     pub fn set_phase(&self, phase: Phase, initialize_result: &[u8]) {
         let mut state = self.lock();
         state.phase = phase;
+        state.aside_until = None;
         if !initialize_result.is_empty() {
             let initialized: Initialized =
                 serde_json::from_slice(initialize_result).unwrap_or_default();
@@ -121,20 +136,44 @@ impl Pod {
         }
     }
 
-    /// The config that the worker runs with, as JSON. It holds no secret.
-    pub fn config(&self) -> Box<RawValue> {
-        let changed = self.lock().config.clone();
-        changed.unwrap_or_else(|| self.facts.config_json.clone())
+    /// Gives the pod no calls for a moment. Its refusal may overtake the phase it announced before.
+    pub fn set_aside(&self) {
+        self.lock().aside_until = Some(Instant::now() + ASIDE);
+    }
+
+    /// Until when the pod gets no calls because it refused one.
+    pub fn aside_until(&self) -> Option<Instant> {
+        self.lock()
+            .aside_until
+            .filter(|until| *until > Instant::now())
+    }
+
+    /// The config that the worker runs with. It holds no secret.
+    pub fn config(&self) -> Config {
+        self.lock().config.clone()
     }
 
     /// Notes another config.
-    ///
-    /// # Errors
-    /// When it is not JSON; the one before stays.
-    pub fn set_config(&self, config_json: &[u8]) -> Result<(), serde_json::Error> {
-        let config = serde_json::from_slice(config_json)?;
-        self.lock().config = Some(config);
-        Ok(())
+    pub fn set_config(&self, config: Config) {
+        self.lock().config = config;
+    }
+
+    /// Adds a subscription. Making the same one twice makes one.
+    pub fn subscribe(&self, subscription: Subscription) {
+        self.lock().subscriptions.insert(subscription);
+    }
+
+    /// What its worker subscribed to.
+    pub fn subscriptions(&self) -> BTreeSet<Subscription> {
+        self.lock().subscriptions.clone()
+    }
+
+    /// Whether its worker subscribed to this.
+    pub fn wants(&self, event: &Event) -> bool {
+        let subscribed = &self.lock().subscriptions;
+        subscribed
+            .iter()
+            .any(|subscription| subscription.wants(event))
     }
 
     /// Whether the worker says it has this optional method.
@@ -165,7 +204,8 @@ impl Pod {
     ) -> Result<Bytes, Failure> {
         let _counted = Counted::new(&self.pending);
         let params = rpc::one_line(params);
-        let fault = |code, message: String| Err(Failure::Fault(Fault::new(code, message)));
+        let fault =
+            |cause, code, message: String| Err(Failure::Fault(cause, Fault::new(code, message)));
         match self
             .sender
             .call(method, params, invocation, timeout, false)
@@ -173,8 +213,10 @@ impl Pod {
         {
             Ok(result) => Ok(result),
             Err(CallError::NotSent) => Err(Failure::NotSent),
-            Err(CallError::Rpc(error)) => Err(Failure::Fault(error.into())),
+            Err(CallError::Rpc(error)) if rpc::is_not_sent(&error) => Err(Failure::NotSent),
+            Err(CallError::Rpc(error)) => Err(Failure::Fault(Cause::Refused, error.into())),
             Err(CallError::TimedOut(after)) => fault(
+                Cause::TimedOut,
                 rpc::TIMEOUT,
                 format!(
                     "the worker did not answer {method} within {} ms",
@@ -182,8 +224,12 @@ impl Pod {
                 ),
             ),
             Err(CallError::Detached) => fault(
+                Cause::SessionEnded,
                 rpc::WORKER_UNAVAILABLE,
-                format!("the session with the worker ended before it answered {method}"),
+                format!(
+                    "the session with pod {} ended before its worker answered {method}; the work may be done",
+                    self.name
+                ),
             ),
         }
     }

@@ -89,7 +89,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         }
     }
     match name {
-        "config.get" => Ok(String::from(Box::<str>::from(pod.config())).into()),
+        "config.get" => Ok(Bytes::copy_from_slice(pod.config().json().get().as_bytes())),
         "state.get" => request.get_state().await,
         "state.set" => request.set_state().await,
         "state.delete" => request.delete_state().await,
@@ -179,7 +179,7 @@ impl Request<'_> {
         let asked = scope::asked(self.method, self.params)?;
         let invocations = self.plugin.invocations();
         let invocation_company = invocations.company(self.invocation_id);
-        let proactive = !self.host.strict_scopes || self.pod.facts().has_config();
+        let proactive = !self.host.strict_scopes || self.pod.config().is_given();
         let scope = scope::resolve(
             scope::Facts {
                 invocation_id: self.invocation_id,
@@ -284,7 +284,7 @@ impl Request<'_> {
 
     fn subscribe(&self) -> Result<Bytes, Fault> {
         let subscription: Subscription = self.params()?;
-        self.plugin.subscribe(subscription);
+        self.pod.subscribe(subscription);
         Ok(null())
     }
 

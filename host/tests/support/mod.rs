@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use paperclip_host::{
     args::{AuthMode, PluginAddress, ServeArgs},
+    clock::Clock,
     serve::Server,
 };
 use paperclip_proto::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
@@ -16,6 +17,8 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
+
+use pod::Pod;
 
 pub const UID: &str = "0e8f5a4c-3a0f-4a52-9d39-0f0d6d2f8f11";
 pub const TOKEN: &str = "a-token";
@@ -64,15 +67,25 @@ pub struct Host {
 pub type Change = fn(&mut ServeArgs);
 
 impl Host {
-    pub async fn start(authority: &Authority, pods: &[SocketAddr]) -> Self {
+    pub async fn start(authority: &Authority, pods: &[&Pod]) -> Self {
         Self::start_with(authority, pods, tempfile::tempdir().unwrap(), |_| {}).await
     }
 
     pub async fn start_with(
         authority: &Authority,
-        pods: &[SocketAddr],
+        pods: &[&Pod],
         folder: TempDir,
         change: Change,
+    ) -> Self {
+        Self::start_at(authority, pods, folder, change, Clock::default()).await
+    }
+
+    pub async fn start_at(
+        authority: &Authority,
+        pods: &[&Pod],
+        folder: TempDir,
+        change: Change,
+        clock: Clock,
     ) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         write_files(authority, folder.path());
@@ -90,7 +103,7 @@ impl Host {
             plugin_address: pods
                 .iter()
                 .map(|pod| {
-                    format!("shop/acme/{UID}={pod}")
+                    format!("{}={}", pod.plugin, pod.address)
                         .parse::<PluginAddress>()
                         .unwrap()
                 })
@@ -100,7 +113,7 @@ impl Host {
             strict_scopes: false,
         };
         change(&mut args);
-        let server = Server::bind(args).await.unwrap();
+        let server = Server::bind_with(args, clock).await.unwrap();
         let (api, health) = (
             server.api_address().unwrap(),
             server.health_address().unwrap(),

@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use paperclip_proto::{
     tls::ServerTls,
     v1::{
-        CallRequest, CallResponse, Notification, Phase, PhaseChanged, PluginHello, Pong, Request,
-        Response, RpcError, SessionRequest, SessionResponse, Subscription,
+        CallRequest, CallResponse, ConfigChanged, Notification, Phase, PhaseChanged, PluginHello,
+        Pong, Request, Response, RpcError, SessionRequest, SessionResponse, Subscription,
         plugin_bridge_service_server::{PluginBridgeService, PluginBridgeServiceServer},
         response, session_request, session_response,
     },
@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming, transport::Server};
 
 use super::{Authority, UID};
+
+/// Message with which a pod refuses a call that its worker has not seen; the code is −32000.
+pub const NOT_SENT: &str = "the pod takes no calls";
 
 type Answer = Result<Value, (i32, String)>;
 /// What the worker does with a request of the host.
@@ -46,6 +49,8 @@ pub struct Asked {
 /// What a pod says about itself.
 #[derive(Clone)]
 pub struct Settings {
+    pub plugin: &'static str,
+    pub uid: &'static str,
     pub name: &'static str,
     pub activation: u64,
     pub phase: Phase,
@@ -58,6 +63,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            plugin: "acme",
+            uid: UID,
             name: "acme-1",
             activation: 1,
             phase: Phase::Serving,
@@ -120,6 +127,13 @@ impl Link {
         .await;
     }
 
+    pub async fn config(&self, config: Value) {
+        self.send(session_response::Frame::ConfigChanged(ConfigChanged {
+            config_json: config.to_string().into(),
+        }))
+        .await;
+    }
+
     async fn send(&self, frame: session_response::Frame) {
         let _ = self
             .0
@@ -131,6 +145,8 @@ impl Link {
 
 /// A running pod.
 pub struct Pod {
+    /// `<namespace>/<name>/<uid>` of its plugin.
+    pub plugin: String,
     pub address: SocketAddr,
     pub links: mpsc::Receiver<Link>,
     pub notified: mpsc::Receiver<Value>,
@@ -145,12 +161,8 @@ struct Service {
 
 impl Pod {
     pub async fn start(authority: &Authority, settings: Settings) -> Self {
-        Self::start_as(
-            authority,
-            settings,
-            "spiffe://paperclip.ing/ns/shop/plugin/acme",
-        )
-        .await
+        let identity = format!("spiffe://paperclip.ing/ns/shop/plugin/{}", settings.plugin);
+        Self::start_as(authority, settings, &identity).await
     }
 
     pub async fn start_as(authority: &Authority, settings: Settings, identity: &str) -> Self {
@@ -163,6 +175,7 @@ impl Pod {
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let plugin = format!("shop/{}/{}", settings.plugin, settings.uid);
         let (links, new_links) = mpsc::channel(16);
         let (notified, notifications) = mpsc::channel(64);
         let stop = CancellationToken::new();
@@ -179,6 +192,7 @@ impl Pod {
             stopped.run_until_cancelled(serve).await;
         });
         Self {
+            plugin,
             address,
             links: new_links,
             notified: notifications,
@@ -192,8 +206,8 @@ impl Service {
         let settings = &self.settings;
         session_response::Frame::Hello(PluginHello {
             plugin_namespace: "shop".into(),
-            plugin_name: "acme".into(),
-            plugin_uid: UID.into(),
+            plugin_name: settings.plugin.into(),
+            plugin_uid: settings.uid.into(),
             pod_name: settings.name.into(),
             artifact_digest: format!("sha256:{}", "0".repeat(64)),
             activation: settings.activation,
@@ -274,8 +288,11 @@ async fn work(link: Link, worker: Worker, request: Request) {
         Ok(result) => response::Outcome::ResultJson(result.to_string().into()),
         Err((code, message)) => response::Outcome::Error(RpcError {
             code,
+            data_json: match &*message {
+                NOT_SENT => r#"{"notSent":true}"#.into(),
+                _ => r#"{"retry":true}"#.into(),
+            },
             message,
-            data_json: r#"{"retry":true}"#.into(),
         }),
     };
     link.send(session_response::Frame::Response(Response {
