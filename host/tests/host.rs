@@ -1,6 +1,7 @@
 //! The host over real HTTP, a real database and real sessions.
 #![allow(missing_docs)]
 
+mod cases;
 mod support;
 
 use paperclip_host::COMPANY_ID;
@@ -13,9 +14,9 @@ use support::{
     read,
 };
 
-const PLUGIN: &str = "/api/plugins/acme.x";
+pub(crate) const PLUGIN: &str = "/api/plugins/acme.x";
 
-async fn ready(settings: Settings) -> (Authority, Pod, Host) {
+pub(crate) async fn ready(settings: Settings) -> (Authority, Pod, Host) {
     let authority = Authority::new();
     let pod = Pod::start(&authority, settings).await;
     let host = Host::start(&authority, &[&pod]).await;
@@ -23,7 +24,7 @@ async fn ready(settings: Settings) -> (Authority, Pod, Host) {
     (authority, pod, host)
 }
 
-async fn serving(host: &Host) {
+pub(crate) async fn serving(host: &Host) {
     host.wait_for("/api/plugins", |plugins| plugins[0]["status"] == "ready")
         .await;
 }

@@ -205,7 +205,7 @@ pub async fn read(answer: Response) -> (StatusCode, Value) {
     (status, body)
 }
 
-fn write_files(authority: &Authority, folder: &Path) {
+pub fn write_files(authority: &Authority, folder: &Path) {
     let leaf = authority.issue("spiffe://paperclip.ing/ns/paperclip/host/main");
     for (name, text) in [
         (CERTIFICATE_FILE, leaf.certificate),

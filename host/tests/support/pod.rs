@@ -100,6 +100,8 @@ struct Session {
     frames: mpsc::Sender<Result<SessionResponse, Status>>,
     pending: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     next: AtomicU64,
+    over: CancellationToken,
+    go: CancellationToken,
 }
 
 impl Link {
@@ -132,6 +134,23 @@ impl Link {
             config_json: config.to_string().into(),
         }))
         .await;
+    }
+
+    /// Ends the session, as a pod that is killed does.
+    pub async fn end(&self) {
+        let lost = Status::unavailable("the pod is gone");
+        let _ = self.0.frames.send(Err(lost)).await;
+        self.0.over.cancel();
+    }
+
+    /// Waits until the test says [`Link::go`].
+    pub async fn wait(&self) {
+        self.0.go.cancelled().await;
+    }
+
+    /// Lets the workers that wait go on.
+    pub fn go(&self) {
+        self.0.go.cancel();
     }
 
     async fn send(&self, frame: session_response::Frame) {
@@ -241,12 +260,16 @@ impl PluginBridgeService for Service {
             frames,
             pending: Mutex::default(),
             next: AtomicU64::new(1),
+            over: CancellationToken::new(),
+            go: CancellationToken::new(),
         }));
         link.send(self.hello()).await;
         let _ = self.links.send(link.clone()).await;
         let (worker, notified) = (self.settings.worker, self.notified.clone());
         tokio::spawn(async move {
-            while let Ok(Some(message)) = incoming.message().await {
+            while let Some(Ok(Some(message))) =
+                link.0.over.run_until_cancelled(incoming.message()).await
+            {
                 match message.frame {
                     Some(session_request::Frame::Request(request)) => {
                         tokio::spawn(work(link.clone(), worker, request));

@@ -1,0 +1,7 @@
+//! Facts about the host, by theme.
+
+mod config;
+mod hold;
+mod neighbours;
+mod process;
+mod schedule;
