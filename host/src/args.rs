@@ -39,6 +39,19 @@ pub enum Command {
     /// Serve until told to stop.
     #[command(after_help = EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Call a running host as its clients do, and say what is wrong.
+    Check(CheckArgs),
+}
+
+/// Settings of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// Address of the HTTP API, such as http://main-paperclip-host:3100.
+    #[arg(long, env = "PAPERCLIP_URL")]
+    pub url: String,
+    /// File of a bearer token; plugins are then listed with it.
+    #[arg(long, env = "PAPERCLIP_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// Settings of `serve`.

@@ -6,6 +6,7 @@
 pub mod args;
 mod auth;
 mod calls;
+pub mod check;
 pub mod clock;
 mod company;
 mod database;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Parser;
 use paperclip_host::{
     args::{Cli, Command, ServeArgs},
+    check::{Checked, check},
     serve::Server,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let Command::Serve(args) = Cli::parse().command;
+    let command = Cli::parse().command;
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
         )
         .init();
-    match run(*args) {
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tracing::error!(error = format!("{failure:#}"), "host ended");
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: ServeArgs) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<()> {
     // A provider that is already there is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,17 +42,28 @@ fn run(args: ServeArgs) -> anyhow::Result<()> {
         .build()
         .context("start the runtime")?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let server = Server::bind(args).await?;
-        server
-            .run(async move {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            })
-            .await?;
-        Ok(())
+        match command {
+            Command::Serve(args) => serve(*args).await,
+            Command::Check(args) => {
+                let Checked { version, plugins } = check(&args).await?;
+                tracing::info!(url = args.url, version, plugins, "host answers");
+                Ok(())
+            }
+        }
     })
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let server = Server::bind(args).await?;
+    server
+        .run(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await?;
+    Ok(())
 }

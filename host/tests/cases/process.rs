@@ -288,3 +288,30 @@ async fn a_host_that_stops_leaves_no_log_behind() {
     assert!(folder.path().join("host.db").exists());
     assert!(!folder.path().join("host.db-wal").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_passes_with_a_token_that_counts_and_names_what_is_refused() {
+    let authority = Authority::new();
+    let pod = Pod::start(&authority, Settings::default()).await;
+    let folder = folder(&authority);
+    let host = Process::start(&folder, &pod).await;
+    let check = async |token: &str| {
+        let file = folder.path().join("token");
+        std::fs::write(&file, token).unwrap();
+        let checked = Command::new(env!("CARGO_BIN_EXE_paperclip-host"))
+            .args(["check", "--url", &format!("http://{}", host.api)])
+            .args(["--token-file", &file.display().to_string()])
+            .env_remove("RUST_LOG")
+            .output()
+            .await
+            .unwrap();
+        let said: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        (checked.status.success(), said)
+    };
+    let (passed, said) = check(TOKEN).await;
+    assert!(passed, "{said}");
+    assert_eq!(said["version"], env!("CARGO_PKG_VERSION"));
+    let (passed, said) = check("another").await;
+    assert!(!passed, "{said}");
+    assert!(said["error"].as_str().unwrap().contains("401"), "{said}");
+}

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicUsize, Ordering},
 };
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use paperclip_host::clock::Clock;
 use serde_json::{Value, json};
 
@@ -17,15 +17,18 @@ use crate::{
     },
 };
 
-/// A clock that runs, ahead of the machine's by what the test says.
+/// Half a minute after a slot.
+const BEGIN: &str = "2026-01-01T00:00:30Z";
+
+/// A clock that stands still until the test turns it.
 struct Turned(Arc<AtomicI64>);
 
 impl Turned {
     fn new() -> (Self, Clock) {
+        let begin: DateTime<Utc> = BEGIN.parse().unwrap();
         let ahead = Arc::new(AtomicI64::new(0));
         let read = Arc::clone(&ahead);
-        let clock =
-            Clock::new(move || Utc::now() + TimeDelta::seconds(read.load(Ordering::SeqCst)));
+        let clock = Clock::new(move || begin + TimeDelta::seconds(read.load(Ordering::SeqCst)));
         (Self(ahead), clock)
     }
 
@@ -40,9 +43,11 @@ fn every_minute() -> Value {
     manifest
 }
 
-async fn next_run(host: &Host) -> String {
-    let (_, jobs) = host.get(&format!("{PLUGIN}/jobs")).await;
-    jobs[0]["nextRunAt"].as_str().unwrap().to_owned()
+async fn next_run_is(host: &Host, slot: &str) {
+    host.wait_for(&format!("{PLUGIN}/jobs"), |jobs| {
+        jobs[0]["nextRunAt"] == json!(slot)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,22 +74,26 @@ async fn a_slot_runs_once_when_its_time_comes_and_missed_ones_do_not_pile_up() {
     let host = Host::start_at(&authority, &[&pod], folder, |_| {}, clock).await;
     serving(&host).await;
     let runs = format!("{PLUGIN}/jobs/sync/runs");
-    let slot = next_run(&host).await;
+    next_run_is(&host, "2026-01-01T00:01:00.000Z").await;
     turned.forward(TimeDelta::seconds(60));
+    next_run_is(&host, "2026-01-01T00:02:00.000Z").await;
     let ran = host
         .wait_for(&runs, |runs| runs[0]["status"] == "succeeded")
         .await;
     assert_eq!(
         (&ran[0]["trigger"], &ran[0]["scheduledAt"]),
-        (&json!("schedule"), &json!(slot))
+        (&json!("schedule"), &json!("2026-01-01T00:01:00.000Z"))
     );
-    let before = RUNS.load(Ordering::SeqCst);
     // A day is 1440 slots.
-    let slot = next_run(&host).await;
     turned.forward(TimeDelta::days(1));
-    host.wait_for(&format!("{PLUGIN}/jobs"), |jobs| {
-        jobs[0]["nextRunAt"] != json!(slot)
-    })
-    .await;
-    assert!(RUNS.load(Ordering::SeqCst) <= before + 1);
+    next_run_is(&host, "2026-01-02T00:02:00.000Z").await;
+    turned.forward(TimeDelta::seconds(60));
+    next_run_is(&host, "2026-01-02T00:03:00.000Z").await;
+    let ran = host
+        .wait_for(&runs, |runs| {
+            runs[0]["status"] == "succeeded" && runs[0]["scheduledAt"] == "2026-01-02T00:02:00.000Z"
+        })
+        .await;
+    assert_eq!(ran.as_array().map(Vec::len), Some(2));
+    assert_eq!(RUNS.load(Ordering::SeqCst), 2);
 }
