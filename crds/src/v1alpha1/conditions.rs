@@ -54,6 +54,9 @@ pub enum ConditionType {
     WorkerAvailable,
     /// True: a session with the host pings both ways.
     HostAttached,
+    /// True: the pod tried to leave where no policy allows it, and could not. False does not
+    /// hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried.
+    EgressEnforced,
 }
 
 impl fmt::Display for ConditionType {
@@ -141,6 +144,8 @@ pub enum Reason {
     HostNotFound,
     /// The `PaperclipHost` does not allow plugins of this namespace.
     HostForbidden,
+    /// The cluster's network lets the pod connect where no policy allows it.
+    NotEnforced,
     /// The check was not asked for.
     Skipped,
     /// The API server refused a write of the operator.

@@ -11,10 +11,10 @@ pub use host::{
     PaperclipHostStatus, ServiceReference,
 };
 pub use plugin::{
-    ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, FailurePolicy,
-    NpmSource, PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig,
-    PluginSecret, PluginSource, PluginSummary, RevisionStatus, SecretKey, SecretUse, UpgradePolicy,
-    UpgradeStrategy,
+    ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, EgressPort,
+    EgressRule, FailurePolicy, NpmSource, PaperclipPlugin, PaperclipPluginSpec,
+    PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource, PluginSummary, PortProtocol,
+    RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,

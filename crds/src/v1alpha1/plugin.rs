@@ -79,6 +79,9 @@ pub struct PaperclipPluginSpec {
     /// How a new revision replaces the one that runs.
     #[serde(default)]
     pub upgrade: UpgradePolicy,
+    /// How the worker runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerSpec>,
     /// True stops the plugin's pods and leaves everything else as it is. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
@@ -90,6 +93,58 @@ pub struct PaperclipPluginSpec {
 
 fn default_history() -> i32 {
     5
+}
+
+/// How a worker runs.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerSpec {
+    /// Where the plugin's pods may connect to, beside name lookups and the artifact store.
+    /// Hosts dial the pods, so a plugin that talks to its host alone needs nothing here.
+    /// It takes a cluster network that enforces NetworkPolicy; see `EgressEnforced`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub egress: Vec<EgressRule>,
+}
+
+/// Addresses and ports that are open.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressRule {
+    /// Addresses, as in `203.0.113.0/24`.
+    #[schemars(length(min = 1, max = 49))]
+    pub cidr: String,
+    /// Addresses of `cidr` that stay closed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 49)))]
+    pub except: Vec<String>,
+    /// Open ports. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub ports: Vec<EgressPort>,
+}
+
+/// A port.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressPort {
+    /// Number of the port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Default: `TCP`.
+    #[serde(default)]
+    pub protocol: PortProtocol,
+}
+
+/// Transport protocols.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum PortProtocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
 }
 
 /// How a new revision replaces the one that runs.

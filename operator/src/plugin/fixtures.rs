@@ -55,6 +55,7 @@ pub fn plugin() -> PaperclipPlugin {
             secrets: Vec::new(),
             upgrade: Default::default(),
             suspend: false,
+            worker: None,
             revision_history_limit: 5,
             host: HostReference {
                 name: "main".into(),

@@ -73,6 +73,7 @@ impl PluginStatusService for Status {
 fn response(activation: u64, artifact_digest: &str, state: PodState) -> WatchStatusResponse {
     WatchStatusResponse {
         config: None,
+        egress: Default::default(),
         activation,
         artifact_digest: artifact_digest.to_owned(),
         phase: state.phase.into(),
