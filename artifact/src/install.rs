@@ -483,10 +483,9 @@ fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
     let lines: Vec<_> = stderr
         .lines()
         .filter_map(|line| line.strip_prefix("npm error "))
-        .filter(|line| !line.starts_with("code ") && !line.contains("complete log of this run"))
         .map(|line| line.strip_prefix("404").unwrap_or(line).trim())
         .take_while(|line| !line.starts_with("Note that you can also install from"))
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.is_empty() && !is_chatter(line))
         .take(12)
         .collect();
     let message = format!("{code} {}", lines.join(" "))
@@ -505,6 +504,16 @@ fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
     } else {
         InstallError::Npm { action, message }
     }
+}
+
+/// Lines of npm that tell a person nothing about the cause: where its log would be, frames
+/// of its own stack and the fields of its error object.
+fn is_chatter(line: &str) -> bool {
+    const STARTS: [&str; 6] = ["code ", "errno ", "at ", "type: ", "code: ", "errno: "];
+    STARTS.iter().any(|start| line.starts_with(start))
+        || line.contains("complete log of this run")
+        || line.contains("Log files were not written")
+        || line == "}"
 }
 
 fn code_of_json(stdout: &[u8]) -> String {
@@ -643,6 +652,24 @@ mod tests {
         assert!(matches!(class("EINTEGRITY"), InstallError::Refused { .. }));
         assert!(matches!(class("E404"), InstallError::Refused { .. }));
         assert!(matches!(class("ENOSPC"), InstallError::Npm { .. }));
+    }
+
+    #[test]
+    fn the_message_is_what_npm_says_of_the_cause() {
+        let stderr = "npm error code ECONNREFUSED
+npm error syscall connect
+npm error errno ECONNREFUSED
+npm error FetchError: request to http://registry/x failed, reason: connect ECONNREFUSED 10.0.0.1:4873
+npm error     at ClientRequest.<anonymous> (/opt/node/lib/node_modules/npm/index.js:130:14)
+npm error   type: 'system'
+npm error }
+npm error Log files were not written due to the config logs-max=0
+";
+        let InstallError::Registry { message, .. } = classify("x", b"", stderr.as_bytes()) else {
+            panic!("of the registry");
+        };
+        let expected = "ECONNREFUSED syscall connect FetchError: request to http://registry/x failed, reason: connect ECONNREFUSED 10.0.0.1:4873";
+        assert_eq!(message, expected);
     }
 
     #[test]

@@ -326,8 +326,12 @@ impl Supervisor {
         let (multiplexer, params) = (self.multiplexer.clone(), self.plan.initialize.clone());
         let (number, findings) = (self.runs, self.findings.clone());
         multiplexer.state.update(|state| {
-            state.worker.reason = "Initializing".into();
-            state.worker.message = "the worker has not answered initialize yet".into();
+            // A start that follows a failed one says nothing new until it ends; the failure
+            // would otherwise be seen for milliseconds only.
+            if state.worker.restarts == 0 || is_waiting(&state.worker.reason) {
+                state.worker.reason = "Initializing".into();
+                state.worker.message = "the worker has not answered initialize yet".into();
+            }
         });
         tokio::spawn(async move {
             let outcome = initialize(&multiplexer, params).await;
@@ -398,8 +402,7 @@ impl Supervisor {
         let _ = tokio::time::timeout(LAST_WORDS, run.pipes.drained()).await;
         let (reason, message) = match run.doomed.take() {
             Some(failure) => (failure.reason, with_stderr(failure.message, &exit.stderr)),
-            None if run.initialized => ("WorkerExited", describe(&exit)),
-            None => ("InitializeFailed", describe(&exit)),
+            None => ("WorkerExited", describe(&exit)),
         };
         self.multiplexer.forget_subscriptions();
         if self.stopping.has_begun() {
@@ -484,6 +487,11 @@ impl Supervisor {
 }
 
 const SIGKILL: i32 = 9;
+
+/// Whether a reason speaks of no failure of the worker.
+fn is_waiting(reason: &str) -> bool {
+    matches!(reason, "" | "WaitingForShim")
+}
 
 /// Any reply shows that the worker lives, errors of its own included.
 fn is_alive(outcome: &Result<Bytes, RpcError>) -> bool {

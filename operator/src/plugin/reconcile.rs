@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use paperclip_artifact::pull::PullError;
-use paperclip_crds::v1alpha1::{
-    ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason,
-};
+use paperclip_crds::v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason};
 
 use super::{
     apply::{apply_all, stop},
@@ -202,11 +200,7 @@ async fn bring_about(
         stalled: stage.stalled || stage.refused.is_some() || forbidden,
         obstacle: obstacle.or(stage.refused),
         artifact: stage.finding,
-        worker: worker::worker(
-            deployment.as_ref(),
-            &pods,
-            plugin.condition(ConditionType::WorkerAvailable),
-        ),
+        worker: worker::worker(deployment.as_ref(), &pods),
         host,
     })
 }

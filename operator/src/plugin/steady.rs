@@ -1,19 +1,13 @@
 //! A try that has only begun says nothing new: what failed before is still what is wrong.
 //!
-//! Without this a worker that crashes at every start, or a registry that stays away, would
-//! be told anew with each try, and the reason would go back and forth.
+//! Without this a registry that stays away would be told anew with each packing Job, and
+//! the reason would go back and forth. The sidecar does the same for a worker that fails at
+//! every start.
 
 use paperclip_crds::v1alpha1::{Condition, Reason};
 
 use super::conditions::Finding;
 
-/// How a worker fails at its start.
-pub const OF_WORKER: [Reason; 4] = [
-    Reason::WorkerExited,
-    Reason::InitializeFailed,
-    Reason::WorkerUnresponsive,
-    Reason::ConfigRejected,
-];
 /// How a packing fails without fault of the package.
 pub const OF_PACKING: [Reason; 4] = [
     Reason::RegistryUnavailable,
@@ -40,10 +34,10 @@ mod tests {
     use paperclip_crds::v1alpha1::ConditionType;
 
     fn stage(status: &str, reason: Reason) -> Condition {
-        let finding = Finding::no(reason, "code 7: no ink".into());
+        let finding = Finding::no(reason, "ECONNREFUSED".into());
         let now = Timestamp::UNIX_EPOCH;
         condition(
-            ConditionType::WorkerAvailable,
+            ConditionType::ArtifactReady,
             status,
             finding,
             Some(1),
@@ -54,19 +48,22 @@ mod tests {
 
     #[test]
     fn a_failure_is_remembered_with_its_words() {
-        let found = failed_before(Some(&stage("False", Reason::WorkerExited)), &OF_WORKER);
-        let expected = Finding::no(Reason::WorkerExited, "code 7: no ink".into());
+        let found = failed_before(
+            Some(&stage("False", Reason::RegistryUnavailable)),
+            &OF_PACKING,
+        );
+        let expected = Finding::no(Reason::RegistryUnavailable, "ECONNREFUSED".into());
         assert_eq!(found, Some(expected));
     }
 
     #[test]
     fn work_under_way_and_success_are_no_failures() {
         for stage in [
-            stage("False", Reason::Progressing),
+            stage("False", Reason::Packing),
             stage("True", Reason::Succeeded),
         ] {
-            assert_eq!(failed_before(Some(&stage), &OF_WORKER), None);
+            assert_eq!(failed_before(Some(&stage), &OF_PACKING), None);
         }
-        assert_eq!(failed_before(None, &OF_WORKER), None);
+        assert_eq!(failed_before(None, &OF_PACKING), None);
     }
 }

@@ -2,25 +2,18 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
-use paperclip_crds::{
-    labels,
-    v1alpha1::{Condition, Reason},
-};
+use paperclip_crds::{labels, v1alpha1::Reason};
 use paperclip_proto::v1::{Phase, WatchStatusResponse, WorkerState};
 
-use super::{conditions::Finding, diagnose, steady};
+use super::{conditions::Finding, diagnose};
 use crate::pods::Seen;
 
 /// What a sidecar calls the steps of a start that goes well.
 const STARTING: [&str; 2] = ["WaitingForShim", "Initializing"];
 
-/// The stage `WorkerAvailable`, and what it was before.
+/// The stage `WorkerAvailable`.
 #[must_use]
-pub fn worker(
-    deployment: Option<&Deployment>,
-    pods: &[Seen],
-    before: Option<&Condition>,
-) -> Finding {
+pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
     let Some(deployment) = deployment else {
         return Finding::no(Reason::Pending, "No pod was started yet.".into());
     };
@@ -35,10 +28,9 @@ pub fn worker(
         return Finding::yes("The worker is initialised and answers.");
     }
     let said = || {
-        let mut workers = current
+        current
             .iter()
-            .filter_map(|seen| seen.status.as_ref()?.worker.as_ref());
-        workers.find_map(|worker| complaint(worker, before))
+            .find_map(|seen| seen.status.as_ref()?.worker.as_ref().and_then(complaint))
     };
     current
         .iter()
@@ -100,15 +92,12 @@ fn serves(status: &WatchStatusResponse) -> bool {
 }
 
 /// What the sidecar says is wrong, in the API's words.
-fn complaint(worker: &WorkerState, before: Option<&Condition>) -> Option<Finding> {
+fn complaint(worker: &WorkerState) -> Option<Finding> {
     if STARTING.contains(&worker.reason.as_str()) {
-        let failed = (worker.restarts > 0)
-            .then(|| steady::failed_before(before, &steady::OF_WORKER))
-            .flatten();
-        return failed.or_else(|| {
-            let message = format!("The worker is being started: {}.", worker.message);
-            Some(Finding::no(Reason::Progressing, message))
-        });
+        return Some(Finding::no(
+            Reason::Progressing,
+            format!("The worker is being started: {}.", worker.message),
+        ));
     }
     let reasons = [
         Reason::WorkerExited,
@@ -137,10 +126,8 @@ fn complaint(worker: &WorkerState, before: Option<&Condition>) -> Option<Finding
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::conditions::condition;
     use crate::plugin::fixtures;
-    use k8s_openapi::{api::core::v1::PodCondition, jiff::Timestamp};
-    use paperclip_crds::v1alpha1::ConditionType;
+    use k8s_openapi::api::core::v1::PodCondition;
     use paperclip_proto::v1::AttachedHost;
 
     fn status(phase: Phase, worker: WorkerState) -> WatchStatusResponse {
@@ -166,8 +153,8 @@ mod tests {
             2,
             Some(status(Phase::Serving, good())),
         )];
-        assert!(worker(Some(&fixtures::deployment(2)), &pods, None).holds);
-        let next = worker(Some(&fixtures::deployment(3)), &pods, None);
+        assert!(worker(Some(&fixtures::deployment(2)), &pods).holds);
+        let next = worker(Some(&fixtures::deployment(3)), &pods);
         assert_eq!(next.reason, Reason::Progressing);
     }
 
@@ -182,7 +169,7 @@ mod tests {
             2,
             Some(status(Phase::Starting, worker_state)),
         )];
-        let found = worker(Some(&fixtures::deployment(2)), &pods, None);
+        let found = worker(Some(&fixtures::deployment(2)), &pods);
         let expected = Finding::no(Reason::WorkerExited, "code 1: Cannot find module x".into());
         assert_eq!(found, expected);
     }
@@ -196,7 +183,7 @@ mod tests {
             ..PodCondition::default()
         };
         pod.status.get_or_insert_default().conditions = Some(vec![ready]);
-        let found = worker(Some(&fixtures::deployment(2)), &[fixtures::seen(pod)], None);
+        let found = worker(Some(&fixtures::deployment(2)), &[fixtures::seen(pod)]);
         let message = "The pod is ready, but the operator hears nothing from its sidecar.";
         assert_eq!(found, Finding::no(Reason::Progressing, message.into()));
     }
@@ -213,41 +200,8 @@ mod tests {
             2,
             Some(status(Phase::Starting, begun)),
         )];
-        let found = worker(Some(&fixtures::deployment(2)), &pods, None);
+        let found = worker(Some(&fixtures::deployment(2)), &pods);
         assert_eq!(found.reason, Reason::Progressing);
-    }
-
-    #[test]
-    fn a_worker_that_fails_at_every_start_does_not_seem_to_start_in_between() {
-        let pods = |restarts| {
-            let begun = WorkerState {
-                running: true,
-                reason: "Initializing".into(),
-                message: "the worker has not answered initialize yet".into(),
-                restarts,
-                ..WorkerState::default()
-            };
-            [fixtures::plugin_pod(
-                2,
-                Some(status(Phase::Starting, begun)),
-            )]
-        };
-        let failed = Finding::no(Reason::WorkerExited, "code 7: no ink".into());
-        let before = condition(
-            ConditionType::WorkerAvailable,
-            "False",
-            failed.clone(),
-            Some(1),
-            &[],
-            Timestamp::UNIX_EPOCH,
-        );
-        let found = |restarts| {
-            let deployment = fixtures::deployment(2);
-            worker(Some(&deployment), &pods(restarts), Some(&before))
-        };
-        assert_eq!(found(1), failed);
-        // A new pod has not failed yet.
-        assert_eq!(found(0).reason, Reason::Progressing);
     }
 
     #[test]

@@ -158,20 +158,22 @@ async fn a_worker_that_exits_at_once_is_reported_with_its_last_words() {
         artifact::raw(folder, r#"console.error("no luck"); process.exit(3);"#, &[])
     });
     let state = pod
-        .state("failed", |state| reason(state) == "InitializeFailed")
+        .state("failed", |state| reason(state) == "WorkerExited")
         .await;
     let message = state.worker.unwrap().message;
     assert!(
         message.contains("code 3") && message.contains("no luck"),
         "{message}"
     );
-    pod.state("tried again", |state| {
-        state
-            .worker
-            .as_ref()
-            .is_some_and(|worker| worker.restarts >= 2)
-    })
-    .await;
+    let again = pod
+        .state("tried again", |state| {
+            state
+                .worker
+                .as_ref()
+                .is_some_and(|worker| worker.restarts >= 2)
+        })
+        .await;
+    assert_eq!(reason(&again), "WorkerExited");
 }
 
 #[tokio::test]
@@ -183,6 +185,15 @@ async fn a_worker_that_never_answers_initialize_is_ended_and_started_again() {
         .state("failed", |state| reason(state) == "InitializeFailed")
         .await;
     assert!(state.worker.unwrap().message.contains("15 s"));
+    let again = pod
+        .state("started again", |state| {
+            state
+                .worker
+                .as_ref()
+                .is_some_and(|worker| worker.running && worker.restarts == 1)
+        })
+        .await;
+    assert_eq!(reason(&again), "InitializeFailed");
 }
 
 #[tokio::test]
