@@ -22,5 +22,6 @@ mod rpc;
 pub mod serve;
 mod services;
 mod session;
+mod streams;
 
 pub use company::COMPANY_ID;

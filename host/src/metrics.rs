@@ -22,6 +22,8 @@ pub struct Metrics {
     worker_calls: Family<CallLabels, Counter>,
     /// Waits for a pod that serves.
     pub holds: Holds,
+    /// Readers of streams that were too slow.
+    pub stream_readers_dropped: Counter,
     /// Sessions with pods.
     pub sessions: Gauge,
 }
@@ -122,6 +124,12 @@ impl Default for Metrics {
             "Calls of workers to the host",
             worker_calls.clone(),
         );
+        let stream_readers_dropped = Counter::default();
+        registry.register(
+            "stream_readers_dropped",
+            "Readers of streams that were too slow",
+            stream_readers_dropped.clone(),
+        );
         let holds = Holds::default();
         holds.register(&mut registry);
         registry.register("sessions", "Sessions with plugin pods", sessions.clone());
@@ -131,6 +139,7 @@ impl Default for Metrics {
             call_seconds,
             worker_calls,
             holds,
+            stream_readers_dropped,
             sessions,
         }
     }

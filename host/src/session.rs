@@ -232,7 +232,14 @@ impl<'a> Attached<'a> {
             match message {
                 Incoming::Request(request) => self.answer(request),
                 Incoming::Notification(told) => {
-                    services::notified(&self.plugin, &told.method, &told.params_json);
+                    services::notified(services::Request {
+                        host: self.host,
+                        plugin: &self.plugin,
+                        pod: &self.pod,
+                        method: &told.method,
+                        params: &told.params_json,
+                        invocation_id: &told.invocation_id,
+                    });
                 }
                 Incoming::Phase(changed) => self.enter(&changed).await,
                 Incoming::Config(changed) => self.take_config(&changed).await,
@@ -277,6 +284,9 @@ impl<'a> Attached<'a> {
             error!(plugin = %plugin.id(), error = chain(&failure), "jobs of the plugin may be out of date");
         }
         self.pod.set_phase(phase, &changed.initialize_result_json);
+        if phase == Phase::Starting {
+            plugin.streams().close_all_of(self.pod.name());
+        }
         info!(plugin = %plugin.id(), pod = self.pod.name(), phase = phase.as_str_name(), why = changed.message,
             "phase changed");
         plugin.phase_changed();

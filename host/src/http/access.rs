@@ -91,13 +91,22 @@ pub fn facts(plugin: &Plugin) -> Result<Arc<Facts>, ApiError> {
 /// The company a request is for: the one it names, else the one there is. A request that says
 /// `null`, or says nothing to a host with strict scopes, is for none.
 pub fn company(host: &Host, fields: &Fields) -> Result<Option<String>, ApiError> {
-    match fields.optional_text("companyId")? {
+    let named = fields.optional_text("companyId")?;
+    if named.is_none() && fields.is_null("companyId") {
+        return Ok(None);
+    }
+    named_company(host, named)
+}
+
+/// The company of this name; without a name the one there is, unless scopes are strict.
+pub fn named_company(host: &Host, named: Option<String>) -> Result<Option<String>, ApiError> {
+    match named {
         Some(company) if company == COMPANY_ID => Ok(Some(company)),
         Some(company) => Err(ApiError::Refused(
             StatusCode::FORBIDDEN,
             format!("company {company:?} is not on this host, the one company is {COMPANY_ID}"),
         )),
-        None if host.strict_scopes || fields.is_null("companyId") => Ok(None),
+        None if host.strict_scopes => Ok(None),
         None => Ok(Some(COMPANY_ID.to_owned())),
     }
 }

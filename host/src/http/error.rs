@@ -15,8 +15,8 @@ use crate::{auth::AuthError, database::DatabaseError, plugins::CallFailure, rpc,
 pub enum ApiError {
     /// `{"error": …}` with a status.
     Refused(StatusCode, String),
-    /// A call without a result, as a bridge error.
-    Worker(Box<CallFailure>),
+    /// A call without a result, as a bridge error with a status.
+    Worker(StatusCode, Box<CallFailure>),
 }
 
 impl ApiError {
@@ -33,7 +33,7 @@ impl ApiError {
 
 impl From<CallFailure> for ApiError {
     fn from(failure: CallFailure) -> Self {
-        Self::Worker(Box::new(failure))
+        Self::Worker(StatusCode::BAD_GATEWAY, Box::new(failure))
     }
 }
 
@@ -70,13 +70,13 @@ impl IntoResponse for ApiError {
             Self::Refused(status, message) => {
                 (status, Json(json!({ "error": message }))).into_response()
             }
-            Self::Worker(failure) => worker_error(&failure),
+            Self::Worker(status, failure) => worker_error(status, &failure),
         }
     }
 }
 
 /// Paperclip's bridge error; plugin, method and cause are ours.
-fn worker_error(failure: &CallFailure) -> Response {
+fn worker_error(status: StatusCode, failure: &CallFailure) -> Response {
     let CallFailure {
         plugin,
         method,
@@ -93,7 +93,7 @@ fn worker_error(failure: &CallFailure) -> Response {
     if let Ok(details) = serde_json::from_slice::<&RawValue>(&fault.data) {
         body["details"] = json!(details);
     }
-    (StatusCode::BAD_GATEWAY, Json(body)).into_response()
+    (status, Json(body)).into_response()
 }
 
 /// Paperclip's name of a worker's fault.

@@ -7,6 +7,8 @@ mod fields;
 mod health;
 mod jobs;
 mod plugins;
+mod routes;
+mod streams;
 mod tools;
 mod webhooks;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     http::Uri,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 
 pub use error::ApiError;
@@ -52,6 +54,11 @@ pub fn router(host: Arc<Host>) -> Router {
             "/api/plugins/{id}/actions/{key}",
             post(bridge::action_of_key),
         )
+        .route(
+            "/api/plugins/{id}/bridge/stream/{channel}",
+            get(streams::listen),
+        )
+        .route("/api/plugins/{id}/api/{*path}", any(routes::handle))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(host)

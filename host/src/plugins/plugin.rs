@@ -27,6 +27,7 @@ use crate::{
     events::{Event, Subscription},
     metrics::{HoldOutcome, Holds},
     rpc::Fault,
+    streams::Streams,
 };
 
 /// How many events wait at most.
@@ -58,6 +59,7 @@ pub struct Plugin {
     turn: AtomicUsize,
     wanted: AtomicBool,
     invocations: Invocations,
+    streams: Streams,
     /// What the last pod subscribed to, while there is none.
     subscriptions: Mutex<BTreeSet<Subscription>>,
     events: mpsc::Sender<Event>,
@@ -80,6 +82,7 @@ impl Plugin {
             turn: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),
             invocations: Invocations::default(),
+            streams: Streams::default(),
             subscriptions: Mutex::default(),
             events,
         };
@@ -125,6 +128,11 @@ impl Plugin {
         &self.invocations
     }
 
+    /// What its workers tell to listeners.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     /// The pods that have a session.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.pods.borrow().clone()
@@ -155,6 +163,7 @@ impl Plugin {
 
     /// Removes a pod whose session has ended. What the last one subscribed to is remembered.
     pub fn detach(&self, pod: &Arc<Pod>) {
+        self.streams.close_all_of(pod.name());
         self.pods.send_modify(|pods| {
             pods.retain(|other| !Arc::ptr_eq(other, pod));
             if pods.is_empty() {

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 pub use addresses::Cidr;
 pub use http_fetch::HttpFetch;
 use methods::Owner;
-use scope::Asked;
+use scope::{Asked, Scope};
 
 use crate::{
     company::{COMPANY_ID, company},
@@ -28,6 +28,7 @@ use crate::{
     host::Host,
     plugins::{Plugin, Pod},
     rpc::{CAPABILITY_DENIED, Fault, METHOD_NOT_FOUND},
+    streams::ChannelId,
 };
 
 /// Longest name of a tracked event.
@@ -111,16 +112,30 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
 }
 
 /// Takes a worker's notification. There is nobody to tell when it is wrong.
-pub fn notified(plugin: &Plugin, method: &str, params: &[u8]) {
-    match method {
-        "log" => match serde_json::from_slice::<LogParams>(params) {
-            Ok(params) => write_worker_log(plugin, &params),
-            Err(error) => {
-                debug!(plugin = %plugin.id(), %error, "log entry of a worker cannot be read");
-            }
-        },
-        _ => debug!(plugin = %plugin.id(), method, "notification of a worker ignored"),
+pub fn notified(request: Request<'_>) {
+    let Request { plugin, method, .. } = request;
+    let taken = match method {
+        "log" => request
+            .params()
+            .map(|entry: LogParams| write_worker_log(plugin, &entry)),
+        "streams.open" | "streams.emit" | "streams.close" => request.stream(),
+        _ => {
+            debug!(plugin = %plugin.id(), method, "notification of a worker ignored");
+            Ok(())
+        }
+    };
+    if let Err(fault) = taken {
+        debug!(plugin = %plugin.id(), method, reason = fault.message, "notification of a worker dropped");
     }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Streamed {
+    channel: String,
+    company_id: String,
+    #[serde(default)]
+    event: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -174,22 +189,54 @@ struct Tracked {
 }
 
 impl Request<'_> {
-    /// The company the request is made for, once it may be made.
-    fn company(&self) -> Result<Option<String>, Fault> {
+    /// Passes on what a worker tells on a channel. Unlike a question, it may come without a scope.
+    fn stream(&self) -> Result<(), Fault> {
+        let told: Streamed = self.params()?;
         let asked = scope::asked(self.method, self.params)?;
+        match self.scope(&asked) {
+            Scope::None => {}
+            scope => drop(scope::gate(self.method, &asked, scope)?),
+        }
+        let id = ChannelId {
+            company: told.company_id,
+            name: told.channel,
+        };
+        let streams = self.plugin.streams();
+        let dropped = match self.method {
+            "streams.open" => streams.open(self.pod.name(), id),
+            "streams.close" => streams.close(&id),
+            _ => streams.emit(&id, told.event.as_ref().map_or("null", |event| event.get())),
+        };
+        if dropped > 0 {
+            info!(plugin = %self.plugin.id(), dropped, "readers of a stream were too slow and were dropped");
+            self.host
+                .metrics
+                .stream_readers_dropped
+                .inc_by(dropped as u64);
+        }
+        Ok(())
+    }
+
+    /// What the call is made for.
+    fn scope(&self, asked: &Asked<'_>) -> Scope {
         let invocations = self.plugin.invocations();
         let invocation_company = invocations.company(self.invocation_id);
         let proactive = !self.host.strict_scopes || self.pod.config().is_given();
-        let scope = scope::resolve(
+        scope::resolve(
             scope::Facts {
                 invocation_id: self.invocation_id,
                 invocation_company: invocation_company.as_deref(),
                 proactive: proactive.then_some(COMPANY_ID),
                 active: invocations.is_active(self.pod.name()),
             },
-            &asked,
-        );
-        let company = scope::gate(self.method, &asked, scope)?;
+            asked,
+        )
+    }
+
+    /// The company the request is made for, once it may be made.
+    fn company(&self) -> Result<Option<String>, Fault> {
+        let asked = scope::asked(self.method, self.params)?;
+        let company = scope::gate(self.method, &asked, self.scope(&asked))?;
         match asked {
             Asked::Company(wanted) if wanted != COMPANY_ID => Err(Fault::internal(format!(
                 "{}: the one company of this host is {COMPANY_ID}",

@@ -4,4 +4,6 @@ mod config;
 mod hold;
 mod neighbours;
 mod process;
+mod routes;
 mod schedule;
+mod streams;

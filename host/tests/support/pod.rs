@@ -136,6 +136,17 @@ impl Link {
         .await;
     }
 
+    /// A worker-to-host notification.
+    pub async fn tell(&self, method: &str, params: Value, invocation: &str) {
+        self.send(session_response::Frame::Notification(Notification {
+            method: method.to_owned(),
+            params_json: params.to_string().into(),
+            invocation_id: invocation.to_owned(),
+            ..Notification::default()
+        }))
+        .await;
+    }
+
     /// Ends the session, as a pod that is killed does.
     pub async fn end(&self) {
         let lost = Status::unavailable("the pod is gone");
