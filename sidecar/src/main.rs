@@ -7,6 +7,10 @@ use paperclip_sidecar::{
 };
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
+/// One worker, which has one thread as well, is served by one: a second costs more in waking
+/// and stealing than it does in work.
+const THREADS: usize = 1;
+
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     tracing_subscriber::registry()
@@ -21,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     // Only fails when a provider is installed already, which then serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(THREADS)
         .enable_all()
         .build()?
         .block_on(async {

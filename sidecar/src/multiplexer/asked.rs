@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_proto::{jsonrpc, v1::RpcError};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{Multiplexer, SessionId, log, session::Session};
 use crate::{
@@ -35,7 +35,14 @@ impl Multiplexer {
     }
 
     /// Serves a request of the worker.
-    pub(super) async fn asked(self: &Arc<Self>, id: Bytes, message: Message) {
+    ///
+    /// The answer goes to the worker that asked or to nobody: its successor gives the same ids.
+    pub(super) async fn asked(
+        self: &Arc<Self>,
+        id: Bytes,
+        message: Message,
+        worker: &mpsc::WeakSender<Bytes>,
+    ) {
         let company = self
             .invocation(&message.invocation_id)
             .and_then(|known| known.company);
@@ -53,13 +60,13 @@ impl Multiplexer {
                 "{}",
                 error.message
             );
-            return self.answer(&id, Err(error)).await;
+            return answer(worker, &id, Err(error)).await;
         }
         if message.method == "events.subscribe" {
             let outcome = self.subscribe(&message).await;
-            return self.answer(&id, outcome).await;
+            return answer(worker, &id, outcome).await;
         }
-        let multiplexer = self.clone();
+        let (multiplexer, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
             let outcome = multiplexer.ask_hosts(&message).await;
             let label = match &outcome {
@@ -69,15 +76,8 @@ impl Multiplexer {
                 Err(_) => Outcome::Error,
             };
             multiplexer.metrics.call(Direction::WorkerToHost, label);
-            multiplexer.answer(&id, outcome).await;
+            answer(&worker, &id, outcome).await;
         });
-    }
-
-    async fn answer(&self, id: &[u8], outcome: Result<Bytes, RpcError>) {
-        let lines = self.lock().worker.clone();
-        if let Some(lines) = lines {
-            let _ = lines.send(envelope::answer(id, &outcome)).await;
-        }
     }
 
     /// Records a subscription, once, and tells the sessions.
@@ -187,6 +187,12 @@ impl Multiplexer {
         } else if let Some(session) = self.pick(issuer, &[]) {
             session.tell(message).await;
         }
+    }
+}
+
+async fn answer(worker: &mpsc::WeakSender<Bytes>, id: &[u8], outcome: Result<Bytes, RpcError>) {
+    if let Some(lines) = worker.upgrade() {
+        let _ = lines.send(envelope::answer(id, &outcome)).await;
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    runtime::{Handle, RuntimeFlavor},
     sync::mpsc,
     task::{AbortHandle, JoinHandle},
 };
@@ -18,6 +19,8 @@ use crate::envelope::{self, FromWorker};
 
 /// Lines that wait for the worker to read.
 const QUEUE: usize = 256;
+/// A line that takes milliseconds to read.
+const LARGE: usize = 4 * 1024 * 1024;
 /// Lines joined into one write.
 const BATCH: usize = 64;
 
@@ -53,10 +56,12 @@ where
         // Ends a line that the earlier sidecar may have left half written.
         let _ = lines.try_send(Bytes::from_static(b"\n"));
     }
+    // Weak: the multiplexer alone keeps the worker's stdin open.
+    let worker = lines.downgrade();
     multiplexer.attach_worker(lines);
     Pipes {
         writer: tokio::spawn(write(stdin, queue)).abort_handle(),
-        reader: tokio::spawn(read(multiplexer.clone(), stdout)),
+        reader: tokio::spawn(read(multiplexer.clone(), stdout, worker)),
     }
 }
 
@@ -81,11 +86,15 @@ async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<By
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(multiplexer: Arc<Multiplexer>, stdout: R) {
+async fn read<R: AsyncRead + Unpin>(
+    multiplexer: Arc<Multiplexer>,
+    stdout: R,
+    worker: mpsc::WeakSender<Bytes>,
+) {
     let mut lines = Lines::new(stdout, multiplexer.max_line);
     loop {
         match lines.next().await {
-            Ok(Some(Line::Whole(line))) => take(&multiplexer, &line).await,
+            Ok(Some(Line::Whole(line))) => take(&multiplexer, &worker, &line).await,
             Ok(Some(Line::Oversized(bytes))) => {
                 multiplexer.metrics.oversized.inc();
                 tracing::warn!(bytes, "a line of the worker was too long and was dropped");
@@ -99,10 +108,19 @@ async fn read<R: AsyncRead + Unpin>(multiplexer: Arc<Multiplexer>, stdout: R) {
     }
 }
 
-async fn take(multiplexer: &Arc<Multiplexer>, line: &Bytes) {
-    match envelope::parse(line) {
+/// Reads a line. A large one takes long enough that other tasks have another thread meanwhile.
+fn parse(line: &Bytes) -> Option<FromWorker> {
+    let has_threads = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if line.len() >= LARGE && has_threads() {
+        return tokio::task::block_in_place(|| envelope::parse(line));
+    }
+    envelope::parse(line)
+}
+
+async fn take(multiplexer: &Arc<Multiplexer>, worker: &mpsc::WeakSender<Bytes>, line: &Bytes) {
+    match parse(line) {
         Some(FromWorker::Response { id, outcome }) => multiplexer.answered(id, outcome),
-        Some(FromWorker::Request { id, message }) => multiplexer.asked(id, message).await,
+        Some(FromWorker::Request { id, message }) => multiplexer.asked(id, message, worker).await,
         Some(FromWorker::Notification(message)) => multiplexer.told(message).await,
         None if line.iter().all(u8::is_ascii_whitespace) => {}
         None => {

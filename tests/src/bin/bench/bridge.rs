@@ -118,9 +118,9 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
     })
 }
 
-/// Prints throughput alone, run by run: for work on the bridge, where a whole measurement
-/// takes too long. Processor time a call is that of the sidecar, the worker's shim and the client.
-pub async fn throughput(programs: &Programs, rounds: usize, calls: usize) -> Result<()> {
+/// Prints the costs of a call, run by run: for work on the bridge, where a whole measurement
+/// takes too long. Processor time is that of the sidecar and the shim, and of the client.
+pub async fn quick(programs: &Programs, rounds: usize, calls: usize) -> Result<()> {
     let workers = [Worker::echo()?, Worker::sdk()?];
     let small = workers::params(SMALL);
     for round in 1..=rounds {
@@ -132,6 +132,8 @@ pub async fn throughput(programs: &Programs, rounds: usize, calls: usize) -> Res
             };
             let pod = Pod::start(programs, worker).await?;
             let session = pod.attach("one").await?;
+            session.sequential(WARM_UP, &small).await?;
+            let p50 = session.sequential(SEQUENTIAL_CALLS, &small).await?.p50();
             session.throughput(WARM_UP, IN_FLIGHT, &small).await?;
             let before = (spent(&pod)?, usage::processor_time(std::process::id())?);
             let bridge = session.throughput(calls, IN_FLIGHT, &small).await?;
@@ -141,7 +143,8 @@ pub async fn throughput(programs: &Programs, rounds: usize, calls: usize) -> Res
             let client = micros(crate::statistics::milliseconds(client));
             println!(
                 "run {round}, {}: {:.2} of raw ({bridge:.0} against {raw:.0} calls/s), \
-                 {sidecar:.1} µs of sidecar and {client:.1} µs of client a call",
+                 {sidecar:.1} µs of sidecar and {client:.1} µs of client a call; \
+                 sequential p50 {p50:.3} ms",
                 worker.name,
                 bridge / raw
             );

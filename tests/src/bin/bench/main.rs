@@ -44,8 +44,8 @@ enum Command {
         #[arg(long)]
         figures: PathBuf,
     },
-    /// Throughput of the bridge alone, printed run by run.
-    Throughput {
+    /// Throughput and cost of the bridge alone, printed run by run.
+    Quick {
         /// The sidecar, built for release.
         #[arg(long)]
         sidecar: PathBuf,
@@ -99,12 +99,12 @@ async fn main() -> Result<()> {
             let programs = pod::programs(&sidecar, &shim)?;
             bridge::measure(&programs, rounds).await?.save(&figures)
         }
-        Command::Throughput {
+        Command::Quick {
             sidecar,
             shim,
             rounds,
             calls,
-        } => bridge::throughput(&pod::programs(&sidecar, &shim)?, rounds, calls).await,
+        } => bridge::quick(&pod::programs(&sidecar, &shim)?, rounds, calls).await,
         Command::Apply {
             name,
             cold,

@@ -1,0 +1,82 @@
+//! The shipped multiplexer between a worker and hosts that are in memory: real pipes of
+//! tokio's, real session loops, no process and no network.
+
+use std::sync::Arc;
+
+use paperclip_proto::v1::{HostHello, PluginHello, SessionRequest, SessionResponse};
+use paperclip_sidecar::multiplexer::{self, Multiplexer, Pipes};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, DuplexStream},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Bytes that a pipe holds, as in the kernel.
+const PIPE: usize = 64 * 1024;
+/// Frames that a session holds, as behind the service.
+const QUEUE: usize = 256;
+
+/// A worker's ends of its pipes.
+pub struct Worker {
+    /// What the worker writes.
+    pub stdout: DuplexStream,
+    /// The lines it is sent.
+    pub stdin: mpsc::UnboundedReceiver<String>,
+    /// The tasks around it; they end with this.
+    _pipes: Pipes,
+}
+
+impl Worker {
+    /// Starts a worker.
+    pub fn start(multiplexer: &Arc<Multiplexer>) -> Self {
+        let (stdin, theirs) = tokio::io::duplex(PIPE);
+        let (stdout, ours) = tokio::io::duplex(PIPE);
+        let (lines, queue) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut read = BufReader::new(theirs).lines();
+            while let Ok(Some(line)) = read.next_line().await {
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            stdout,
+            stdin: queue,
+            _pipes: multiplexer::run_pipes(multiplexer, stdin, ours, false),
+        }
+    }
+}
+
+/// A host's ends of its session. Dropping it ends the session.
+pub struct Host {
+    /// What the host sends.
+    pub requests: mpsc::Sender<Result<SessionRequest, Status>>,
+    /// What it is sent.
+    pub frames: mpsc::Receiver<SessionResponse>,
+}
+
+impl Host {
+    /// Attaches a host.
+    pub fn attach(multiplexer: &Arc<Multiplexer>, replica: &str) -> Self {
+        let (requests, incoming) = mpsc::channel(QUEUE);
+        let (outgoing, frames) = mpsc::channel(QUEUE);
+        let hello = HostHello {
+            host_namespace: "paperclip".into(),
+            host_name: "main".into(),
+            replica: replica.into(),
+            ..HostHello::default()
+        };
+        tokio::spawn(multiplexer::serve_session(
+            multiplexer.clone(),
+            hello,
+            PluginHello::default(),
+            ReceiverStream::new(incoming),
+            outgoing,
+            CancellationToken::new(),
+        ));
+        Self { requests, frames }
+    }
+}
