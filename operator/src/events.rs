@@ -13,7 +13,7 @@ use paperclip_crds::{labels, v1alpha1::Condition};
 
 use crate::errors::{chain, is_namespace_terminating};
 
-/// The API server refuses longer notes.
+/// Bytes of a note. The API server refuses one that is longer than 1024.
 const MAX_NOTE: usize = 1000;
 
 /// Publishes events under the name of this pod.
@@ -36,7 +36,7 @@ impl Events {
     pub async fn ready_changed(&self, object: ObjectReference, ready: &Condition, warning: bool) {
         let namespace = object.namespace.clone().unwrap_or_default();
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-        let note = ready.message.chars().take(MAX_NOTE / 4).collect();
+        let note = cut(&ready.message);
         let event = Event {
             metadata: ObjectMeta {
                 generate_name: Some(format!("{}-", object.name.clone().unwrap_or_default())),
@@ -57,6 +57,29 @@ impl Events {
             && !is_namespace_terminating(&error)
         {
             tracing::warn!(error = chain(&error), "publishing an event failed");
+        }
+    }
+}
+
+/// The beginning of a message, as much of it as a note holds.
+fn cut(message: &str) -> String {
+    if message.len() <= MAX_NOTE {
+        return message.to_owned();
+    }
+    let end = message.floor_char_boundary(MAX_NOTE - '…'.len_utf8());
+    format!("{}…", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_never_longer_than_the_api_server_takes() {
+        assert_eq!(cut("short"), "short");
+        for text in ["x".repeat(5000), "é".repeat(5000), "…".repeat(5000)] {
+            let note = cut(&text);
+            assert!(note.len() <= MAX_NOTE && note.ends_with('…'), "{note}");
         }
     }
 }

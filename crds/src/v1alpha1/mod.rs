@@ -1,5 +1,6 @@
 //! Version `v1alpha1`.
 
+mod advice;
 mod conditions;
 mod host;
 mod plugin;

@@ -25,6 +25,28 @@ impl Finding {
         }
     }
 
+    /// The finding with what to do about it, for the person who reads only `Ready`.
+    #[must_use]
+    pub fn with_advice(&self) -> Self {
+        let advice = self.reason.advice().filter(|_| !self.holds);
+        let message = match advice {
+            None => self.message.clone(),
+            Some(advice) => {
+                let cause = self.message.trim_end();
+                let stop = if cause.ends_with(['.', '!', '?', '…']) {
+                    ""
+                } else {
+                    "."
+                };
+                format!("{cause}{stop} {advice}")
+            }
+        };
+        Self {
+            message,
+            ..self.clone()
+        }
+    }
+
     /// The stage is not there, for this reason.
     #[must_use]
     pub fn no(reason: Reason, message: String) -> Self {
@@ -133,13 +155,14 @@ pub fn conditions(
 
 /// `Ready`, and `Stalled` or `Reconciling` where it is not True.
 fn heads(ready: &Finding, stalled: bool) -> Vec<(ConditionType, &'static str, Finding)> {
+    let ready = ready.with_advice();
     let beside = match (ready.holds, stalled) {
         (true, _) => None,
         (false, true) => Some(ConditionType::Stalled),
         (false, false) => Some(ConditionType::Reconciling),
     };
     let beside = beside.map(|type_| (type_, "True", ready.clone()));
-    [(ConditionType::Ready, word(ready.holds), ready.clone())]
+    [(ConditionType::Ready, word(ready.holds), ready)]
         .into_iter()
         .chain(beside)
         .collect()
@@ -326,6 +349,23 @@ mod tests {
                 .any(|word| word.starts_with("Reconciling"))
         );
         assert_eq!(findings.lifecycle(), "error");
+    }
+
+    #[test]
+    fn ready_says_what_to_do_and_the_stage_only_what_is_wrong() {
+        let findings = Findings {
+            worker: Finding::no(Reason::QuotaExceeded, "exceeded quota: tight".into()),
+            ..fine()
+        };
+        let all = conditions(&findings, Some(1), &[], at(0));
+        let message = |type_: &str| {
+            let found = all.iter().find(|found| found.type_ == type_);
+            found.map(|found| found.message.as_str())
+        };
+        let told = "exceeded quota: tight. Raise the quota or free what it counts, and the pod comes by itself.";
+        assert_eq!(message("Ready"), Some(told));
+        assert_eq!(message("Reconciling"), Some(told));
+        assert_eq!(message("WorkerAvailable"), Some("exceeded quota: tight"));
     }
 
     #[test]

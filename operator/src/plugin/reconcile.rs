@@ -449,7 +449,8 @@ mod tests {
         assert_eq!(words(&server)[..3], told);
         let status = server.object(PLUGIN)["status"].clone();
         assert_eq!(status["failedRequest"], request.job_name());
-        assert_eq!(status["conditions"][0]["message"], "E404 example");
+        let message = "E404 example. Correct spec.source.npm.package to a package that the platform's registry has.";
+        assert_eq!(status["conditions"][0]["message"], message);
 
         server.writes();
         server.remove(&format!("{jobs}/{}", request.job_name()));

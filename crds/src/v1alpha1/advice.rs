@@ -1,0 +1,83 @@
+//! What a person does about a reason. Goes into the message of `Ready` and into the CLI.
+
+use super::Reason;
+
+impl Reason {
+    /// What to do next, as a sentence. `None` where there is nothing to do but wait, and
+    /// where the message itself says it.
+    #[must_use]
+    pub const fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::PackageNotFound => {
+                "Correct spec.source.npm.package to a package that the platform's registry has."
+            }
+            Self::VersionNotFound => {
+                "Correct spec.source.npm.version to a version that is published."
+            }
+            Self::RegistryUnavailable => {
+                "It is tried again by itself. See the registry that the platform's value npm.registry names."
+            }
+            Self::RegistryAccessDenied => {
+                "It is tried again by itself. Correct the npmrc in the Secret that the platform's value npm.caSecret names."
+            }
+            Self::PackageRefused
+            | Self::ManifestMissing
+            | Self::ManifestInvalid
+            | Self::WorkerFileMissing => "Use another version of the package, or tell its author.",
+            Self::ManifestMismatch => {
+                "Review what the package says, then correct spec.manifest or go back to the version that was reviewed."
+            }
+            Self::PackingFailed => {
+                "It is tried again by itself. See the log of the packing Job in the platform's namespace."
+            }
+            Self::StoreUnavailable | Self::DeliveryFailed => {
+                "It is tried again by itself. See the artifact store in the platform's namespace."
+            }
+            Self::ReferenceMissing => "Make it, or correct the reference.",
+            Self::SecretUnavailable => {
+                "Make the Secret with that key, and label it plugins.paperclip.ing/allow-plugins=true."
+            }
+            Self::ConfigInvalid | Self::ConfigRejected => "Correct spec.config.",
+            Self::CapabilitiesAdded => {
+                "Review them, then name them in spec.manifest.capabilities or stay with the version that runs."
+            }
+            Self::RolledBack => {
+                "Correct the spec. The same revision is not tried again unless a restart is asked for."
+            }
+            Self::DeadlineExceeded => "Remove the cause, and it goes on by itself.",
+            Self::QuotaExceeded => {
+                "Raise the quota or free what it counts, and the pod comes by itself."
+            }
+            Self::AdmissionRefused => "Have the policy let the pod in, and it comes by itself.",
+            Self::Unschedulable => {
+                "Make room on a node, add one or open one, and the pod is placed by itself."
+            }
+            Self::PodRefused => "See the events of the plugin's pod with kubectl describe.",
+            Self::ImageUnavailable => {
+                "See the platform's values global.imageRegistry, image, images and imagePullSecrets."
+            }
+            Self::WorkerExited | Self::WorkerUnresponsive => {
+                "It is started again by itself. See its log with kubectl paperclip logs."
+            }
+            Self::InitializeFailed => {
+                "It is started again by itself. See its log with kubectl paperclip logs, and the config that its setup reads."
+            }
+            Self::HostAbsent | Self::WaitingForHost => "See that a pod of the host runs.",
+            Self::HostNotFound => "Make the PaperclipHost, or correct spec.host.",
+            Self::HostForbidden => {
+                "Have the host allow this namespace, or name another host in spec.host."
+            }
+            Self::ApplyFailed => {
+                "It is tried again by itself. Where an object of another has the name, delete or rename that object."
+            }
+            Self::Succeeded
+            | Self::Pending
+            | Self::Packing
+            | Self::Implicit
+            | Self::Suspended
+            | Self::Progressing
+            | Self::NotEnforced
+            | Self::Skipped => return None,
+        })
+    }
+}
