@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 use crate::{
     auth::Authenticator,
     clock::Clock,
     database::{Database, DatabaseError, PluginRow},
-    events::Event,
+    events::{self, Event},
     metrics::Metrics,
     plugins::{Facts, Plugin, PluginId, Registry},
     services::HttpFetch,
@@ -54,6 +55,17 @@ pub struct HostName {
     pub replica: String,
 }
 
+/// Why an event is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It cannot be written down.
+    #[error("write an event as JSON")]
+    Json(#[from] serde_json::Error),
+    /// It cannot be stored.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
 impl Host {
     /// The plugin of this id, which may be new to the host.
     pub fn plugin(&self, id: &PluginId) -> Arc<Plugin> {
@@ -77,17 +89,39 @@ impl Host {
         Ok(())
     }
 
-    /// Hands an event to every plugin that subscribed to it.
-    pub fn publish(&self, event: &Event) {
-        for plugin in self.plugins.all() {
-            plugin.publish(event);
+    /// Queues an event for every plugin that subscribed to it. It is stored when this returns.
+    pub async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+        let mut subscribers = self.plugins.all();
+        subscribers.retain(|plugin| plugin.wants(event));
+        if subscribers.is_empty() {
+            return Ok(());
         }
+        let ids: Vec<_> = subscribers
+            .iter()
+            .map(|plugin| plugin.id().uid.as_str())
+            .collect();
+        let json = serde_json::to_string(event)?;
+        for full in self
+            .database
+            .queue_event(&ids, &json, events::QUEUE)
+            .await?
+        {
+            warn!(
+                plugin = full,
+                event = event.event_id,
+                "event dropped, too many wait for the worker"
+            );
+        }
+        for plugin in &subscribers {
+            plugin.notify_event();
+        }
+        Ok(())
     }
 
     fn make_plugin(&self, id: PluginId, facts: Option<Facts>) -> Arc<Plugin> {
-        let (plugin, events) = Plugin::new(id, facts, self.metrics.holds.clone());
+        let plugin = Arc::new(Plugin::new(id, facts, self.metrics.holds.clone()));
         let stop = self.stop.clone();
-        let deliver = Arc::clone(&plugin).deliver(events);
+        let deliver = events::deliver(self.database.clone(), Arc::clone(&plugin));
         self.tasks.spawn(async move {
             stop.run_until_cancelled(deliver).await;
         });

@@ -130,12 +130,11 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     ));
     pod.set_phase(hello.phase(), &hello.initialize_result_json);
     let attached = Attached::new(host, plugin, pod);
+    // A pod of a later activation may have come meanwhile.
+    jobs::follow(host, &attached.plugin, None).await?;
     attached.listen(incoming).await;
     let left = attached.end();
-    if let Some(heir) = left.serving_pod() {
-        // After a roll-back the jobs are again those of the pod that serves on.
-        jobs::sync(host, &left, &heir.facts().manifest).await?;
-    }
+    jobs::follow(host, &left, None).await?;
     Ok(())
 }
 
@@ -186,9 +185,7 @@ async fn prepare(
     if phase != Phase::Serving {
         return Ok(());
     }
-    if plugin.leads(facts) {
-        jobs::sync(host, plugin, &facts.manifest).await?;
-    }
+    jobs::follow(host, plugin, Some(facts)).await?;
     host.database.record_served(&plugin.id().uid).await
 }
 
@@ -290,6 +287,9 @@ impl<'a> Attached<'a> {
         info!(plugin = %plugin.id(), pod = self.pod.name(), phase = phase.as_str_name(), why = changed.message,
             "phase changed");
         plugin.phase_changed();
+        if let Err(failure) = jobs::follow(self.host, plugin, None).await {
+            error!(plugin = %plugin.id(), error = chain(&failure), "jobs of the plugin may be out of date");
+        }
     }
 
     /// Answers a request in the background: the session must be read on, for it carries answers too.

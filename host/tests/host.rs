@@ -554,7 +554,7 @@ async fn strict_scopes_refuse_what_a_real_host_refuses() {
     };
     let pod = Pod::start(&authority, settings).await;
     let host = Host::start_with(&authority, &[&pod], tempfile::tempdir().unwrap(), |args| {
-        args.strict_scopes = true
+        args.strict_scopes = true;
     })
     .await;
     serving(&host).await;

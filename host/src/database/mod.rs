@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod entities;
+mod events;
 mod jobs;
 mod logs;
 mod plugins;
@@ -18,6 +19,7 @@ use sqlx::{
 
 pub use deliveries::NewDelivery;
 pub use entities::{EntityQuery, NewEntity};
+pub use events::QueuedEvent;
 pub use jobs::{DueJob, JobRow, JobRunRow, Outcome, Trigger};
 pub use logs::{LogRow, NewLog};
 pub use plugins::{PluginRow, PluginUpdate};

@@ -1,17 +1,19 @@
 //! Domain events: what a plugin publishes and others subscribe to.
 
+mod delivery;
 mod pattern;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use delivery::{QUEUE, deliver};
 pub use pattern::Subscription;
 
 use crate::clock;
 
 /// A domain event as a worker receives it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// Unique for each event; a worker gets each once.
@@ -23,11 +25,19 @@ pub struct Event {
     /// Who caused it: the UID of the plugin.
     pub actor_id: String,
     /// Always `plugin` on this host.
-    pub actor_type: &'static str,
+    pub actor_type: ActorType,
     /// The company it happened in.
     pub company_id: String,
     /// What the plugin said about it.
     pub payload: Value,
+}
+
+/// Who causes events on this host.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorType {
+    /// A plugin.
+    Plugin,
 }
 
 impl Event {
@@ -38,7 +48,7 @@ impl Event {
             event_type: format!("plugin.{key}.{name}"),
             occurred_at: clock::now(),
             actor_id: uid.to_owned(),
-            actor_type: "plugin",
+            actor_type: ActorType::Plugin,
             company_id: company_id.to_owned(),
             payload,
         }

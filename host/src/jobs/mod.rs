@@ -17,7 +17,7 @@ use crate::{
     database::{DatabaseError, DueJob, JobRow, Outcome, Trigger},
     host::Host,
     manifest::Manifest,
-    plugins::Plugin,
+    plugins::{Facts, Plugin},
     services::chain,
 };
 
@@ -26,8 +26,27 @@ const TICK: Duration = Duration::from_secs(1);
 /// How late a slot may still run. Slots that were missed while the host or the worker was down are skipped.
 const GRACE: TimeDelta = TimeDelta::seconds(60);
 
-/// Makes the jobs of a plugin those its manifest declares.
-pub async fn sync(host: &Host, plugin: &Plugin, manifest: &Manifest) -> Result<(), DatabaseError> {
+/// Makes the jobs of a plugin those of the pod that takes new work. `arriving` is a pod that is
+/// about to serve: its jobs are there before it gets work.
+pub async fn follow(
+    host: &Host,
+    plugin: &Plugin,
+    arriving: Option<&Facts>,
+) -> Result<(), DatabaseError> {
+    let mut synced = plugin.lock_jobs().await;
+    let serving = plugin.serving_pod();
+    let arriving = arriving.filter(|facts| plugin.leads(facts));
+    let Some(facts) = arriving.or(serving.as_ref().map(|pod| &**pod.facts())) else {
+        return Ok(());
+    };
+    if *synced != Some(facts.activation) {
+        sync(host, plugin, &facts.manifest).await?;
+        *synced = Some(facts.activation);
+    }
+    Ok(())
+}
+
+async fn sync(host: &Host, plugin: &Plugin, manifest: &Manifest) -> Result<(), DatabaseError> {
     let now = host.clock.now();
     let jobs: Vec<_> = manifest
         .jobs

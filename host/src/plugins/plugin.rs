@@ -12,10 +12,9 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use paperclip_proto::v1::Phase;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Notify, Semaphore, watch},
     time::{Duration, Instant},
 };
-use tracing::{debug, warn};
 
 use super::{
     CallFailure, Cause, Facts, Invocations, PluginId, Pod,
@@ -29,9 +28,6 @@ use crate::{
     rpc::Fault,
     streams::Streams,
 };
-
-/// How many events wait at most.
-const EVENT_QUEUE: usize = 1024;
 
 /// A host-to-worker request.
 #[derive(Clone, Debug)]
@@ -62,18 +58,14 @@ pub struct Plugin {
     streams: Streams,
     /// What the last pod subscribed to, while there is none.
     subscriptions: Mutex<BTreeSet<Subscription>>,
-    events: mpsc::Sender<Event>,
+    queued: Notify,
+    jobs_of: tokio::sync::Mutex<Option<u64>>,
 }
 
 impl Plugin {
-    /// A plugin without pods, and the events that somebody has to deliver with [`Plugin::deliver`].
-    pub fn new(
-        id: PluginId,
-        facts: Option<Facts>,
-        holds: Holds,
-    ) -> (Arc<Self>, mpsc::Receiver<Event>) {
-        let (events, queue) = mpsc::channel(EVENT_QUEUE);
-        let plugin = Self {
+    /// A plugin without pods.
+    pub fn new(id: PluginId, facts: Option<Facts>, holds: Holds) -> Self {
+        Self {
             id,
             facts: ArcSwapOption::from(facts.map(Arc::new)),
             pods: watch::Sender::new(Vec::new()),
@@ -84,9 +76,9 @@ impl Plugin {
             invocations: Invocations::default(),
             streams: Streams::default(),
             subscriptions: Mutex::default(),
-            events,
-        };
-        (Arc::new(plugin), queue)
+            queued: Notify::new(),
+            jobs_of: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Which plugin this is.
@@ -121,6 +113,11 @@ impl Plugin {
             .load()
             .as_ref()
             .is_none_or(|known| known.activation <= facts.activation)
+    }
+
+    /// The activation whose jobs are those in the database, for one task at a time to change.
+    pub async fn lock_jobs(&self) -> tokio::sync::MutexGuard<'_, Option<u64>> {
+        self.jobs_of.lock().await
     }
 
     /// The invocations under way.
@@ -177,14 +174,18 @@ impl Plugin {
         self.pods.send_modify(|_| {});
     }
 
-    /// Queues an event if a worker subscribed to it.
-    pub fn publish(&self, event: &Event) {
-        if self.wants(event) && self.events.try_send(event.clone()).is_err() {
-            warn!(plugin = %self.id, event = event.event_id, "event dropped, too many wait for the worker");
-        }
+    /// Tells the delivery of events that one was queued.
+    pub fn notify_event(&self) {
+        self.queued.notify_one();
     }
 
-    fn wants(&self, event: &Event) -> bool {
+    /// Waits until an event was queued since the last wait.
+    pub async fn event_queued(&self) {
+        self.queued.notified().await;
+    }
+
+    /// Whether a worker of the plugin subscribed to this.
+    pub fn wants(&self, event: &Event) -> bool {
         let pods = self.pods.borrow();
         if pods.is_empty() {
             let remembered = self.lock_subscriptions();
@@ -264,33 +265,9 @@ impl Plugin {
         Ok(pod)
     }
 
-    /// Delivers queued events in their order, until the plugin is dropped.
-    pub async fn deliver(self: Arc<Self>, mut queue: mpsc::Receiver<Event>) {
-        while let Some(event) = queue.recv().await {
-            let Some(pod) = self.serving(true, Instant::now() + HOLD).await else {
-                warn!(plugin = %self.id, event = event.event_id, "event dropped, no worker serves");
-                continue;
-            };
-            if !pod.wants(&event) {
-                debug!(plugin = %self.id, event = event.event_id, "event passed over, the version that serves did not subscribe");
-                continue;
-            }
-            let params = match serde_json::to_vec(&serde_json::json!({ "event": event })) {
-                Ok(params) => params,
-                Err(error) => {
-                    warn!(plugin = %self.id, %error, "event dropped, it cannot be written");
-                    continue;
-                }
-            };
-            let envelope = self
-                .invocations
-                .begin_notification(pod.name(), &event.company_id);
-            if !pod.notify("onEvent", params.into(), envelope).await {
-                warn!(plugin = %self.id, event = event.event_id, "event dropped, the session ended");
-            } else {
-                debug!(plugin = %self.id, event = event.event_id, "event delivered");
-            }
-        }
+    /// Waits for the pod that takes events and jobs.
+    pub async fn first_serving(&self, patience: Duration) -> Option<Arc<Pod>> {
+        self.serving(true, Instant::now() + patience).await
     }
 
     /// Waits for a pod that serves.

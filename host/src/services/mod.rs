@@ -96,7 +96,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         "state.delete" => request.delete_state().await,
         "entities.upsert" => request.upsert_entity().await,
         "entities.list" => request.list_entities().await,
-        "events.emit" => request.emit(company.as_deref()),
+        "events.emit" => request.emit(company.as_deref()).await,
         "events.subscribe" => request.subscribe(),
         "http.fetch" => json(name, &host.fetch.fetch(request.params).await?),
         "activity.log" => request.log_activity(company.as_deref()).await,
@@ -310,7 +310,7 @@ impl Request<'_> {
         json(self.method, &rows)
     }
 
-    fn emit(&self, company: Option<&str>) -> Result<Bytes, Fault> {
+    async fn emit(&self, company: Option<&str>) -> Result<Bytes, Fault> {
         let Emitted { name, payload } = self.params()?;
         if name.is_empty() || name.starts_with("plugin.") {
             return Err(Fault::internal(format!(
@@ -325,7 +325,10 @@ impl Request<'_> {
             company.unwrap_or(COMPANY_ID),
             payload,
         );
-        self.host.publish(&event);
+        self.host.publish(&event).await.map_err(|failure| {
+            error!(plugin = %self.plugin.id(), event = event.event_id, error = chain(&failure), "event not published");
+            Fault::internal(format!("events.emit: {failure}"))
+        })?;
         Ok(null())
     }
 

@@ -56,7 +56,7 @@ async fn a_plugin_acts_on_its_own_from_its_first_config_on() {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start_with(&authority, &[&pod], folder, |args| {
-        args.strict_scopes = true
+        args.strict_scopes = true;
     })
     .await;
     serving(&host).await;

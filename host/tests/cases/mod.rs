@@ -1,9 +1,11 @@
 //! Facts about the host, by theme.
 
 mod config;
+mod events;
 mod hold;
 mod neighbours;
 mod process;
+mod rollback;
 mod routes;
 mod schedule;
 mod streams;
