@@ -54,6 +54,24 @@ pub async fn apply<K>(api: &Api<K>, desired: &K) -> Result<K, ApplyError>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
 {
+    bring_about(api, desired, true).await
+}
+
+/// The same without the hash, for a Secret whose content somebody could guess from it.
+///
+/// # Errors
+/// When the API server refuses, or the name belongs to another owner.
+pub async fn apply_unsealed<K>(api: &Api<K>, desired: &K) -> Result<K, ApplyError>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    bring_about(api, desired, false).await
+}
+
+async fn bring_about<K>(api: &Api<K>, desired: &K, seal: bool) -> Result<K, ApplyError>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
     let (kind, name) = (K::kind(&()).into_owned(), desired.name_any());
     let failed = |source| ApplyError::Request {
         kind: kind.clone(),
@@ -64,7 +82,8 @@ where
         kind: kind.clone(),
         source,
     };
-    let wanted = sealed(serde_json::to_value(desired).map_err(encode)?);
+    let plain = serde_json::to_value(desired).map_err(encode)?;
+    let wanted = if seal { sealed(plain) } else { plain };
     if let Some(observed) = api.get_opt(&name).await.map_err(failed)? {
         if !shares_owner(&observed, desired) {
             return Err(ApplyError::Foreign { kind, name });

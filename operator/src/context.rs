@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, Client};
 use paperclip_artifact::{
     Digest,
@@ -73,11 +73,19 @@ pub struct Context {
     pub events: Events,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The time, which tests set.
+    pub clock: fn() -> Timestamp,
     store: StoreClient,
     manifests: Manifests,
 }
 
 impl Context {
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     /// Makes what is missing of the platform's Secrets and reads the rest.
     ///
     /// # Errors
@@ -111,6 +119,7 @@ impl Context {
             authority,
             store_access,
             metrics,
+            clock: Timestamp::now,
             store,
             manifests: Manifests::default(),
         })

@@ -2,7 +2,6 @@
 //! template that the downward API mounts. It never changes for a pod.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// Name of the file in the facts folder.
 pub const FILE_NAME: &str = "facts.json";
@@ -26,11 +25,7 @@ pub struct Facts {
     /// The one host that may hold sessions with this pod.
     pub host: HostFacts,
     /// Capabilities that are granted. A call that needs another is refused.
-    #[serde(default)]
     pub granted: Vec<String>,
-    /// The default of `spec.config`, until the config Secret takes its place.
-    #[serde(default)]
-    pub config: Map<String, Value>,
     /// `instanceInfo` of the worker's `initialize`.
     pub instance: InstanceFacts,
 }

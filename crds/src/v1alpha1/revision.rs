@@ -138,6 +138,10 @@ pub struct PaperclipPluginRevisionStatus {
     /// One printed word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<RevisionState>,
+    /// Why it failed, in one word: a reason of the plugin's conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
     /// Why it failed: the root cause, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]

@@ -1,51 +1,59 @@
 //! Every write of a plugin's own objects, in the order in which a pod needs them.
 
 use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
 };
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
 };
-use paperclip_crds::{
-    labels,
-    v1alpha1::{ArtifactStatus, PaperclipPlugin},
+use paperclip_crds::labels;
+use paperclip_proto::{
+    config::{self, DeliveredConfig},
+    identity::Identity,
 };
-use paperclip_proto::identity::Identity;
 use time::OffsetDateTime;
 
 use super::{
-    desired::{Wanted, build_facts, build_service, build_service_account, build_store_secret},
+    desired::{
+        Wanted, build_config_secret, build_service, build_service_account, build_store_secret,
+    },
+    network::build_network_policy,
     pod::{build_deployment, rendered_by},
     reconcile::ReconcileError,
 };
-use crate::{apply::apply, ca::Subject, context::Context, secrets};
+use crate::{
+    apply::{apply, apply_unsealed},
+    ca::Subject,
+    context::Context,
+    secrets,
+};
+
+/// Label that the Deployment controller gives a template.
+const TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// Brings the plugin's objects about and gives the Deployment as it then is.
+///
+/// With `exact` the spec asks for just this; else it is what ran before and goes on, so its
+/// template is taken from where it is, not made anew from a spec that has moved on.
 pub async fn apply_all(
     context: &Context,
-    plugin: &PaperclipPlugin,
-    artifact: &ArtifactStatus,
+    wanted: &Wanted<'_>,
+    exact: bool,
+    config: &DeliveredConfig,
     observed: Option<Deployment>,
-    recorded: Option<i64>,
 ) -> Result<Deployment, ReconcileError> {
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = wanted.plugin.namespace().unwrap_or_default();
     let client = || context.client.clone();
-    let mut wanted = Wanted {
-        plugin,
-        artifact,
-        activation: 0,
-    };
-    wanted.activation = activation(&wanted.inputs(), observed.as_ref(), recorded);
-    let wanted = &wanted;
-
     let secrets: Api<Secret> = Api::namespaced(client(), &namespace);
     let identity = Subject::Identity(Identity::Plugin {
         namespace: namespace.clone(),
-        name: plugin.name_any(),
+        name: wanted.plugin.name_any(),
     });
-    let now = OffsetDateTime::now_utc();
+    let now = OffsetDateTime::from_unix_timestamp(context.now().as_second())
+        .unwrap_or_else(|_| OffsetDateTime::now_utc());
     let leaf = secrets::leaf(
         &secrets,
         wanted.metadata("-tls"),
@@ -58,24 +66,96 @@ pub async fn apply_all(
         apply(&secrets, leaf).await?;
     }
     apply(&secrets, &build_store_secret(wanted, &context.store_access)).await?;
+    let handed = build_config_secret(wanted, config).map_err(ReconcileError::Encode)?;
+    apply_unsealed(&secrets, &handed).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client(), &namespace);
     apply(&accounts, &build_service_account(wanted)).await?;
-    let facts = build_facts(wanted).map_err(ReconcileError::Encode)?;
-    let maps: Api<ConfigMap> = Api::namespaced(client(), &namespace);
-    apply(&maps, &facts).await?;
+    let policies: Api<NetworkPolicy> = Api::namespaced(client(), &namespace);
+    apply(&policies, &build_network_policy(wanted, &context.args)).await?;
     let services: Api<Service> = Api::namespaced(client(), &namespace);
     apply(&services, &build_service(wanted)).await?;
+    apply_deployment(context, wanted, exact, observed).await
+}
 
-    let desired = build_deployment(wanted, &context.args);
-    match observed {
-        Some(observed) if is_left_alone(&observed, &desired, &rendered_by(&context.args)) => {
-            Ok(observed)
+async fn apply_deployment(
+    context: &Context,
+    wanted: &Wanted<'_>,
+    exact: bool,
+    observed: Option<Deployment>,
+) -> Result<Deployment, ReconcileError> {
+    let namespace = wanted.plugin.namespace().unwrap_or_default();
+    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let mut desired = build_deployment(wanted, &context.args);
+    if let Some(observed) = observed {
+        let runs = activation_of(&observed) == Some(wanted.activation);
+        let is_old = is_left_alone(&observed, &desired, &rendered_by(&context.args));
+        if runs && is_ours(&observed, &desired) && (is_old || !exact) {
+            return scale(context, observed, wanted.replicas()).await;
         }
-        _ => {
-            let deployments: Api<Deployment> = Api::namespaced(client(), &namespace);
-            Ok(apply(&deployments, &desired).await?)
+        if !runs && !exact {
+            put_back(context, wanted, &mut desired).await?;
         }
     }
+    Ok(apply(&api, &desired).await?)
+}
+
+/// Takes the template of a former activation from its ReplicaSet, where there is one, so
+/// that its pods are found again and none restarts.
+async fn put_back(
+    context: &Context,
+    wanted: &Wanted<'_>,
+    desired: &mut Deployment,
+) -> Result<(), ReconcileError> {
+    let namespace = wanted.plugin.namespace().unwrap_or_default();
+    let api: Api<ReplicaSet> = Api::namespaced(context.client.clone(), &namespace);
+    let selector = wanted.selector();
+    let selector: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let found = api
+        .list(&ListParams::default().labels(&selector.join(",")))
+        .await
+        .map_err(ReconcileError::request("listing the plugin's ReplicaSets"))?;
+    let activation = wanted.activation.to_string();
+    let template = found.items.into_iter().find_map(|set| {
+        let template = set.spec?.template?;
+        let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
+        (annotations.get(labels::ACTIVATION) == Some(&activation)).then_some(template)
+    });
+    let Some(mut template) = template else {
+        return Ok(());
+    };
+    if let Some(metadata) = &mut template.metadata {
+        metadata.creation_timestamp = None;
+        if let Some(labels) = &mut metadata.labels {
+            labels.remove(TEMPLATE_HASH);
+        }
+        let own = metadata.annotations.iter().flatten();
+        let copied = [labels::INPUTS, labels::RENDERED_BY];
+        let copied: Vec<_> = own
+            .filter(|(key, _)| copied.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        desired.annotations_mut().extend(copied);
+    }
+    desired.spec.template = template;
+    Ok(())
+}
+
+/// The config that was handed to the plugin's sidecars last. What cannot be read is as if
+/// it were not there: it is made anew.
+pub async fn handed_over(
+    context: &Context,
+    namespace: &str,
+    plugin: &str,
+) -> Result<DeliveredConfig, ReconcileError> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let found = api
+        .get_opt(&format!("pcp-{plugin}-config"))
+        .await
+        .map_err(ReconcileError::request("reading the plugin's config Secret"))?;
+    let bytes = found.and_then(|found| found.data?.remove(config::FILE_NAME));
+    Ok(bytes
+        .and_then(|bytes| serde_json::from_slice(&bytes.0).ok())
+        .unwrap_or_default())
 }
 
 /// Stops the pods of a plugin that its host no longer lets in. Pods that still serve
@@ -88,39 +168,42 @@ pub async fn stop(
     if !runs_for(&observed, host) {
         return Ok(observed);
     }
+    scale(context, observed, 0).await
+}
+
+/// Changes the number of pods and nothing else.
+async fn scale(
+    context: &Context,
+    observed: Deployment,
+    replicas: i32,
+) -> Result<Deployment, ReconcileError> {
+    if observed.spec.replicas == Some(replicas) {
+        return Ok(observed);
+    }
     let namespace = observed.namespace().unwrap_or_default();
     let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     let parameters = PatchParams {
         field_manager: Some(labels::OPERATOR.into()),
         ..PatchParams::default()
     };
-    let none = Patch::Merge(serde_json::json!({ "spec": { "replicas": 0 } }));
+    let patch = Patch::Merge(serde_json::json!({ "spec": { "replicas": replicas } }));
     let name = observed.name_any();
-    let stopped = api.patch(&name, &parameters, &none).await;
-    let stopped = stopped.map_err(ReconcileError::request("stopping the plugin's pods"))?;
-    tracing::info!(namespace, name, "the host forbids the plugin: pods stopped");
-    Ok(stopped)
+    let scaled = api.patch(&name, &parameters, &patch).await;
+    let scaled = scaled.map_err(ReconcileError::request("scaling the plugin's Deployment"))?;
+    tracing::info!(namespace, name, replicas, "pods of a plugin scaled");
+    Ok(scaled)
+}
+
+/// The activation number of a Deployment's template.
+#[must_use]
+pub fn activation_of(deployment: &Deployment) -> Option<u64> {
+    deployment.annotations().get(labels::ACTIVATION)?.parse().ok()
 }
 
 fn runs_for(observed: &Deployment, (namespace, name): &(String, String)) -> bool {
     let is = |key, wanted| observed.labels().get(key) == Some(wanted);
     let replicas = observed.spec.replicas;
     is(labels::HOST_NAMESPACE, namespace) && is(labels::HOST, name) && replicas != Some(0)
-}
-
-/// The number of the pod template: one more when its inputs are new.
-fn activation(inputs: &str, observed: Option<&Deployment>, recorded: Option<i64>) -> u64 {
-    let annotation = |key| observed.and_then(|found| found.annotations().get(key));
-    let number = annotation(labels::ACTIVATION)
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
-    if number > 0 && annotation(labels::INPUTS).is_some_and(|found| found == inputs) {
-        return number;
-    }
-    let recorded = recorded
-        .and_then(|number| u64::try_from(number).ok())
-        .unwrap_or(0);
-    number.max(recorded) + 1
 }
 
 /// A release of the operator does not roll plugins that nobody changed.
@@ -130,14 +213,14 @@ fn is_left_alone(observed: &Deployment, desired: &Deployment, rendered_by: &str)
         .annotations()
         .get(labels::RENDERED_BY)
         .is_some_and(|by| by != rendered_by);
-    let scaled = observed.spec.replicas != Some(1);
-    let owned = desired.owner_references().iter().all(|owner| {
-        observed
-            .owner_references()
-            .iter()
-            .any(|found| found.uid == owner.uid)
-    });
-    owned && same(labels::INPUTS) && by_another && !scaled
+    same(labels::INPUTS) && by_another
+}
+
+fn is_ours(observed: &Deployment, desired: &Deployment) -> bool {
+    desired.owner_references().iter().all(|owner| {
+        let mut owners = observed.owner_references().iter();
+        owners.any(|found| found.uid == owner.uid)
+    })
 }
 
 #[cfg(test)]
@@ -146,19 +229,8 @@ mod tests {
     use crate::plugin::fixtures;
 
     #[test]
-    fn activation_grows_with_new_inputs_only_and_never_falls_back() {
-        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
-        let wanted = fixtures::wanted(&plugin, &artifact);
-        let observed = build_deployment(&wanted, &fixtures::args());
-        assert_eq!(activation(&wanted.inputs(), Some(&observed), Some(3)), 3);
-        assert_eq!(activation("other", Some(&observed), Some(3)), 4);
-        assert_eq!(activation("other", None, Some(7)), 8);
-        assert_eq!(activation("other", None, None), 1);
-    }
-
-    #[test]
     fn a_new_release_leaves_running_plugins_alone() {
-        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         let wanted = fixtures::wanted(&plugin, &artifact);
         let observed = build_deployment(&wanted, &fixtures::args());
         let mut newer = fixtures::args();

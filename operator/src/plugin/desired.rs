@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Secret, Service, ServiceAccount, ServicePort, ServiceSpec,
-};
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString};
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
-    v1alpha1::{ArtifactStatus, PaperclipPlugin},
+    v1alpha1::{PaperclipPlugin, RevisionArtifact},
 };
-use paperclip_proto::facts::{FILE_NAME, Facts, HostFacts, InstanceFacts};
+use paperclip_proto::{
+    config::{self, DeliveredConfig},
+    facts::{Facts, HostFacts, InstanceFacts},
+};
 
 use crate::{context::StoreAccess, secrets};
 
@@ -23,8 +24,10 @@ const HOST_VERSION: &str = "2026.916.1";
 pub struct Wanted<'a> {
     /// The plugin.
     pub plugin: &'a PaperclipPlugin,
-    /// Its artifact.
-    pub artifact: &'a ArtifactStatus,
+    /// What runs.
+    pub artifact: &'a RevisionArtifact,
+    /// Capabilities that are granted.
+    pub granted: &'a [String],
     /// Number of the pod template.
     pub activation: u64,
 }
@@ -34,6 +37,12 @@ impl Wanted<'_> {
     #[must_use]
     pub fn name(&self, suffix: &str) -> String {
         format!("pcp-{}{suffix}", self.plugin.name_any())
+    }
+
+    /// How many pods there are to be.
+    #[must_use]
+    pub fn replicas(&self) -> i32 {
+        if self.plugin.spec.suspend { 0 } else { 1 }
     }
 
     /// Labels that select the pods.
@@ -94,7 +103,9 @@ impl Wanted<'_> {
             ..self.facts()
         };
         let facts = serde_json::to_string(&facts).unwrap_or_default();
-        let text = format!("{} {facts}", self.artifact.repository);
+        let asked = self.plugin.annotations().get(labels::RESTARTED_AT);
+        let restarted = asked.map(String::as_str).unwrap_or_default();
+        let text = format!("{} {restarted} {facts}", self.artifact.repository);
         Digest::of(text.as_bytes()).short(16).to_owned()
     }
 
@@ -102,7 +113,6 @@ impl Wanted<'_> {
     #[must_use]
     pub fn facts(&self) -> Facts {
         let (namespace, name) = self.plugin.host_reference();
-        let config = self.plugin.spec.config.clone().unwrap_or_default();
         Facts {
             plugin_namespace: self.plugin.namespace().unwrap_or_default(),
             plugin_name: self.plugin.name_any(),
@@ -117,8 +127,7 @@ impl Wanted<'_> {
                 deployment_exposure: "private".into(),
             },
             host: HostFacts { namespace, name },
-            config: config.default,
-            granted: Vec::new(),
+            granted: self.granted.to_vec(),
         }
     }
 }
@@ -155,17 +164,21 @@ pub fn build_service(wanted: &Wanted<'_>) -> Service {
     }
 }
 
-/// The ConfigMap with the facts.
+/// The Secret with config and secret values, for sidecars alone.
 ///
 /// # Errors
-/// When the facts are no JSON, which cannot be.
-pub fn build_facts(wanted: &Wanted<'_>) -> Result<ConfigMap, serde_json::Error> {
-    let text = serde_json::to_string(&wanted.facts())?;
-    Ok(ConfigMap {
-        metadata: wanted.metadata("-facts"),
-        data: Some(BTreeMap::from([(FILE_NAME.into(), text)])),
-        ..ConfigMap::default()
-    })
+/// When the config is no JSON, which cannot be.
+pub fn build_config_secret(
+    wanted: &Wanted<'_>,
+    config: &DeliveredConfig,
+) -> Result<Secret, serde_json::Error> {
+    let text = serde_json::to_string(config)?;
+    let texts = [(config::FILE_NAME, text.as_str())];
+    Ok(secrets::build_secret(
+        wanted.metadata("-config"),
+        secrets::OPAQUE,
+        texts,
+    ))
 }
 
 /// The Secret with read access to the store.
@@ -193,16 +206,14 @@ mod tests {
 
     #[test]
     fn facts_are_what_the_sidecar_reads() {
-        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
-        let map = build_facts(&fixtures::wanted(&plugin, &artifact)).unwrap();
-        let facts: serde_json::Value =
-            serde_json::from_str(&map.data.unwrap()["facts.json"]).unwrap();
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
+        let facts = fixtures::wanted(&plugin, &artifact).facts();
         assert_eq!(
-            facts,
+            serde_json::to_value(facts).unwrap(),
             json!({
                 "pluginNamespace": "shop", "pluginName": "commerce", "pluginUid": "uid-1",
                 "activation": 3, "artifactDigest": artifact.digest, "marker": "m",
-                "host": {"namespace": "paperclip", "name": "main"}, "config": {},
+                "host": {"namespace": "paperclip", "name": "main"}, "granted": ["a"],
                 "instance": {"instanceId": "paperclip/main", "hostVersion": "2026.916.1",
                     "deploymentMode": "authenticated", "deploymentExposure": "private"}
             })
@@ -211,7 +222,7 @@ mod tests {
 
     #[test]
     fn service_carries_what_a_host_selects_by_and_publishes_pods_that_are_not_ready() {
-        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         let service = build_service(&fixtures::wanted(&plugin, &artifact));
         assert_eq!(service.labels()[labels::HOST], "main");
         assert_eq!(service.labels()[labels::HOST_NAMESPACE], "paperclip");
@@ -225,7 +236,7 @@ mod tests {
 
     #[test]
     fn owned_objects_name_their_owner_and_do_not_block_it() {
-        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         let account = build_service_account(&fixtures::wanted(&plugin, &artifact));
         let owner = &account.owner_references()[0];
         assert_eq!(

@@ -14,13 +14,14 @@ use kube::api::ObjectMeta;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        AllowedNamespaces, ArtifactStatus, HostReference, NamespacesFrom, NpmSource, PaperclipHost,
-        PaperclipHostSpec, PaperclipPlugin, PaperclipPluginSpec, PluginSource, ServiceReference,
+        AllowedNamespaces, ArtifactStatus, Grant, GrantOrigin, HostReference, NamespacesFrom, NpmSource, PaperclipHost,
+        PaperclipHostSpec, PaperclipPlugin, PaperclipPluginRevisionSpec, PaperclipPluginSpec,
+        PluginSource, PluginSummary, RevisionArtifact, ServiceReference,
     },
 };
 use paperclip_proto::v1::WatchStatusResponse;
 
-use super::desired::Wanted;
+use super::{desired::Wanted, revision};
 use crate::{args::Args, pods::Seen};
 
 pub fn args() -> Args {
@@ -101,10 +102,37 @@ pub fn artifact() -> ArtifactStatus {
     }
 }
 
-pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a ArtifactStatus) -> Wanted<'a> {
+/// A revision of the plugin.
+pub fn revision(number: i64, activation: i64) -> PaperclipPluginRevisionSpec {
+    PaperclipPluginRevisionSpec {
+        plugin: "commerce".into(),
+        number,
+        artifact: packed(),
+        manifest_digest: "sha256:m".into(),
+        summary: PluginSummary::default(),
+        activation,
+        template_hash: format!("t{activation}"),
+        config_hash: format!("c{number}"),
+        secrets: Vec::new(),
+        grant: Grant {
+            origin: GrantOrigin::FirstRevision,
+            capabilities: Vec::new(),
+        },
+    }
+}
+
+/// The same as a revision has it.
+pub fn packed() -> RevisionArtifact {
+    revision::artifact(&artifact())
+}
+
+pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -> Wanted<'a> {
+    static GRANTED: std::sync::LazyLock<Vec<String>> =
+        std::sync::LazyLock::new(|| vec!["a".to_owned()]);
     Wanted {
         plugin,
         artifact,
+        granted: &GRANTED,
         activation: 3,
     }
 }

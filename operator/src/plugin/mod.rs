@@ -3,17 +3,24 @@
 mod apply;
 mod artifact;
 mod conditions;
+mod config;
 mod controller;
 mod desired;
 mod diagnose;
 #[cfg(test)]
 pub mod fixtures;
+mod handover;
+mod network;
 mod packing;
 mod pins;
 mod pod;
 mod reconcile;
+mod references;
+mod revision;
+mod rollout;
 mod steady;
 mod summary;
+mod verdict;
 mod worker;
 
 pub use conditions::{Finding, condition, rfc3339};

@@ -6,8 +6,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
-            HTTPGetAction, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+            Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
+            EmptyDirVolumeSource, HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
             ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
             VolumeMount,
         },
@@ -18,7 +18,8 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 use paperclip_artifact::Digest;
-use paperclip_crds::labels;
+use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
+use paperclip_proto::facts;
 
 use super::desired::Wanted;
 use crate::args::Args;
@@ -28,10 +29,13 @@ const BIN: &str = "/paperclip/bin";
 const RUN: &str = "/paperclip/run";
 const TLS: &str = "/paperclip/tls";
 const FACTS: &str = "/paperclip/facts";
+const CONFIG: &str = "/paperclip/config";
 const STORE: &str = "/paperclip/store";
 /// Longest drain (a job's 310 s) and 20 s to stop the worker.
 const GRACE_SECONDS: i64 = 330;
 const PROGRESS_SECONDS: i32 = 600;
+/// ReplicaSets that are kept, so that a revision can be put back as it was.
+const OLD_TEMPLATES: i32 = 5;
 
 /// The Deployment, with every choice made.
 #[must_use]
@@ -48,29 +52,28 @@ pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
     Deployment {
         metadata,
         spec: DeploymentSpec {
-            replicas: Some(1),
-            revision_history_limit: Some(2),
+            replicas: Some(wanted.replicas()),
+            revision_history_limit: Some(OLD_TEMPLATES),
             progress_deadline_seconds: Some(PROGRESS_SECONDS),
             selector: LabelSelector {
                 match_labels: Some(selector),
                 ..LabelSelector::default()
             },
-            strategy: Some(DeploymentStrategy {
-                type_: Some("RollingUpdate".into()),
-                rolling_update: Some(RollingUpdateDeployment {
-                    max_surge: Some(IntOrString::Int(1)),
-                    max_unavailable: Some(IntOrString::Int(0)),
-                }),
-            }),
+            strategy: Some(build_strategy(wanted.plugin.spec.upgrade.strategy)),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(pod_labels),
                     annotations: Some(BTreeMap::from([
                         (labels::ACTIVATION.into(), wanted.activation.to_string()),
                         (labels::INPUTS.into(), wanted.inputs()),
+                        (labels::RENDERED_BY.into(), rendered_by(args)),
                         (
                             labels::ARTIFACT_DIGEST.into(),
                             wanted.artifact.digest.clone(),
+                        ),
+                        (
+                            labels::FACTS.into(),
+                            serde_json::to_string(&wanted.facts()).unwrap_or_default(),
                         ),
                     ])),
                     ..ObjectMeta::default()
@@ -80,6 +83,22 @@ pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
             ..DeploymentSpec::default()
         },
         ..Deployment::default()
+    }
+}
+
+fn build_strategy(strategy: UpgradeStrategy) -> DeploymentStrategy {
+    match strategy {
+        UpgradeStrategy::Overlap => DeploymentStrategy {
+            type_: Some("RollingUpdate".into()),
+            rolling_update: Some(RollingUpdateDeployment {
+                max_surge: Some(IntOrString::Int(1)),
+                max_unavailable: Some(IntOrString::Int(0)),
+            }),
+        },
+        UpgradeStrategy::Replace => DeploymentStrategy {
+            type_: Some("Recreate".into()),
+            rolling_update: None,
+        },
     }
 }
 
@@ -146,6 +165,8 @@ fn build_sidecar(args: &Args) -> Container {
     let flags = [
         "--facts-dir",
         FACTS,
+        "--config-dir",
+        CONFIG,
         "--artifact-dir",
         ARTIFACT,
         "--tls-dir",
@@ -181,6 +202,7 @@ fn build_sidecar(args: &Args) -> Container {
             mount("run", RUN, false),
             mount("tls", TLS, true),
             mount("facts", FACTS, true),
+            mount("config", CONFIG, true),
         ]),
         resources: Some(memory("10m", "1", "32Mi", "256Mi")),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -225,9 +247,16 @@ fn build_volumes(wanted: &Wanted<'_>) -> Vec<Volume> {
     };
     let facts = Volume {
         name: "facts".into(),
-        config_map: Some(ConfigMapVolumeSource {
-            name: wanted.name("-facts"),
-            ..ConfigMapVolumeSource::default()
+        downward_api: Some(DownwardAPIVolumeSource {
+            items: Some(vec![DownwardAPIVolumeFile {
+                path: facts::FILE_NAME.into(),
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: format!("metadata.annotations['{}']", labels::FACTS),
+                    ..ObjectFieldSelector::default()
+                }),
+                ..DownwardAPIVolumeFile::default()
+            }]),
+            ..DownwardAPIVolumeSource::default()
         }),
         ..Volume::default()
     };
@@ -238,6 +267,7 @@ fn build_volumes(wanted: &Wanted<'_>) -> Vec<Volume> {
         empty("tmp", None, "256Mi"),
         secret("tls"),
         secret("store"),
+        secret("config"),
         facts,
     ]
 }
@@ -331,7 +361,7 @@ mod tests {
     use crate::plugin::fixtures;
 
     fn pod() -> PodSpec {
-        let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
+        let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args())
     }
 
@@ -366,7 +396,7 @@ mod tests {
     #[test]
     fn fetch_pulls_by_digest() {
         let reference = &container("fetch").args.unwrap()[1];
-        let digest = fixtures::artifact().digest;
+        let digest = fixtures::packed().digest;
         assert_eq!(
             *reference,
             format!("paperclip-store.paperclip-system.svc:5000/plugins/example@{digest}")
@@ -374,18 +404,22 @@ mod tests {
     }
 
     #[test]
-    fn another_artifact_or_config_is_another_template_and_the_activation_alone_is_not() {
-        let (mut plugin, mut artifact) = (fixtures::plugin(), fixtures::artifact());
+    fn another_artifact_or_restart_is_another_template_and_config_or_activation_is_not() {
+        let (mut plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
         let mut later = fixtures::wanted(&plugin, &artifact);
         let before = later.inputs();
         later.activation += 1;
         assert_eq!(later.inputs(), before);
         artifact.digest = format!("sha256:{}", "b".repeat(64));
         assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
-        let artifact = fixtures::artifact();
+        let artifact = fixtures::packed();
+        let annotations = plugin.metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::RESTARTED_AT.into(), "now".into());
+        assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+        plugin.metadata.annotations = None;
         let mut config = paperclip_crds::v1alpha1::PluginConfig::default();
         config.default.insert("a".into(), 1.into());
         plugin.spec.config = Some(config);
-        assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+        assert_eq!(fixtures::wanted(&plugin, &artifact).inputs(), before);
     }
 }

@@ -85,7 +85,9 @@ fn current<'a>(deployment: &Deployment, pods: &'a [Seen]) -> Vec<&'a Seen> {
         .collect()
 }
 
-fn serves(status: &WatchStatusResponse) -> bool {
+/// Whether a pod takes calls and its worker answers.
+#[must_use]
+pub fn serves(status: &WatchStatusResponse) -> bool {
     let worker = status.worker.as_ref();
     status.phase() == Phase::Serving
         && worker.is_some_and(|worker| worker.initialised && worker.healthy)

@@ -1,0 +1,186 @@
+//! What a plugin's config refers to: keys of ConfigMaps and Secrets, each read by name.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, ResourceExt};
+use paperclip_crds::{
+    labels,
+    v1alpha1::{ConfigMapKey, PaperclipPlugin, PluginSecret, Reason, SecretVersion},
+};
+
+use super::{
+    conditions::Finding,
+    config::{self, Config},
+    reconcile::ReconcileError,
+};
+use crate::context::Context;
+
+/// Config and secrets as the spec asks for them, and the versions of the Secrets read.
+pub struct Resolved {
+    /// The config.
+    pub config: Config,
+    /// Each Secret once.
+    pub secrets: Vec<SecretVersion>,
+}
+
+/// Reads what the spec refers to, and joins it. The inner error says what a person must do.
+///
+/// # Errors
+/// When the API server fails.
+pub async fn resolve(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+) -> Result<Result<Resolved, Finding>, ReconcileError> {
+    let inline = plugin.spec.config.as_ref();
+    let mut texts = Vec::new();
+    for key in inline.iter().flat_map(|config| &config.default_from) {
+        match map_text(context, plugin, key, "spec.config.defaultFrom").await? {
+            Ok(text) => texts.push((key, text)),
+            Err(missing) => return Ok(Err(missing)),
+        }
+    }
+    let mut values = Vec::new();
+    let mut versions: Vec<SecretVersion> = Vec::new();
+    for wanted in &plugin.spec.secrets {
+        match secret_value(context, plugin, wanted).await? {
+            Ok((value, version)) => {
+                values.push(value);
+                if !versions.contains(&version) {
+                    versions.push(version);
+                }
+            }
+            Err(missing) => return Ok(Err(missing)),
+        }
+    }
+    Ok(config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| Resolved {
+        config,
+        secrets: versions,
+    }))
+}
+
+/// Text of a key of a ConfigMap that a field of the spec names.
+///
+/// # Errors
+/// When the API server fails.
+pub async fn map_text(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    ConfigMapKey { name, key }: &ConfigMapKey,
+    field: &str,
+) -> Result<Result<String, Finding>, ReconcileError> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api
+        .get_opt(name)
+        .await
+        .map_err(ReconcileError::request("reading a ConfigMap that the spec names"))?;
+    let missing = |what: String| Err(Finding::no(Reason::ReferenceMissing, what));
+    Ok(match found.map(|found| found.data.and_then(|mut data| data.remove(key))) {
+        None => missing(format!("ConfigMap {name} of {field} does not exist.")),
+        Some(None) => missing(format!("ConfigMap {name} of {field} has no key {key}.")),
+        Some(Some(text)) => Ok(text),
+    })
+}
+
+async fn secret_value(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    wanted: &PluginSecret,
+) -> Result<Result<(String, SecretVersion), Finding>, ReconcileError> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api
+        .get_opt(&wanted.secret_ref.name)
+        .await
+        .map_err(ReconcileError::request("reading a Secret that the spec names"))?;
+    Ok(take(found, wanted, &namespace))
+}
+
+/// The value, if the Secret is there and open to plugins.
+fn take(
+    found: Option<Secret>,
+    wanted: &PluginSecret,
+    namespace: &str,
+) -> Result<(String, SecretVersion), Finding> {
+    let (name, key) = (&wanted.secret_ref.name, &wanted.secret_ref.key);
+    let refuse = |what: &str, then: String| {
+        let message = format!("Secret {name} of spec.secrets {} {what}. {then}", wanted.name);
+        Err(Finding::no(Reason::SecretUnavailable, message))
+    };
+    let label = labels::ALLOW_PLUGINS;
+    let Some(found) = found else {
+        let then = format!(
+            "Create it: kubectl create secret generic {name} -n {namespace} --from-file={key}=FILE; then label it: kubectl label secret {name} -n {namespace} {label}=true"
+        );
+        return refuse("does not exist", then);
+    };
+    if found.labels().get(label).is_none_or(|value| value != "true") {
+        let what = format!("is not open to plugins: it lacks the label {label}=true");
+        let then = format!("If plugins of this namespace may read it: kubectl label secret {name} -n {namespace} {label}=true");
+        return refuse(&what, then);
+    }
+    let version = SecretVersion {
+        name: name.clone(),
+        version: format!(
+            "{}/{}",
+            found.uid().unwrap_or_default(),
+            found.resource_version().unwrap_or_default()
+        ),
+    };
+    let bytes = found.data.and_then(|mut data| data.remove(key));
+    match bytes.map(|bytes| String::from_utf8(bytes.0)) {
+        None => refuse(&format!("has no key {key}"), "Add the key, or name another.".into()),
+        Some(Err(_)) => refuse(&format!("holds no text under key {key}"), "Values are UTF-8 text.".into()),
+        Some(Ok(value)) => Ok((value, version)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+    use kube::api::ObjectMeta;
+    use paperclip_crds::v1alpha1::{SecretKey, SecretUse};
+    use std::collections::BTreeMap;
+
+    fn wanted() -> PluginSecret {
+        PluginSecret {
+            name: "token".into(),
+            secret_ref: SecretKey {
+                name: "access".into(),
+                key: "t".into(),
+            },
+            config_path: None,
+            r#use: SecretUse::Reference,
+        }
+    }
+
+    fn secret(label: &str, key: &str, value: &[u8]) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                labels: Some(BTreeMap::from([(labels::ALLOW_PLUGINS.into(), label.into())])),
+                uid: Some("u".into()),
+                resource_version: Some("7".into()),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(key.into(), ByteString(value.to_vec()))])),
+            ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn a_labelled_secret_gives_its_value_and_version() {
+        let (value, version) = take(Some(secret("true", "t", b"v")), &wanted(), "shop").unwrap();
+        assert_eq!((value.as_str(), version.version.as_str()), ("v", "u/7"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_mends_it() {
+        let refused = |found| take(found, &wanted(), "shop").unwrap_err().message;
+        assert!(refused(None).contains("kubectl create secret generic access -n shop"));
+        let closed = refused(Some(secret("false", "t", b"hidden")));
+        assert!(closed.contains("kubectl label secret access -n shop plugins.paperclip.ing/allow-plugins=true"));
+        assert!(!closed.contains("hidden"));
+        assert!(refused(Some(secret("true", "other", b"v"))).contains("has no key t"));
+        assert!(refused(Some(secret("true", "t", b"\xff"))).contains("no text"));
+    }
+}

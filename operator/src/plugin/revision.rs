@@ -1,0 +1,264 @@
+//! Revisions of a plugin: which one the spec asks for, and what follows. Pure.
+
+use k8s_openapi::jiff::{Timestamp, ToSpan};
+use kube::{ResourceExt, api::ObjectMeta};
+use paperclip_crds::v1alpha1::{
+    ArtifactStatus, Grant, GrantOrigin, PaperclipPlugin, PaperclipPluginRevision,
+    PaperclipPluginRevisionSpec, PluginSummary, RevisionArtifact, RevisionState, SecretVersion,
+};
+use serde_json::{Map, Value};
+
+/// What the spec asks for, with everything resolved.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What runs.
+    pub artifact: RevisionArtifact,
+    /// SHA-256 of the plugin manifest in canonical JSON.
+    pub manifest_digest: String,
+    /// The plugin manifest in short.
+    pub summary: PluginSummary,
+    /// Hash of what the pod template is made from.
+    pub template_hash: String,
+    /// Hash of the config.
+    pub config_hash: String,
+    /// Versions of the Secrets.
+    pub secrets: Vec<SecretVersion>,
+    /// What is granted.
+    pub grant: Grant,
+}
+
+impl Target {
+    /// Whether a revision is what is asked for.
+    #[must_use]
+    pub fn is(&self, revision: &PaperclipPluginRevision) -> bool {
+        let spec = &revision.spec;
+        spec.template_hash == self.template_hash
+            && spec.config_hash == self.config_hash
+            && spec.secrets == self.secrets
+    }
+}
+
+/// What is granted to a plugin, and what its manifest asks for beyond that.
+///
+/// Pinned capabilities are the grant. Else it is what the first revision asked for, which
+/// every later revision carries on.
+#[must_use]
+pub fn grant(
+    pins: Option<&Map<String, Value>>,
+    revisions: &[PaperclipPluginRevision],
+    asked: &[String],
+) -> (Grant, Vec<String>) {
+    let pinned = pins.and_then(|pins| pins.get("capabilities")?.as_array());
+    let sorted = |mut capabilities: Vec<String>| {
+        capabilities.sort();
+        capabilities.dedup();
+        capabilities
+    };
+    let grant = match pinned {
+        Some(pinned) => Grant {
+            origin: GrantOrigin::Pinned,
+            capabilities: sorted(pinned.iter().filter_map(Value::as_str).map(Into::into).collect()),
+        },
+        None => Grant {
+            origin: GrantOrigin::FirstRevision,
+            capabilities: revisions
+                .first()
+                .map_or_else(|| sorted(asked.to_vec()), |first| first.spec.grant.capabilities.clone()),
+        },
+    };
+    let added = asked.iter().filter(|one| !grant.capabilities.contains(one));
+    let added = sorted(added.cloned().collect());
+    (grant, added)
+}
+
+/// The revision that the spec asks for, of those that are there, oldest first: the active
+/// one, else the newest. What an older one had is asked for anew under a new number, so
+/// that numbers tell the order of what ran.
+#[must_use]
+pub fn find<'a>(
+    target: &Target,
+    revisions: &'a [PaperclipPluginRevision],
+    active: Option<i64>,
+) -> Option<&'a PaperclipPluginRevision> {
+    let active = revisions.iter().find(|revision| Some(revision.spec.number) == active);
+    let candidates = [active, revisions.last()];
+    candidates.into_iter().flatten().find(|revision| target.is(revision))
+}
+
+/// The next revision. It shares the activation of a revision with the same template, or
+/// gets the next number.
+#[must_use]
+pub fn build(
+    plugin: &PaperclipPlugin,
+    target: Target,
+    revisions: &[PaperclipPluginRevision],
+    active: Option<&PaperclipPluginRevision>,
+    recorded_activation: Option<i64>,
+    metadata: ObjectMeta,
+) -> PaperclipPluginRevision {
+    let number = revisions.last().map_or(0, |newest| newest.spec.number) + 1;
+    let shared = active.filter(|active| active.spec.template_hash == target.template_hash);
+    let highest = revisions
+        .iter()
+        .map(|revision| revision.spec.activation)
+        .chain(recorded_activation)
+        .max()
+        .unwrap_or(0);
+    let Target {
+        artifact,
+        manifest_digest,
+        summary,
+        template_hash,
+        config_hash,
+        secrets,
+        grant,
+    } = target;
+    let name = format!("{}-{number}", plugin.name_any());
+    let mut revision = PaperclipPluginRevision::new(
+        &name,
+        PaperclipPluginRevisionSpec {
+            plugin: plugin.name_any(),
+            number,
+            artifact,
+            manifest_digest,
+            summary,
+            activation: shared.map_or(highest + 1, |active| active.spec.activation),
+            template_hash,
+            config_hash,
+            secrets,
+            grant,
+        },
+    );
+    revision.metadata = ObjectMeta {
+        name: Some(name),
+        ..metadata
+    };
+    revision
+}
+
+/// The artifact of a revision, as status tells of one.
+#[must_use]
+pub fn artifact(found: &ArtifactStatus) -> RevisionArtifact {
+    RevisionArtifact {
+        source: found.source.clone(),
+        version: found.version.clone(),
+        repository: found.repository.clone(),
+        digest: found.digest.clone(),
+        marker: found.marker.clone(),
+        size_bytes: found.size_bytes,
+    }
+}
+
+/// State of a revision; one without status was only just made.
+#[must_use]
+pub fn state(revision: &PaperclipPluginRevision) -> RevisionState {
+    let status = revision.status.as_ref();
+    status.and_then(|status| status.state).unwrap_or(RevisionState::Pending)
+}
+
+/// When a revision must serve.
+#[must_use]
+pub fn deadline(revision: &PaperclipPluginRevision, seconds: i32) -> Option<Timestamp> {
+    let created = revision.metadata.creation_timestamp.as_ref()?.0;
+    created.checked_add(i64::from(seconds).seconds()).ok()
+}
+
+/// Names of revisions that history has no room for: the oldest beside those that are needed.
+#[must_use]
+pub fn surplus(revisions: &[PaperclipPluginRevision], needed: &[i64], limit: i32) -> Vec<String> {
+    let old: Vec<_> = revisions
+        .iter()
+        .filter(|revision| !needed.contains(&revision.spec.number))
+        .collect();
+    let kept = usize::try_from(limit).unwrap_or(0);
+    let surplus = old.len().saturating_sub(kept);
+    old[..surplus].iter().map(|revision| revision.name_any()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::fixtures;
+
+    fn target(template: &str, config: &str) -> Target {
+        Target {
+            artifact: artifact(&fixtures::artifact()),
+            manifest_digest: "sha256:m".into(),
+            summary: PluginSummary::default(),
+            template_hash: template.into(),
+            config_hash: config.into(),
+            secrets: Vec::new(),
+            grant: Grant {
+                origin: GrantOrigin::FirstRevision,
+                capabilities: vec!["a".into()],
+            },
+        }
+    }
+
+    fn built(target: Target, before: &[PaperclipPluginRevision], active: Option<usize>) -> PaperclipPluginRevision {
+        let active = active.map(|index| &before[index]);
+        build(&fixtures::plugin(), target, before, active, None, ObjectMeta::default())
+    }
+
+    fn capabilities(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.into()).collect()
+    }
+
+    #[test]
+    fn another_template_is_another_activation_and_another_config_is_not() {
+        let first = built(target("t", "c"), &[], None);
+        assert_eq!((first.spec.number, first.spec.activation), (1, 1));
+        let before = [first];
+        let config = built(target("t", "d"), &before, Some(0));
+        assert_eq!((config.spec.number, config.spec.activation), (2, 1));
+        let template = built(target("u", "c"), &before, Some(0));
+        assert_eq!((template.spec.number, template.spec.activation), (2, 2));
+        assert_eq!(template.name_any(), "commerce-2");
+    }
+
+    #[test]
+    fn an_activation_is_not_used_twice_even_when_its_revision_is_gone() {
+        let plugin = fixtures::plugin();
+        let made = build(&plugin, target("t", "c"), &[], None, Some(7), ObjectMeta::default());
+        assert_eq!(made.spec.activation, 8);
+    }
+
+    #[test]
+    fn the_active_revision_is_found_again_and_an_older_one_is_not() {
+        let first = built(target("t", "c"), &[], None);
+        let second = built(target("u", "c"), std::slice::from_ref(&first), Some(0));
+        let all = [first, second];
+        let number = |target: &Target, active| find(target, &all, active).map(|found| found.spec.number);
+        assert_eq!(number(&target("t", "c"), Some(1)), Some(1));
+        assert_eq!(number(&target("u", "c"), Some(1)), Some(2));
+        assert_eq!(number(&target("t", "c"), Some(2)), None);
+    }
+
+    #[test]
+    fn what_the_first_revision_asked_for_is_granted_and_more_is_not() {
+        let (first, added) = grant(None, &[], &capabilities(&["b", "a"]));
+        assert_eq!((first.capabilities, added), (capabilities(&["a", "b"]), Vec::new()));
+        let before = [built(target("t", "c"), &[], None)];
+        let (later, added) = grant(None, &before, &capabilities(&["a", "z"]));
+        assert_eq!((later.capabilities, added), (capabilities(&["a"]), capabilities(&["z"])));
+    }
+
+    #[test]
+    fn pinned_capabilities_are_the_grant() {
+        let pins = serde_json::json!({"capabilities": ["z", "a"]});
+        let before = [built(target("t", "c"), &[], None)];
+        let (pinned, added) = grant(pins.as_object(), &before, &capabilities(&["a", "z"]));
+        assert_eq!((pinned.origin, pinned.capabilities), (GrantOrigin::Pinned, capabilities(&["a", "z"])));
+        assert_eq!(added, Vec::<String>::new());
+    }
+
+    #[test]
+    fn history_keeps_what_is_needed_and_the_newest_of_the_rest() {
+        let mut all: Vec<PaperclipPluginRevision> = Vec::new();
+        for number in 0..5 {
+            let next = built(target(&number.to_string(), "c"), &all, None);
+            all.push(next);
+        }
+        assert_eq!(surplus(&all, &[1, 5], 2), ["commerce-2"]);
+    }
+}

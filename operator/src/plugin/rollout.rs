@@ -1,0 +1,574 @@
+//! One pass over the revisions of a plugin: which one is asked for, what runs, and what
+//! becomes of it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use paperclip_artifact::Digest;
+use paperclip_crds::{
+    labels,
+    v1alpha1::{
+        FailurePolicy, PaperclipPlugin, PaperclipPluginRevision, PaperclipPluginRevisionStatus,
+        PaperclipPluginStatus, Reason, RevisionState, RevisionStatus,
+    },
+};
+use serde_json::json;
+
+use super::{
+    apply::{apply_all, handed_over},
+    conditions::{Finding, rfc3339},
+    config::{self, Config},
+    desired::Wanted,
+    handover::{self, activation_of, number_of},
+    reconcile::ReconcileError,
+    references,
+    revision::{self, Target},
+    verdict::{self, Verdict, pods_of},
+    worker,
+};
+use crate::{context::Context, pods::Seen};
+
+/// What a pass found out.
+#[derive(Debug)]
+pub struct Outcome {
+    /// `Granted`.
+    pub granted: Finding,
+    /// `ConfigValid`.
+    pub config: Finding,
+    /// Why the revision that the spec asks for does not run, where that is settled.
+    pub failed: Option<Finding>,
+    /// Nothing more happens until a person acts.
+    pub stalled: bool,
+    /// The Deployment as it then is.
+    pub deployment: Option<Deployment>,
+    /// When time itself changes something.
+    pub again: Option<Duration>,
+}
+
+/// What a failed revision is told as.
+struct Failure {
+    reason: Reason,
+    message: String,
+}
+
+/// Brings the revision about that the spec asks for, as far as it goes now. The artifact
+/// of the spec is in `status`.
+///
+/// # Errors
+/// When the API server or the store fails.
+pub async fn pass(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+    mut deployment: Option<Deployment>,
+) -> Result<Outcome, ReconcileError> {
+    let asked = ask(context, plugin, status).await?;
+    loop {
+        let revisions = list(context, plugin).await?;
+        let step = Step::choose(context, plugin, status, &asked, revisions).await?;
+        deployment = step.run(context, plugin, deployment).await?;
+        let pods = observe(context, plugin).await;
+        step.tell_pods(context, plugin, &pods).await?;
+        if !step.settle(context, plugin, status, &pods, deployment.as_ref()).await? {
+            step.prune(context, plugin).await?;
+            return Ok(step.outcome(context, plugin, &asked, deployment));
+        }
+    }
+}
+
+/// What the spec asks for, before any revision.
+struct Asked {
+    granted: Finding,
+    /// Config, target and hash; or why there is none.
+    wanted: Result<(Target, Config), Finding>,
+    added: Vec<String>,
+}
+
+async fn ask(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &PaperclipPluginStatus,
+) -> Result<Asked, ReconcileError> {
+    let artifact = status.artifact.clone().unwrap_or_default();
+    let digest: Digest = artifact
+        .digest
+        .parse()
+        .map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
+    let manifest = context.plugin_manifest(&artifact.repository, &digest).await?;
+    let summary = status.plugin.clone().unwrap_or_default();
+    let revisions = list(context, plugin).await?;
+    let (grant, added) = revision::grant(plugin.spec.manifest.as_ref(), &revisions, &summary.capabilities);
+    let granted = if added.is_empty() {
+        Finding {
+            reason: Reason::Implicit,
+            ..Finding::yes(format!("{} capabilities are granted.", grant.capabilities.len()))
+        }
+    } else {
+        let message = format!(
+            "The package asks for capabilities beyond those that are granted: {}. To grant them, list all capabilities in spec.manifest.capabilities.",
+            added.join(", ")
+        );
+        Finding::no(Reason::CapabilitiesAdded, message)
+    };
+    let resolved = references::resolve(context, plugin).await?.and_then(|resolved| {
+        config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
+        Ok(resolved)
+    });
+    let wanted = resolved.map(|resolved| {
+        let artifact = revision::artifact(&artifact);
+        let template_hash = Wanted {
+            plugin,
+            artifact: &artifact,
+            granted: &grant.capabilities,
+            activation: 0,
+        }
+        .inputs();
+        let target = Target {
+            manifest_digest: Digest::of(manifest.to_string().as_bytes()).to_string(),
+            summary,
+            template_hash,
+            config_hash: resolved.config.hash(),
+            secrets: resolved.secrets,
+            grant,
+            artifact,
+        };
+        (target, resolved.config)
+    });
+    Ok(Asked {
+        granted,
+        wanted,
+        added,
+    })
+}
+
+/// The plugin's revisions, oldest first.
+async fn list(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+) -> Result<Vec<PaperclipPluginRevision>, ReconcileError> {
+    let uid = plugin.uid().unwrap_or_default();
+    let selector = format!("{}={uid}", labels::PLUGIN_UID);
+    let found = revisions_of(context, plugin)
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .map_err(ReconcileError::request("listing the plugin's revisions"))?;
+    let mut revisions = found.items;
+    revisions.sort_by_key(|revision| revision.spec.number);
+    Ok(revisions)
+}
+
+fn revisions_of(context: &Context, plugin: &PaperclipPlugin) -> Api<PaperclipPluginRevision> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    Api::namespaced(context.client.clone(), &namespace)
+}
+
+async fn observe(context: &Context, plugin: &PaperclipPlugin) -> Vec<Seen> {
+    let uid = plugin.uid().unwrap_or_default();
+    context.pods.settled(&uid).await;
+    context.pods.of_plugin(&uid)
+}
+
+/// What one step of a pass does, decided.
+struct Step<'a> {
+    asked: &'a Asked,
+    revisions: Vec<PaperclipPluginRevision>,
+    /// The revision that served last.
+    active: Option<PaperclipPluginRevision>,
+    /// The revision that the spec asks for, if all is there that it needs.
+    wanted: Option<PaperclipPluginRevision>,
+}
+
+impl<'a> Step<'a> {
+    async fn choose(
+        context: &Context,
+        plugin: &PaperclipPlugin,
+        status: &mut PaperclipPluginStatus,
+        asked: &'a Asked,
+        mut revisions: Vec<PaperclipPluginRevision>,
+    ) -> Result<Self, ReconcileError> {
+        let number = status.active_revision.as_ref().map(|active| active.number);
+        let active = revisions
+            .iter()
+            .find(|revision| Some(revision.spec.number) == number)
+            .cloned();
+        let wanted = match &asked.wanted {
+            Ok((target, _)) if asked.added.is_empty() => {
+                let found = revision::find(target, &revisions, number).cloned();
+                match found {
+                    Some(found) => Some(found),
+                    None => {
+                        let made = revision::build(
+                            plugin,
+                            target.clone(),
+                            &revisions,
+                            active.as_ref(),
+                            status.activation,
+                            metadata(plugin, target),
+                        );
+                        let made = create(context, plugin, made).await?;
+                        revisions.push(made.clone());
+                        Some(made)
+                    }
+                }
+            }
+            _ => None,
+        };
+        let step = Self {
+            asked,
+            revisions,
+            active,
+            wanted,
+        };
+        step.show(plugin, status);
+        Ok(step)
+    }
+
+    /// Records in status what is active and what is pending.
+    fn show(&self, plugin: &PaperclipPlugin, status: &mut PaperclipPluginStatus) {
+        let short = |revision: &PaperclipPluginRevision| RevisionStatus {
+            name: revision.name_any(),
+            number: revision.spec.number,
+            added_capabilities: Vec::new(),
+        };
+        let newest = self.revisions.last().map_or(0, |newest| newest.spec.number);
+        status.pending_revision = match &self.wanted {
+            Some(wanted) if !self.is_active(wanted) => Some(short(wanted)),
+            Some(_) => None,
+            None if self.asked.added.is_empty() => None,
+            None => Some(RevisionStatus {
+                name: format!("{}-{}", plugin.name_any(), newest + 1),
+                number: newest + 1,
+                added_capabilities: self.asked.added.clone(),
+            }),
+        };
+        let highest = self.revisions.iter().map(|revision| revision.spec.activation).max();
+        status.activation = highest.max(status.activation);
+    }
+
+    fn is_active(&self, revision: &PaperclipPluginRevision) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.spec.number == revision.spec.number)
+    }
+
+    /// The revision that waits to be taken up.
+    fn pending(&self) -> Option<&PaperclipPluginRevision> {
+        let wanted = self.wanted.as_ref()?;
+        (!self.is_active(wanted) && revision::state(wanted) != RevisionState::Failed)
+            .then_some(wanted)
+    }
+
+    fn is_config_only(&self, pending: &PaperclipPluginRevision) -> bool {
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.spec.activation == pending.spec.activation)
+    }
+
+    /// The revision whose template the Deployment is to have, and whether the spec asks
+    /// for just that template.
+    fn runs(&self) -> Option<(&PaperclipPluginRevision, bool)> {
+        let template = |revision: &PaperclipPluginRevision| match &self.asked.wanted {
+            Ok((target, _)) => revision.spec.template_hash == target.template_hash,
+            Err(_) => false,
+        };
+        let failed = self.wanted.as_ref().filter(|_| self.active.is_none());
+        let chosen = self.pending().or(self.active.as_ref()).or(failed)?;
+        Some((chosen, template(chosen)))
+    }
+
+    /// Brings about what is to run.
+    async fn run(
+        &self,
+        context: &Context,
+        plugin: &PaperclipPlugin,
+        observed: Option<Deployment>,
+    ) -> Result<Option<Deployment>, ReconcileError> {
+        let Some((runs, exact)) = self.runs() else {
+            return Ok(observed);
+        };
+        let namespace = plugin.namespace().unwrap_or_default();
+        let before = handed_over(context, &namespace, &plugin.name_any()).await?;
+        let candidate = self.asked.wanted.as_ref().ok().and_then(|(_, config)| {
+            let wanted = self.wanted.as_ref()?;
+            let offered = self.is_active(wanted) || self.pending().is_some() || self.active.is_none();
+            offered.then_some((&wanted.spec, config))
+        });
+        let live: BTreeSet<u64> = context
+            .pods
+            .of_plugin(&plugin.uid().unwrap_or_default())
+            .iter()
+            .filter_map(|seen| seen.pod.annotations().get(labels::ACTIVATION)?.parse().ok())
+            .collect();
+        let active = self.active.as_ref().map(|active| &active.spec);
+        let config = handover::build(&before, active, candidate, &live);
+        let wanted = Wanted {
+            plugin,
+            artifact: &runs.spec.artifact,
+            granted: &runs.spec.grant.capabilities,
+            activation: activation_of(&runs.spec),
+        };
+        apply_all(context, &wanted, exact, &config, observed)
+            .await
+            .map(Some)
+    }
+
+    /// Makes the kubelet hand a new config to running pods at once.
+    async fn tell_pods(
+        &self,
+        context: &Context,
+        plugin: &PaperclipPlugin,
+        pods: &[Seen],
+    ) -> Result<(), ReconcileError> {
+        let Some(newest) = self.pending().or(self.active.as_ref()) else {
+            return Ok(());
+        };
+        let number = number_of(&newest.spec).to_string();
+        let namespace = plugin.namespace().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+        for seen in pods_of(pods, newest.spec.activation) {
+            let status = seen.status.as_ref().and_then(|status| status.config.as_ref());
+            let has = status.is_some_and(|config| config.revision == number_of(&newest.spec));
+            let told = seen.pod.annotations().get(labels::CONFIG_REVISION) == Some(&number);
+            if has || told {
+                continue;
+            }
+            let patch = json!({ "metadata": { "annotations": { labels::CONFIG_REVISION: number } } });
+            let told = api
+                .patch(&seen.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
+            match told {
+                // It went meanwhile, and the next one reads what is there.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                told => {
+                    told.map_err(ReconcileError::request("telling a pod of its new config"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the pending revision and writes down what became of it. True when that
+    /// changes what is to run.
+    async fn settle(
+        &self,
+        context: &Context,
+        plugin: &PaperclipPlugin,
+        status: &mut PaperclipPluginStatus,
+        pods: &[Seen],
+        deployment: Option<&Deployment>,
+    ) -> Result<bool, ReconcileError> {
+        let Some(pending) = self.pending().filter(|_| !plugin.spec.suspend) else {
+            return Ok(false);
+        };
+        let seconds = plugin.spec.upgrade.progress_deadline_seconds;
+        let verdict = verdict::judge(
+            &pods_of(pods, pending.spec.activation),
+            number_of(&pending.spec),
+            self.is_config_only(pending),
+            revision::deadline(pending, seconds),
+            context.now(),
+        );
+        match verdict {
+            Verdict::Serves => {
+                self.activate(context, plugin, pending, status).await?;
+                Ok(true)
+            }
+            Verdict::Refused(words) if self.active.is_some() => {
+                let message = format!("The worker refused the config: {words}");
+                let failure = Failure {
+                    reason: Reason::ConfigRejected,
+                    message,
+                };
+                fail(context, plugin, pending, failure).await?;
+                Ok(true)
+            }
+            Verdict::Late if self.returns(plugin) => {
+                let cause = worker::worker(deployment, pods);
+                let message = format!(
+                    "Revision {} ({}) did not come to serve within {seconds} s: {}",
+                    pending.spec.number, pending.spec.artifact.version, cause.message
+                );
+                let failure = Failure {
+                    reason: Reason::RolledBack,
+                    message,
+                };
+                fail(context, plugin, pending, failure).await?;
+                Ok(true)
+            }
+            Verdict::Refused(_) | Verdict::Late | Verdict::Wait => Ok(false),
+        }
+    }
+
+    /// Whether there is something to return to, and leave to.
+    fn returns(&self, plugin: &PaperclipPlugin) -> bool {
+        self.active.is_some() && plugin.spec.upgrade.on_failure == FailurePolicy::RollBack
+    }
+
+    async fn activate(
+        &self,
+        context: &Context,
+        plugin: &PaperclipPlugin,
+        pending: &PaperclipPluginRevision,
+        status: &mut PaperclipPluginStatus,
+    ) -> Result<(), ReconcileError> {
+        if let Some(active) = &self.active {
+            let superseded = PaperclipPluginRevisionStatus {
+                state: Some(RevisionState::Superseded),
+                ..active.status.clone().unwrap_or_default()
+            };
+            write(context, plugin, active, &superseded).await?;
+        }
+        let served = PaperclipPluginRevisionStatus {
+            state: Some(RevisionState::Active),
+            served_at: Some(rfc3339(context.now())),
+            ..PaperclipPluginRevisionStatus::default()
+        };
+        write(context, plugin, pending, &served).await?;
+        tracing::info!(revision = pending.name_any(), "revision is active");
+        status.active_revision = Some(RevisionStatus {
+            name: pending.name_any(),
+            number: pending.spec.number,
+            added_capabilities: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Removes what history has no room for.
+    async fn prune(&self, context: &Context, plugin: &PaperclipPlugin) -> Result<(), ReconcileError> {
+        let needed: Vec<i64> = [&self.active, &self.wanted]
+            .into_iter()
+            .flatten()
+            .map(|revision| revision.spec.number)
+            .collect();
+        let limit = plugin.spec.revision_history_limit;
+        for name in revision::surplus(&self.revisions, &needed, limit) {
+            let gone = revisions_of(context, plugin).delete(&name, &DeleteParams::default()).await;
+            match gone {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                gone => {
+                    gone.map_err(ReconcileError::request("deleting an old revision"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(
+        &self,
+        context: &Context,
+        plugin: &PaperclipPlugin,
+        asked: &Asked,
+        deployment: Option<Deployment>,
+    ) -> Outcome {
+        let failed = self.wanted.as_ref().filter(|wanted| revision::state(wanted) == RevisionState::Failed);
+        let late = self.pending().filter(|_| !plugin.spec.suspend).and_then(|pending| {
+            let seconds = plugin.spec.upgrade.progress_deadline_seconds;
+            let left = revision::deadline(pending, seconds)?.duration_since(context.now());
+            Some((pending, Duration::try_from(left).unwrap_or_default()))
+        });
+        let overdue = late.as_ref().filter(|(_, left)| left.is_zero());
+        let failure = failed.map(|failed| {
+            let status = failed.status.clone().unwrap_or_default();
+            let is_config = status.reason == Some(Reason::ConfigRejected.to_string());
+            let active = self.active.as_ref().map_or(0, |active| active.spec.number);
+            let words = status.message.unwrap_or_default();
+            let message = if is_config {
+                format!("{words} The worker goes on with the config of revision {active}.")
+            } else {
+                format!("{words} Revision {active} runs again; revision {} is not tried again until the resource asks for something else.", failed.spec.number)
+            };
+            let reason = if is_config { Reason::ConfigRejected } else { Reason::RolledBack };
+            Finding::no(reason, message)
+        });
+        let overdue = overdue.map(|(pending, _)| {
+            let seconds = plugin.spec.upgrade.progress_deadline_seconds;
+            let message = format!("Revision {} did not come to serve within {seconds} s.", pending.spec.number);
+            Finding::no(Reason::DeadlineExceeded, message)
+        });
+        let config = match (&asked.wanted, &failure) {
+            (Err(refused), _) => refused.clone(),
+            (Ok(_), Some(failure)) => failure.clone(),
+            (Ok(_), None) if self.pending().is_none() => Finding::yes("The worker has the config."),
+            (Ok(_), None) => Finding::no(Reason::Progressing, "The worker is asked to accept the config.".into()),
+        };
+        let needs_a_person = matches!(
+            &asked.wanted,
+            Err(Finding { reason: Reason::ConfigInvalid, .. })
+        );
+        Outcome {
+            granted: asked.granted.clone(),
+            stalled: failure.is_some() || overdue.is_some() || needs_a_person || !asked.added.is_empty(),
+            failed: failure.or(overdue),
+            config,
+            deployment,
+            again: late.map(|(_, left)| left).filter(|left| !left.is_zero()),
+        }
+    }
+}
+
+fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta {
+    let wanted = Wanted {
+        plugin,
+        artifact: &target.artifact,
+        granted: &target.grant.capabilities,
+        activation: 0,
+    };
+    wanted.metadata("")
+}
+
+/// Makes a revision, or finds what an earlier pass made before it was cut off.
+async fn create(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    revision: PaperclipPluginRevision,
+) -> Result<PaperclipPluginRevision, ReconcileError> {
+    let made = revisions_of(context, plugin)
+        .create(&PostParams::default(), &revision)
+        .await;
+    let made = made.map_err(ReconcileError::request("creating a revision"))?;
+    tracing::info!(revision = made.name_any(), "revision made");
+    Ok(made)
+}
+
+async fn fail(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    revision: &PaperclipPluginRevision,
+    failure: Failure,
+) -> Result<(), ReconcileError> {
+    tracing::warn!(revision = revision.name_any(), "{}", failure.message);
+    let status = PaperclipPluginRevisionStatus {
+        state: Some(RevisionState::Failed),
+        reason: Some(failure.reason.to_string()),
+        message: Some(failure.message),
+        served_at: None,
+    };
+    write(context, plugin, revision, &status).await
+}
+
+async fn write(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    revision: &PaperclipPluginRevision,
+    status: &PaperclipPluginRevisionStatus,
+) -> Result<(), ReconcileError> {
+    if revision.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": "plugins.paperclip.ing/v1alpha1",
+        "kind": "PaperclipPluginRevision",
+        "metadata": { "name": revision.name_any() },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(labels::OPERATOR).force();
+    revisions_of(context, plugin)
+        .patch_status(&revision.name_any(), &parameters, &Patch::Apply(&patch))
+        .await
+        .map_err(ReconcileError::request("writing a revision's status"))?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! What the pods say about a revision that is being rolled out. Pure.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use paperclip_crds::labels;
+use paperclip_proto::v1::ConfigState;
+
+use super::worker;
+use crate::pods::Seen;
+
+/// What becomes of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It serves, with its config.
+    Serves,
+    /// A worker refused its config, with these words.
+    Refused(String),
+    /// It had its time.
+    Late,
+    /// It has time left.
+    Wait,
+}
+
+/// Judges the revision of this number by the pods of its activation.
+///
+/// With `config_only` the pods run already and each must take the config up; else one pod
+/// that serves is enough.
+#[must_use]
+pub fn judge(
+    pods: &[&Seen],
+    number: u64,
+    config_only: bool,
+    deadline: Option<Timestamp>,
+    now: Timestamp,
+) -> Verdict {
+    let states: Vec<_> = pods.iter().filter_map(|seen| seen.status.as_ref()).collect();
+    let config = |state: &ConfigState| state.revision == number;
+    let refused = states.iter().filter_map(|status| status.config.as_ref());
+    if let Some(refused) = refused
+        .into_iter()
+        .find(|state| state.refused_revision == number)
+    {
+        return Verdict::Refused(refused.message.clone());
+    }
+    let mut taken_up = states
+        .iter()
+        .map(|status| worker::serves(status) && status.config.as_ref().is_some_and(config));
+    let serves = if config_only {
+        !states.is_empty() && states.len() == pods.len() && taken_up.all(|taken| taken)
+    } else {
+        taken_up.any(|taken| taken)
+    };
+    match deadline {
+        _ if serves => Verdict::Serves,
+        Some(deadline) if now >= deadline => Verdict::Late,
+        _ => Verdict::Wait,
+    }
+}
+
+/// Pods of an activation that are not on their way out.
+#[must_use]
+pub fn pods_of(pods: &[Seen], activation: i64) -> Vec<&Seen> {
+    let wanted = activation.to_string();
+    pods.iter()
+        .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none())
+        .filter(|seen| seen.pod.annotations().get(labels::ACTIVATION) == Some(&wanted))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::fixtures;
+    use paperclip_proto::v1::{Phase, WatchStatusResponse, WorkerState};
+
+    fn pod(phase: Phase, revision: u64, refused_revision: u64) -> Seen {
+        fixtures::plugin_pod(
+            1,
+            Some(WatchStatusResponse {
+                phase: phase.into(),
+                worker: Some(WorkerState {
+                    running: true,
+                    initialised: true,
+                    healthy: true,
+                    ..WorkerState::default()
+                }),
+                config: Some(ConfigState {
+                    revision,
+                    refused_revision,
+                    message: "no".into(),
+                }),
+                ..WatchStatusResponse::default()
+            }),
+        )
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn verdict(pods: &[Seen], config_only: bool, now: i64) -> Verdict {
+        let pods: Vec<_> = pods.iter().collect();
+        judge(&pods, 2, config_only, Some(at(60)), at(now))
+    }
+
+    #[test]
+    fn one_pod_that_serves_is_enough_for_a_template_and_each_must_take_up_a_config() {
+        let pods = [pod(Phase::Serving, 2, 0), pod(Phase::Serving, 1, 0)];
+        assert_eq!(verdict(&pods, false, 0), Verdict::Serves);
+        assert_eq!(verdict(&pods, true, 0), Verdict::Wait);
+        assert_eq!(verdict(&pods[..1], true, 0), Verdict::Serves);
+        assert_eq!(verdict(&[], true, 0), Verdict::Wait);
+    }
+
+    #[test]
+    fn a_worker_that_serves_with_another_config_is_not_the_revision() {
+        assert_eq!(verdict(&[pod(Phase::Serving, 1, 0)], false, 0), Verdict::Wait);
+        assert_eq!(verdict(&[pod(Phase::Starting, 2, 0)], false, 0), Verdict::Wait);
+    }
+
+    #[test]
+    fn a_refusal_is_told_before_the_deadline() {
+        let pods = [pod(Phase::Serving, 1, 2)];
+        assert_eq!(verdict(&pods, true, 0), Verdict::Refused("no".into()));
+        assert_eq!(verdict(&[pod(Phase::Serving, 1, 1)], true, 0), Verdict::Wait);
+    }
+
+    #[test]
+    fn time_runs_out_at_the_deadline_and_not_for_what_serves() {
+        assert_eq!(verdict(&[], false, 59), Verdict::Wait);
+        assert_eq!(verdict(&[], false, 60), Verdict::Late);
+        assert_eq!(verdict(&[pod(Phase::Serving, 2, 0)], false, 99), Verdict::Serves);
+    }
+}
