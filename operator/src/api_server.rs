@@ -120,7 +120,7 @@ impl ApiServer {
         let mut state = self.state();
         let request = format!("{} {path}", parts.method);
         state.requests.push((request, body.clone()));
-        let (code, answer) = state.handle(&parts.method, &path, body);
+        let (code, answer) = state.handle(&parts.method, &path, parts.uri.query(), body);
         Response::builder()
             .status(code)
             .body(Body::from(answer.to_string().into_bytes()))
@@ -129,7 +129,19 @@ impl ApiServer {
 }
 
 impl State {
-    fn handle(&mut self, method: &Method, path: &str, body: Value) -> (StatusCode, Value) {
+    fn handle(
+        &mut self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        if let Some(selector) = query.and_then(selector_of)
+            && !self.unreachable
+            && *method == Method::GET
+        {
+            return (StatusCode::OK, self.list(path, &selector));
+        }
         if self.unreachable {
             return refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "");
         }
@@ -144,6 +156,10 @@ impl State {
         let found = self.objects.get(&object).cloned();
         match (method, found) {
             (&Method::GET, Some(found)) => (StatusCode::OK, found),
+            (&Method::DELETE, Some(found)) => {
+                self.objects.remove(&object);
+                (StatusCode::OK, found)
+            }
             (&Method::POST, Some(_)) => refusal(StatusCode::CONFLICT, "AlreadyExists", ""),
             (&Method::PATCH, Some(found)) if is_status => {
                 let status = json!({ "status": body["status"] });
@@ -164,15 +180,45 @@ impl State {
         }
     }
 
+    /// Objects directly below a path that carry every label of the selector.
+    fn list(&self, path: &str, selector: &[(String, String)]) -> Value {
+        let prefix = format!("{path}/");
+        let fits = |object: &&Value| {
+            let labels = &object["metadata"]["labels"];
+            selector
+                .iter()
+                .all(|(key, value)| labels[key] == value.as_str())
+        };
+        let below = self.objects.iter().filter(|(path, _)| {
+            path.strip_prefix(&prefix)
+                .is_some_and(|rest| !rest.contains('/'))
+        });
+        let items: Vec<_> = below.map(|(_, object)| object).filter(fits).collect();
+        json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
+    }
+
     fn store(&mut self, path: String, mut object: Value) -> (StatusCode, Value) {
         self.writes += 1;
         object["metadata"]["resourceVersion"] = json!(self.writes.to_string());
         if object["metadata"]["uid"].is_null() {
             object["metadata"]["uid"] = json!(format!("uid-of-{path}"));
+            object["metadata"]["creationTimestamp"] = json!("1970-01-01T00:00:00Z");
         }
         self.objects.insert(path, object.clone());
         (StatusCode::OK, object)
     }
+}
+
+/// The label selector of a query, equalities alone.
+fn selector_of(query: &str) -> Option<Vec<(String, String)>> {
+    let mut fields = url::form_urlencoded::parse(query.as_bytes());
+    let (_, selector) = fields.find(|(key, _)| key == "labelSelector")?;
+    let equalities = selector.split(',').filter_map(|one| one.split_once('='));
+    Some(
+        equalities
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    )
 }
 
 fn name(object: &Value, number: u64) -> String {

@@ -109,14 +109,17 @@ async fn put_back(
     let namespace = wanted.plugin.namespace().unwrap_or_default();
     let api: Api<ReplicaSet> = Api::namespaced(context.client.clone(), &namespace);
     let selector = wanted.selector();
-    let selector: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let selector: Vec<_> = selector
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let found = api
         .list(&ListParams::default().labels(&selector.join(",")))
         .await
         .map_err(ReconcileError::request("listing the plugin's ReplicaSets"))?;
     let activation = wanted.activation.to_string();
     let template = found.items.into_iter().find_map(|set| {
-        let template = set.spec?.template?;
+        let template = set.spec.template?;
         let annotations = template.metadata.as_ref()?.annotations.as_ref()?;
         (annotations.get(labels::ACTIVATION) == Some(&activation)).then_some(template)
     });
@@ -148,10 +151,12 @@ pub async fn handed_over(
     plugin: &str,
 ) -> Result<DeliveredConfig, ReconcileError> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-    let found = api
-        .get_opt(&format!("pcp-{plugin}-config"))
-        .await
-        .map_err(ReconcileError::request("reading the plugin's config Secret"))?;
+    let found =
+        api.get_opt(&format!("pcp-{plugin}-config"))
+            .await
+            .map_err(ReconcileError::request(
+                "reading the plugin's config Secret",
+            ))?;
     let bytes = found.and_then(|found| found.data?.remove(config::FILE_NAME));
     Ok(bytes
         .and_then(|bytes| serde_json::from_slice(&bytes.0).ok())
@@ -172,7 +177,7 @@ pub async fn stop(
 }
 
 /// Changes the number of pods and nothing else.
-async fn scale(
+pub async fn scale(
     context: &Context,
     observed: Deployment,
     replicas: i32,
@@ -197,7 +202,11 @@ async fn scale(
 /// The activation number of a Deployment's template.
 #[must_use]
 pub fn activation_of(deployment: &Deployment) -> Option<u64> {
-    deployment.annotations().get(labels::ACTIVATION)?.parse().ok()
+    deployment
+        .annotations()
+        .get(labels::ACTIVATION)?
+        .parse()
+        .ok()
 }
 
 fn runs_for(observed: &Deployment, (namespace, name): &(String, String)) -> bool {

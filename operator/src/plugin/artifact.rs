@@ -1,12 +1,12 @@
 //! From source to artifact: what is recorded, what the packing Job says, what the pins say.
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::ConfigMap};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::{Api, api::PostParams};
 use paperclip_artifact::{Digest, outcome::Pushed, request::PackRequest};
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, ConditionType, ConfigMapKey, NpmSource, PaperclipPlugin, PaperclipPluginStatus,
-    PluginSource, Reason,
+    ArtifactStatus, ConditionType, NpmSource, PaperclipPlugin, PaperclipPluginStatus, PluginSource,
+    Reason,
 };
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     packing::{self, Progress},
     pins,
     reconcile::ReconcileError,
+    references::map_text,
     steady, summary,
 };
 use crate::context::Context;
@@ -55,7 +56,7 @@ pub async fn resolve(
     let PluginSource::Npm(source) = &plugin.spec.source;
     let lock = match &source.lock {
         None => None,
-        Some(key) => match lock_text(context, plugin, key).await? {
+        Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
             Ok(text) => Some(text),
             Err(missing) => return Ok(Stage::under_way(missing)),
         },
@@ -91,31 +92,6 @@ pub async fn resolve(
     }
     status.failed_request = None;
     check_pins(context, plugin, status).await
-}
-
-async fn lock_text(
-    context: &Context,
-    plugin: &PaperclipPlugin,
-    ConfigMapKey { name, key }: &ConfigMapKey,
-) -> Result<Result<String, Finding>, ReconcileError> {
-    let namespace = plugin.namespace().unwrap_or_default();
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
-    let found = api
-        .get_opt(name)
-        .await
-        .map_err(ReconcileError::request("reading the lock"))?;
-    let missing = |what: String| Err(Finding::no(Reason::ReferenceMissing, what));
-    Ok(match found {
-        None => missing(format!(
-            "ConfigMap {name} of spec.source.npm.lock does not exist."
-        )),
-        Some(found) => match found.data.and_then(|mut data| data.remove(key)) {
-            Some(text) => Ok(text),
-            None => missing(format!(
-                "ConfigMap {name} of spec.source.npm.lock has no key {key}."
-            )),
-        },
-    })
 }
 
 /// The failure that an earlier pass wrote down.

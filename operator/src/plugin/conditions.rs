@@ -65,22 +65,48 @@ pub struct Findings {
     pub obstacle: Option<Finding>,
     /// `ArtifactReady`.
     pub artifact: Finding,
+    /// What came of the artifact's revision; nothing while there is none.
+    pub revision: Option<Revision>,
     /// `WorkerAvailable`.
     pub worker: Finding,
     /// `HostAttached`.
     pub host: Finding,
+    /// Whether the cluster's network keeps the pod's egress closed, where it was tried.
+    pub egress: Option<Finding>,
     /// Nothing more happens until a person acts.
     pub stalled: bool,
+    /// A person wants it to stand still.
+    pub suspended: bool,
+}
+
+/// What came of a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// `Granted`.
+    pub granted: Finding,
+    /// Why it does not run, where that is settled.
+    pub failed: Option<Finding>,
+    /// `ConfigValid`.
+    pub config: Finding,
 }
 
 impl Findings {
     /// The finding that `Ready` repeats.
     #[must_use]
     pub fn summary(&self) -> Finding {
-        let stages = [&self.artifact, &self.worker, &self.host];
+        if self.suspended {
+            let message = "spec.suspend is set: the pods are stopped.".into();
+            return Finding::no(Reason::Suspended, message);
+        }
+        let revision = self.revision.iter().flat_map(|revision| {
+            let granted = std::iter::once(&revision.granted);
+            granted.chain(&revision.failed).chain([&revision.config])
+        });
         let obstacle = self.obstacle.iter();
         obstacle
-            .chain(stages)
+            .chain([&self.artifact])
+            .chain(revision)
+            .chain([&self.worker, &self.host])
             .find(|finding| !finding.holds)
             .cloned()
             .unwrap_or_else(|| {
@@ -94,6 +120,10 @@ impl Findings {
         let summary = self.summary();
         if summary.holds {
             "ready"
+        } else if self.suspended {
+            "disabled"
+        } else if summary.reason == Reason::CapabilitiesAdded {
+            "upgrade_pending"
         } else if self.stalled || is_error(summary.reason) {
             "error"
         } else {
@@ -114,6 +144,7 @@ pub fn is_error(reason: Reason) -> bool {
             | Reason::WaitingForHost
             | Reason::HostAbsent
             | Reason::Skipped
+            | Reason::Suspended
     )
 }
 
@@ -126,10 +157,15 @@ pub fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let mut wanted = heads(&findings.summary(), findings.stalled);
+    if findings.suspended {
+        wanted.truncate(1);
+    }
     let Findings {
         artifact,
+        revision,
         worker,
         host,
+        egress,
         ..
     } = findings;
     let skipped = Finding::no(Reason::Skipped, "No policy asks for signatures.".into());
@@ -139,12 +175,29 @@ pub fn conditions(
         artifact.clone(),
     ));
     wanted.push((ConditionType::Verified, "Unknown", skipped));
+    if let Some(Revision {
+        granted, config, ..
+    }) = revision
+    {
+        let granted = granted.clone();
+        wanted.push((ConditionType::Granted, word(granted.holds), granted));
+        let config = config.clone();
+        wanted.push((ConditionType::ConfigValid, word(config.holds), config));
+    }
     wanted.push((
         ConditionType::WorkerAvailable,
         word(worker.holds),
         worker.clone(),
     ));
     wanted.push((ConditionType::HostAttached, word(host.holds), host.clone()));
+    let egress = egress
+        .as_ref()
+        .map(|egress| (word(egress.holds), egress.clone()));
+    let (status, egress) = egress.unwrap_or_else(|| {
+        let message = "No pod has tried to leave where no policy allows it.".into();
+        ("Unknown", Finding::no(Reason::Pending, message))
+    });
+    wanted.push((ConditionType::EgressEnforced, status, egress));
     wanted
         .into_iter()
         .map(|(type_, status, finding)| {
@@ -257,7 +310,10 @@ mod tests {
             artifact: Finding::yes("a"),
             worker: Finding::yes("w"),
             host: Finding::yes("h"),
+            revision: None,
+            egress: None,
             stalled: false,
+            suspended: false,
         }
     }
 
@@ -295,6 +351,7 @@ mod tests {
                 "Verified=Unknown Skipped",
                 "WorkerAvailable=True Succeeded",
                 "HostAttached=True Succeeded",
+                "EgressEnforced=Unknown Pending",
             ]
         );
         assert_eq!(after[0].observed_generation, Some(2));
@@ -311,9 +368,56 @@ mod tests {
                 "Verified=Unknown Skipped",
                 "WorkerAvailable=True Succeeded",
                 "HostAttached=True Succeeded",
+                "EgressEnforced=Unknown Pending",
             ]
         );
         assert_eq!(fine().lifecycle(), "ready");
+    }
+
+    #[test]
+    fn a_suspended_plugin_is_neither_reconciling_nor_stalled() {
+        let findings = Findings {
+            worker: Finding::no(Reason::Pending, "stopped".into()),
+            suspended: true,
+            ..fine()
+        };
+        assert_eq!(
+            words(&findings)[..2],
+            ["Ready=False Suspended", "ArtifactReady=True Succeeded"]
+        );
+        assert_eq!(findings.lifecycle(), "disabled");
+    }
+
+    #[test]
+    fn a_revision_that_was_taken_back_is_the_cause_although_the_old_one_serves() {
+        let findings = Findings {
+            revision: Some(Revision {
+                granted: Finding::yes("g"),
+                failed: Some(Finding::no(Reason::RolledBack, "late".into())),
+                config: Finding::no(Reason::RolledBack, "late".into()),
+            }),
+            stalled: true,
+            ..fine()
+        };
+        assert_eq!(
+            words(&findings)[..2],
+            ["Ready=False RolledBack", "Stalled=True RolledBack"]
+        );
+        assert!(words(&findings).contains(&"WorkerAvailable=True Succeeded".to_owned()));
+    }
+
+    #[test]
+    fn capabilities_that_wait_for_leave_are_an_upgrade_pending() {
+        let findings = Findings {
+            revision: Some(Revision {
+                granted: Finding::no(Reason::CapabilitiesAdded, "z".into()),
+                failed: None,
+                config: Finding::yes("c"),
+            }),
+            stalled: true,
+            ..fine()
+        };
+        assert_eq!(findings.lifecycle(), "upgrade_pending");
     }
 
     #[test]

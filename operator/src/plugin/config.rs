@@ -58,7 +58,11 @@ pub fn join(
             Finding::no(Reason::ConfigInvalid, message)
         })?);
     }
-    visible.extend(inline.map(|config| config.default.clone()).unwrap_or_default());
+    visible.extend(
+        inline
+            .map(|config| config.default.clone())
+            .unwrap_or_default(),
+    );
     for secret in secrets {
         if let Some(path) = &secret.config_path {
             let reference = json!({ "type": "secret_ref", "secretId": secret.name });
@@ -100,7 +104,11 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
 
 /// Sets the value at a JSON pointer and makes the objects on the way. Fails with the part
 /// of the pointer that leads to something else.
-fn place<'p>(object: &mut Map<String, Value>, pointer: &'p str, value: Value) -> Result<(), &'p str> {
+fn place<'p>(
+    object: &mut Map<String, Value>,
+    pointer: &'p str,
+    value: Value,
+) -> Result<(), &'p str> {
     let mut current = object;
     let mut rest = pointer.trim_start_matches('/');
     while let Some((token, after)) = rest.split_once('/') {
@@ -154,9 +162,17 @@ pub fn check(config: &Config, secrets: &[PluginSecret], manifest: &Value) -> Res
         .iter_errors(&instance)
         .filter_map(|error| {
             let at = error.instance_path().to_string();
-            match secrets.iter().filter_map(|secret| Some((secret, secret.config_path.as_deref()?))).find(|(_, path)| touches(&at, path)) {
+            match secrets
+                .iter()
+                .filter_map(|secret| Some((secret, secret.config_path.as_deref()?)))
+                .find(|(_, path)| touches(&at, path))
+            {
                 // Schemas of the time before references ask for a string.
-                Some((secret, path)) if secret.r#use == SecretUse::Reference && within(&at, path) => None,
+                Some((secret, path))
+                    if secret.r#use == SecretUse::Reference && within(&at, path) =>
+                {
+                    None
+                }
                 Some(_) => Some(describe(&at, &error.masked().to_string())),
                 None => Some(describe(&at, &error.to_string())),
             }
@@ -179,7 +195,8 @@ fn describe(at: &str, error: &str) -> String {
 
 /// Whether `at` is the path or lies below it.
 fn within(at: &str, path: &str) -> bool {
-    at.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    at.strip_prefix(path)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether an error at `at` may show what stands at the path.
@@ -265,7 +282,12 @@ mod tests {
     #[test]
     fn a_path_through_a_value_is_refused() {
         let secrets = [secret("token", "/a/b", SecretUse::Reference)];
-        let refused = join(Some(&inline(json!({"a": 1}))), &[], &secrets, vec![String::new()]);
+        let refused = join(
+            Some(&inline(json!({"a": 1}))),
+            &[],
+            &secrets,
+            vec![String::new()],
+        );
         assert!(refused.unwrap_err().message.contains("leads through /a,"));
     }
 
@@ -282,11 +304,20 @@ mod tests {
 
     #[test]
     fn what_breaks_the_schema_is_named_with_what_was_found_and_wanted() {
-        let config = join(Some(&inline(json!({"size": "many", "odd": 1}))), &[], &[], Vec::new());
+        let config = join(
+            Some(&inline(json!({"size": "many", "odd": 1}))),
+            &[],
+            &[],
+            Vec::new(),
+        );
         let refused = check(&config.unwrap(), &[], &manifest()).unwrap_err();
         assert_eq!(refused.reason, Reason::ConfigInvalid);
         for words in ["/size", "many", "integer", "odd"] {
-            assert!(refused.message.contains(words), "{words} in {}", refused.message);
+            assert!(
+                refused.message.contains(words),
+                "{words} in {}",
+                refused.message
+            );
         }
     }
 

@@ -14,9 +14,9 @@ use kube::api::ObjectMeta;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        AllowedNamespaces, ArtifactStatus, Grant, GrantOrigin, HostReference, NamespacesFrom, NpmSource, PaperclipHost,
-        PaperclipHostSpec, PaperclipPlugin, PaperclipPluginRevisionSpec, PaperclipPluginSpec,
-        PluginSource, PluginSummary, RevisionArtifact, ServiceReference,
+        AllowedNamespaces, ArtifactStatus, Grant, GrantOrigin, HostReference, NamespacesFrom,
+        NpmSource, PaperclipHost, PaperclipHostSpec, PaperclipPlugin, PaperclipPluginRevisionSpec,
+        PaperclipPluginSpec, PluginSource, PluginSummary, RevisionArtifact, ServiceReference,
     },
 };
 use paperclip_proto::v1::WatchStatusResponse;

@@ -34,7 +34,10 @@ pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
             ingress: Some(vec![
                 NetworkPolicyIngressRule {
-                    from: Some(vec![in_namespace(&host_namespace), in_namespace(&args.namespace)]),
+                    from: Some(vec![
+                        in_namespace(&host_namespace),
+                        in_namespace(&args.namespace),
+                    ]),
                     ports: Some(vec![port("TCP", 8443)]),
                 },
                 // Probes and metrics, which hold no secret.
@@ -43,7 +46,12 @@ pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
                     ports: Some(vec![port("TCP", 8081)]),
                 },
             ]),
-            egress: Some([build_lookup(), build_store(args)].into_iter().chain(opened).collect()),
+            egress: Some(
+                [build_lookup(), build_store(args)]
+                    .into_iter()
+                    .chain(opened)
+                    .collect(),
+            ),
         }),
     }
 }
@@ -64,7 +72,10 @@ fn build_store(args: &Args) -> NetworkPolicyEgressRule {
         .and_then(|(_, port)| port.parse().ok())
         .unwrap_or(443);
     NetworkPolicyEgressRule {
-        to: args.store_service.is_some().then(|| vec![in_namespace(&args.namespace)]),
+        to: args
+            .store_service
+            .is_some()
+            .then(|| vec![in_namespace(&args.namespace)]),
         ports: Some(vec![port("TCP", number)]),
     }
 }
@@ -123,7 +134,8 @@ mod tests {
 
     #[test]
     fn nothing_goes_out_but_lookups_and_the_store() {
-        let platform = json!({"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "paperclip-system"}}});
+        let platform =
+            json!({"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "paperclip-system"}}});
         assert_eq!(
             egress(None, &fixtures::args()),
             json!([
@@ -139,7 +151,10 @@ mod tests {
             egress: vec![EgressRule {
                 cidr: "203.0.113.0/24".into(),
                 except: Vec::new(),
-                ports: vec![EgressPort { port: 443, protocol: PortProtocol::Tcp }],
+                ports: vec![EgressPort {
+                    port: 443,
+                    protocol: PortProtocol::Tcp,
+                }],
             }],
             ..WorkerSpec::default()
         };

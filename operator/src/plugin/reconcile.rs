@@ -2,16 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{api::apps::v1::Deployment, jiff::Timestamp};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use paperclip_artifact::pull::PullError;
-use paperclip_crds::v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason};
+use paperclip_crds::{
+    labels,
+    v1alpha1::{ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason},
+};
 
 use super::{
-    apply::{apply_all, stop},
+    apply::{scale, stop},
     artifact,
-    conditions::{Finding, Findings, broken_off, conditions, first, is_error},
-    worker,
+    conditions::{Finding, Findings, Revision, broken_off, conditions, first, is_error},
+    rollout, worker,
 };
 use crate::{
     apply::ApplyError,
@@ -25,6 +28,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(600);
 /// For what no watch tells us: a ConfigMap that is missing, a Job that is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// Secrets and ConfigMaps that the spec names are read by name, never watched.
+const REFERENCES: Duration = Duration::from_secs(30);
 
 /// Why a pass did not end.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +77,23 @@ impl ReconcileError {
         }
     }
 
+    /// It may be over the next time, and says nothing of the plugin.
+    fn is_transient(&self) -> bool {
+        let of_the_server = |error: &kube::Error| match error {
+            kube::Error::Api(status) => status.code >= 500 || matches!(status.code, 409 | 429),
+            _ => true,
+        };
+        match self {
+            Self::Request { source, .. } => of_the_server(source),
+            Self::Apply(ApplyError::Request { source, .. })
+            | Self::Secret(SecretError::Apply(ApplyError::Request { source, .. })) => {
+                of_the_server(source)
+            }
+            Self::Manifest(PullError::Store { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// The name of an owned object is taken, or what lies in the store is no artifact:
     /// another must take it away.
     fn needs_a_person(&self) -> bool {
@@ -104,7 +126,7 @@ pub async fn reconcile(
         .is_none_or(|status| status.conditions.is_empty())
     {
         let status = PaperclipPluginStatus {
-            conditions: first(plugin.metadata.generation, Timestamp::now()),
+            conditions: first(plugin.metadata.generation, context.now()),
             observed_generation: plugin.metadata.generation,
             lifecycle: Some("installed".into()),
             ..plugin.status.clone().unwrap_or_default()
@@ -113,17 +135,22 @@ pub async fn reconcile(
         plugin.status = Some(status);
     }
     let mut status = plugin.status.clone().unwrap_or_default();
+    take_request(&plugin, &mut status);
     let outcome = Box::pin(bring_about(&context, &plugin, &mut status)).await;
-    if let Err(error) = &outcome
-        && is_namespace_terminating(error)
-    {
-        return Ok(Action::await_change());
+    if let Err(error) = &outcome {
+        if is_namespace_terminating(error) {
+            return Ok(Action::await_change());
+        }
+        if error.is_transient() && is_ready(&plugin) {
+            // What serves is not called broken because we could not look.
+            return outcome.map(|(_, action)| action);
+        }
     }
-    let (generation, now) = (plugin.metadata.generation, Timestamp::now());
+    let (generation, now) = (plugin.metadata.generation, context.now());
     status.observed_generation = generation;
     let previous = &status.conditions;
     (status.lifecycle, status.conditions) = match &outcome {
-        Ok(findings) => (
+        Ok((findings, _)) => (
             Some(findings.lifecycle().to_owned()),
             conditions(findings, generation, previous, now),
         ),
@@ -137,14 +164,34 @@ pub async fn reconcile(
         }
     };
     report(&context, &plugin, &status).await?;
-    outcome.map(|findings| next(&findings))
+    outcome.map(|(_, action)| action)
 }
 
-fn next(findings: &Findings) -> Action {
+/// A person wants us to look again, also at a package that failed.
+fn take_request(plugin: &PaperclipPlugin, status: &mut PaperclipPluginStatus) {
+    let requested = plugin.annotations().get(labels::RECONCILE_REQUESTED_AT);
+    if let Some(requested) = requested
+        && status.last_handled_reconcile_at.as_ref() != Some(requested)
+    {
+        status.last_handled_reconcile_at = Some(requested.clone());
+        status.failed_request = None;
+    }
+}
+
+/// Whether the plugin was Ready when it was last looked at, as the spec stands.
+fn is_ready(plugin: &PaperclipPlugin) -> bool {
+    plugin.condition(ConditionType::Ready).is_some_and(|ready| {
+        ready.status == "True" && ready.observed_generation == plugin.metadata.generation
+    })
+}
+
+/// When to look again, at the latest.
+fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration>) -> Action {
     let summary = findings.summary();
     let unwatched = matches!(
         summary.reason,
         Reason::ReferenceMissing
+            | Reason::SecretUnavailable
             | Reason::Packing
             | Reason::RegistryUnavailable
             | Reason::RegistryAccessDenied
@@ -152,18 +199,28 @@ fn next(findings: &Findings) -> Action {
             | Reason::PackingFailed
             | Reason::ImageUnavailable
     );
-    Action::requeue(if unwatched && !findings.stalled {
+    let spec = &plugin.spec;
+    let refers = spec
+        .config
+        .as_ref()
+        .is_some_and(|config| !config.default_from.is_empty());
+    let wait = if unwatched && !findings.stalled {
         LOOK_AGAIN
+    } else if refers || !spec.secrets.is_empty() {
+        REFERENCES
     } else {
         RESYNC
-    })
+    };
+    // A moment later, so that the deadline is over then.
+    let deadline = deadline.map(|left| left + Duration::from_millis(100));
+    Action::requeue(deadline.map_or(wait, |deadline| deadline.min(wait)))
 }
 
 async fn bring_about(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
-) -> Result<Findings, ReconcileError> {
+) -> Result<(Findings, Action), ReconcileError> {
     let namespace = plugin.namespace().unwrap_or_default();
     let access = observe_host(context, plugin).await?;
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
@@ -178,14 +235,19 @@ async fn bring_about(
         deployment = Some(stop(context, observed, &host).await?);
     }
     let stage = artifact::resolve(context, plugin, status).await?;
+    let mut rollout = None;
     if stage.finding.holds
         && stage.refused.is_none()
         && !matches!(access, HostAccess::Forbidden(_))
-        && let Some(artifact) = &status.artifact
+        && status.artifact.is_some()
     {
-        let applied = apply_all(context, plugin, artifact, deployment, status.activation).await?;
-        status.activation = activation_of(&applied).or(status.activation);
-        deployment = Some(applied);
+        let mut outcome = rollout::pass(context, plugin, status, deployment).await?;
+        deployment = outcome.deployment.take();
+        rollout = Some(outcome);
+    } else if plugin.spec.suspend
+        && let Some(observed) = deployment
+    {
+        deployment = Some(scale(context, observed, 0).await?);
     }
     let uid = plugin.uid().unwrap_or_default();
     context.pods.settled(&uid).await;
@@ -196,21 +258,29 @@ async fn bring_about(
         HostAccess::Missing(finding) => (None, finding, false),
         HostAccess::Forbidden(finding) => (Some(finding.clone()), finding, true),
     };
-    Ok(Findings {
-        stalled: stage.stalled || stage.refused.is_some() || forbidden,
+    let worker = worker::worker(deployment.as_ref(), &pods);
+    let again = rollout.as_ref().and_then(|outcome| outcome.again);
+    let is_stuck = rollout.as_ref().is_some_and(|outcome| outcome.stalled);
+    let revision = rollout.map(|outcome| Revision {
+        granted: outcome.granted,
+        // A cause that is known says more than that time is over.
+        failed: outcome.failed.or(outcome
+            .overdue
+            .filter(|_| worker.reason == Reason::Progressing)),
+        config: outcome.config,
+    });
+    let findings = Findings {
+        stalled: stage.stalled || stage.refused.is_some() || forbidden || is_stuck,
+        suspended: plugin.spec.suspend && !forbidden,
         obstacle: obstacle.or(stage.refused),
         artifact: stage.finding,
-        worker: worker::worker(deployment.as_ref(), &pods),
+        revision,
+        worker,
         host,
-    })
-}
-
-fn activation_of(deployment: &Deployment) -> Option<i64> {
-    deployment
-        .annotations()
-        .get(paperclip_crds::labels::ACTIVATION)?
-        .parse()
-        .ok()
+        egress: worker::egress(deployment.as_ref(), &pods),
+    };
+    let action = next(plugin, &findings, again);
+    Ok((findings, action))
 }
 
 enum HostAccess {
@@ -289,6 +359,7 @@ fn is_bad(reason: &str) -> bool {
         Reason::WaitingForHost,
         Reason::HostAbsent,
         Reason::Skipped,
+        Reason::Suspended,
     ];
     debug_assert!(calm.into_iter().all(|reason| !is_error(reason)));
     !calm.into_iter().any(|known| known.to_string() == reason)

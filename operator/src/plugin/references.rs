@@ -51,10 +51,12 @@ pub async fn resolve(
             Err(missing) => return Ok(Err(missing)),
         }
     }
-    Ok(config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| Resolved {
-        config,
-        secrets: versions,
-    }))
+    Ok(
+        config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| Resolved {
+            config,
+            secrets: versions,
+        }),
+    )
 }
 
 /// Text of a key of a ConfigMap that a field of the spec names.
@@ -69,16 +71,17 @@ pub async fn map_text(
 ) -> Result<Result<String, Finding>, ReconcileError> {
     let namespace = plugin.namespace().unwrap_or_default();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
-    let found = api
-        .get_opt(name)
-        .await
-        .map_err(ReconcileError::request("reading a ConfigMap that the spec names"))?;
+    let found = api.get_opt(name).await.map_err(ReconcileError::request(
+        "reading a ConfigMap that the spec names",
+    ))?;
     let missing = |what: String| Err(Finding::no(Reason::ReferenceMissing, what));
-    Ok(match found.map(|found| found.data.and_then(|mut data| data.remove(key))) {
-        None => missing(format!("ConfigMap {name} of {field} does not exist.")),
-        Some(None) => missing(format!("ConfigMap {name} of {field} has no key {key}.")),
-        Some(Some(text)) => Ok(text),
-    })
+    Ok(
+        match found.map(|found| found.data.and_then(|mut data| data.remove(key))) {
+            None => missing(format!("ConfigMap {name} of {field} does not exist.")),
+            Some(None) => missing(format!("ConfigMap {name} of {field} has no key {key}.")),
+            Some(Some(text)) => Ok(text),
+        },
+    )
 }
 
 async fn secret_value(
@@ -91,7 +94,9 @@ async fn secret_value(
     let found = api
         .get_opt(&wanted.secret_ref.name)
         .await
-        .map_err(ReconcileError::request("reading a Secret that the spec names"))?;
+        .map_err(ReconcileError::request(
+            "reading a Secret that the spec names",
+        ))?;
     Ok(take(found, wanted, &namespace))
 }
 
@@ -103,7 +108,10 @@ fn take(
 ) -> Result<(String, SecretVersion), Finding> {
     let (name, key) = (&wanted.secret_ref.name, &wanted.secret_ref.key);
     let refuse = |what: &str, then: String| {
-        let message = format!("Secret {name} of spec.secrets {} {what}. {then}", wanted.name);
+        let message = format!(
+            "Secret {name} of spec.secrets {} {what}. {then}",
+            wanted.name
+        );
         Err(Finding::no(Reason::SecretUnavailable, message))
     };
     let label = labels::ALLOW_PLUGINS;
@@ -113,9 +121,15 @@ fn take(
         );
         return refuse("does not exist", then);
     };
-    if found.labels().get(label).is_none_or(|value| value != "true") {
+    if found
+        .labels()
+        .get(label)
+        .is_none_or(|value| value != "true")
+    {
         let what = format!("is not open to plugins: it lacks the label {label}=true");
-        let then = format!("If plugins of this namespace may read it: kubectl label secret {name} -n {namespace} {label}=true");
+        let then = format!(
+            "If plugins of this namespace may read it: kubectl label secret {name} -n {namespace} {label}=true"
+        );
         return refuse(&what, then);
     }
     let version = SecretVersion {
@@ -128,8 +142,14 @@ fn take(
     };
     let bytes = found.data.and_then(|mut data| data.remove(key));
     match bytes.map(|bytes| String::from_utf8(bytes.0)) {
-        None => refuse(&format!("has no key {key}"), "Add the key, or name another.".into()),
-        Some(Err(_)) => refuse(&format!("holds no text under key {key}"), "Values are UTF-8 text.".into()),
+        None => refuse(
+            &format!("has no key {key}"),
+            "Add the key, or name another.".into(),
+        ),
+        Some(Err(_)) => refuse(
+            &format!("holds no text under key {key}"),
+            "Values are UTF-8 text.".into(),
+        ),
         Some(Ok(value)) => Ok((value, version)),
     }
 }
@@ -157,7 +177,10 @@ mod tests {
     fn secret(label: &str, key: &str, value: &[u8]) -> Secret {
         Secret {
             metadata: ObjectMeta {
-                labels: Some(BTreeMap::from([(labels::ALLOW_PLUGINS.into(), label.into())])),
+                labels: Some(BTreeMap::from([(
+                    labels::ALLOW_PLUGINS.into(),
+                    label.into(),
+                )])),
                 uid: Some("u".into()),
                 resource_version: Some("7".into()),
                 ..ObjectMeta::default()
@@ -178,7 +201,9 @@ mod tests {
         let refused = |found| take(found, &wanted(), "shop").unwrap_err().message;
         assert!(refused(None).contains("kubectl create secret generic access -n shop"));
         let closed = refused(Some(secret("false", "t", b"hidden")));
-        assert!(closed.contains("kubectl label secret access -n shop plugins.paperclip.ing/allow-plugins=true"));
+        assert!(closed.contains(
+            "kubectl label secret access -n shop plugins.paperclip.ing/allow-plugins=true"
+        ));
         assert!(!closed.contains("hidden"));
         assert!(refused(Some(secret("true", "other", b"v"))).contains("has no key t"));
         assert!(refused(Some(secret("true", "t", b"\xff"))).contains("no text"));

@@ -57,13 +57,20 @@ pub fn grant(
     let grant = match pinned {
         Some(pinned) => Grant {
             origin: GrantOrigin::Pinned,
-            capabilities: sorted(pinned.iter().filter_map(Value::as_str).map(Into::into).collect()),
+            capabilities: sorted(
+                pinned
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .map(Into::into)
+                    .collect(),
+            ),
         },
         None => Grant {
             origin: GrantOrigin::FirstRevision,
-            capabilities: revisions
-                .first()
-                .map_or_else(|| sorted(asked.to_vec()), |first| first.spec.grant.capabilities.clone()),
+            capabilities: revisions.first().map_or_else(
+                || sorted(asked.to_vec()),
+                |first| first.spec.grant.capabilities.clone(),
+            ),
         },
     };
     let added = asked.iter().filter(|one| !grant.capabilities.contains(one));
@@ -80,9 +87,14 @@ pub fn find<'a>(
     revisions: &'a [PaperclipPluginRevision],
     active: Option<i64>,
 ) -> Option<&'a PaperclipPluginRevision> {
-    let active = revisions.iter().find(|revision| Some(revision.spec.number) == active);
+    let active = revisions
+        .iter()
+        .find(|revision| Some(revision.spec.number) == active);
     let candidates = [active, revisions.last()];
-    candidates.into_iter().flatten().find(|revision| target.is(revision))
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|revision| target.is(revision))
 }
 
 /// The next revision. It shares the activation of a revision with the same template, or
@@ -153,7 +165,9 @@ pub fn artifact(found: &ArtifactStatus) -> RevisionArtifact {
 #[must_use]
 pub fn state(revision: &PaperclipPluginRevision) -> RevisionState {
     let status = revision.status.as_ref();
-    status.and_then(|status| status.state).unwrap_or(RevisionState::Pending)
+    status
+        .and_then(|status| status.state)
+        .unwrap_or(RevisionState::Pending)
 }
 
 /// When a revision must serve.
@@ -172,7 +186,10 @@ pub fn surplus(revisions: &[PaperclipPluginRevision], needed: &[i64], limit: i32
         .collect();
     let kept = usize::try_from(limit).unwrap_or(0);
     let surplus = old.len().saturating_sub(kept);
-    old[..surplus].iter().map(|revision| revision.name_any()).collect()
+    old[..surplus]
+        .iter()
+        .map(|revision| revision.name_any())
+        .collect()
 }
 
 #[cfg(test)]
@@ -195,9 +212,20 @@ mod tests {
         }
     }
 
-    fn built(target: Target, before: &[PaperclipPluginRevision], active: Option<usize>) -> PaperclipPluginRevision {
+    fn built(
+        target: Target,
+        before: &[PaperclipPluginRevision],
+        active: Option<usize>,
+    ) -> PaperclipPluginRevision {
         let active = active.map(|index| &before[index]);
-        build(&fixtures::plugin(), target, before, active, None, ObjectMeta::default())
+        build(
+            &fixtures::plugin(),
+            target,
+            before,
+            active,
+            None,
+            ObjectMeta::default(),
+        )
     }
 
     fn capabilities(names: &[&str]) -> Vec<String> {
@@ -219,7 +247,14 @@ mod tests {
     #[test]
     fn an_activation_is_not_used_twice_even_when_its_revision_is_gone() {
         let plugin = fixtures::plugin();
-        let made = build(&plugin, target("t", "c"), &[], None, Some(7), ObjectMeta::default());
+        let made = build(
+            &plugin,
+            target("t", "c"),
+            &[],
+            None,
+            Some(7),
+            ObjectMeta::default(),
+        );
         assert_eq!(made.spec.activation, 8);
     }
 
@@ -228,7 +263,8 @@ mod tests {
         let first = built(target("t", "c"), &[], None);
         let second = built(target("u", "c"), std::slice::from_ref(&first), Some(0));
         let all = [first, second];
-        let number = |target: &Target, active| find(target, &all, active).map(|found| found.spec.number);
+        let number =
+            |target: &Target, active| find(target, &all, active).map(|found| found.spec.number);
         assert_eq!(number(&target("t", "c"), Some(1)), Some(1));
         assert_eq!(number(&target("u", "c"), Some(1)), Some(2));
         assert_eq!(number(&target("t", "c"), Some(2)), None);
@@ -237,10 +273,16 @@ mod tests {
     #[test]
     fn what_the_first_revision_asked_for_is_granted_and_more_is_not() {
         let (first, added) = grant(None, &[], &capabilities(&["b", "a"]));
-        assert_eq!((first.capabilities, added), (capabilities(&["a", "b"]), Vec::new()));
+        assert_eq!(
+            (first.capabilities, added),
+            (capabilities(&["a", "b"]), Vec::new())
+        );
         let before = [built(target("t", "c"), &[], None)];
         let (later, added) = grant(None, &before, &capabilities(&["a", "z"]));
-        assert_eq!((later.capabilities, added), (capabilities(&["a"]), capabilities(&["z"])));
+        assert_eq!(
+            (later.capabilities, added),
+            (capabilities(&["a"]), capabilities(&["z"]))
+        );
     }
 
     #[test]
@@ -248,7 +290,10 @@ mod tests {
         let pins = serde_json::json!({"capabilities": ["z", "a"]});
         let before = [built(target("t", "c"), &[], None)];
         let (pinned, added) = grant(pins.as_object(), &before, &capabilities(&["a", "z"]));
-        assert_eq!((pinned.origin, pinned.capabilities), (GrantOrigin::Pinned, capabilities(&["a", "z"])));
+        assert_eq!(
+            (pinned.origin, pinned.capabilities),
+            (GrantOrigin::Pinned, capabilities(&["a", "z"]))
+        );
         assert_eq!(added, Vec::<String>::new());
     }
 

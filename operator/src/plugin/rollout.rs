@@ -41,6 +41,8 @@ pub struct Outcome {
     pub config: Finding,
     /// Why the revision that the spec asks for does not run, where that is settled.
     pub failed: Option<Finding>,
+    /// That the revision had its time, for where nothing else is known.
+    pub overdue: Option<Finding>,
     /// Nothing more happens until a person acts.
     pub stalled: bool,
     /// The Deployment as it then is.
@@ -73,7 +75,10 @@ pub async fn pass(
         deployment = step.run(context, plugin, deployment).await?;
         let pods = observe(context, plugin).await;
         step.tell_pods(context, plugin, &pods).await?;
-        if !step.settle(context, plugin, status, &pods, deployment.as_ref()).await? {
+        if !step
+            .settle(context, plugin, status, &pods, deployment.as_ref())
+            .await?
+        {
             step.prune(context, plugin).await?;
             return Ok(step.outcome(context, plugin, &asked, deployment));
         }
@@ -98,14 +103,23 @@ async fn ask(
         .digest
         .parse()
         .map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
-    let manifest = context.plugin_manifest(&artifact.repository, &digest).await?;
+    let manifest = context
+        .plugin_manifest(&artifact.repository, &digest)
+        .await?;
     let summary = status.plugin.clone().unwrap_or_default();
     let revisions = list(context, plugin).await?;
-    let (grant, added) = revision::grant(plugin.spec.manifest.as_ref(), &revisions, &summary.capabilities);
+    let (grant, added) = revision::grant(
+        plugin.spec.manifest.as_ref(),
+        &revisions,
+        &summary.capabilities,
+    );
     let granted = if added.is_empty() {
         Finding {
             reason: Reason::Implicit,
-            ..Finding::yes(format!("{} capabilities are granted.", grant.capabilities.len()))
+            ..Finding::yes(format!(
+                "{} capabilities are granted.",
+                grant.capabilities.len()
+            ))
         }
     } else {
         let message = format!(
@@ -114,10 +128,12 @@ async fn ask(
         );
         Finding::no(Reason::CapabilitiesAdded, message)
     };
-    let resolved = references::resolve(context, plugin).await?.and_then(|resolved| {
-        config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
-        Ok(resolved)
-    });
+    let resolved = references::resolve(context, plugin)
+        .await?
+        .and_then(|resolved| {
+            config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
+            Ok(resolved)
+        });
     let wanted = resolved.map(|resolved| {
         let artifact = revision::artifact(&artifact);
         let template_hash = Wanted {
@@ -245,7 +261,11 @@ impl<'a> Step<'a> {
                 added_capabilities: self.asked.added.clone(),
             }),
         };
-        let highest = self.revisions.iter().map(|revision| revision.spec.activation).max();
+        let highest = self
+            .revisions
+            .iter()
+            .map(|revision| revision.spec.activation)
+            .max();
         status.activation = highest.max(status.activation);
     }
 
@@ -294,7 +314,8 @@ impl<'a> Step<'a> {
         let before = handed_over(context, &namespace, &plugin.name_any()).await?;
         let candidate = self.asked.wanted.as_ref().ok().and_then(|(_, config)| {
             let wanted = self.wanted.as_ref()?;
-            let offered = self.is_active(wanted) || self.pending().is_some() || self.active.is_none();
+            let offered =
+                self.is_active(wanted) || self.pending().is_some() || self.active.is_none();
             offered.then_some((&wanted.spec, config))
         });
         let live: BTreeSet<u64> = context
@@ -330,15 +351,23 @@ impl<'a> Step<'a> {
         let namespace = plugin.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
         for seen in pods_of(pods, newest.spec.activation) {
-            let status = seen.status.as_ref().and_then(|status| status.config.as_ref());
+            let status = seen
+                .status
+                .as_ref()
+                .and_then(|status| status.config.as_ref());
             let has = status.is_some_and(|config| config.revision == number_of(&newest.spec));
             let told = seen.pod.annotations().get(labels::CONFIG_REVISION) == Some(&number);
             if has || told {
                 continue;
             }
-            let patch = json!({ "metadata": { "annotations": { labels::CONFIG_REVISION: number } } });
+            let patch =
+                json!({ "metadata": { "annotations": { labels::CONFIG_REVISION: number } } });
             let told = api
-                .patch(&seen.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+                .patch(
+                    &seen.pod.name_any(),
+                    &PatchParams::default(),
+                    &Patch::Merge(&patch),
+                )
                 .await;
             match told {
                 // It went meanwhile, and the next one reads what is there.
@@ -438,7 +467,11 @@ impl<'a> Step<'a> {
     }
 
     /// Removes what history has no room for.
-    async fn prune(&self, context: &Context, plugin: &PaperclipPlugin) -> Result<(), ReconcileError> {
+    async fn prune(
+        &self,
+        context: &Context,
+        plugin: &PaperclipPlugin,
+    ) -> Result<(), ReconcileError> {
         let needed: Vec<i64> = [&self.active, &self.wanted]
             .into_iter()
             .flatten()
@@ -446,7 +479,9 @@ impl<'a> Step<'a> {
             .collect();
         let limit = plugin.spec.revision_history_limit;
         for name in revision::surplus(&self.revisions, &needed, limit) {
-            let gone = revisions_of(context, plugin).delete(&name, &DeleteParams::default()).await;
+            let gone = revisions_of(context, plugin)
+                .delete(&name, &DeleteParams::default())
+                .await;
             match gone {
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 gone => {
@@ -464,12 +499,18 @@ impl<'a> Step<'a> {
         asked: &Asked,
         deployment: Option<Deployment>,
     ) -> Outcome {
-        let failed = self.wanted.as_ref().filter(|wanted| revision::state(wanted) == RevisionState::Failed);
-        let late = self.pending().filter(|_| !plugin.spec.suspend).and_then(|pending| {
-            let seconds = plugin.spec.upgrade.progress_deadline_seconds;
-            let left = revision::deadline(pending, seconds)?.duration_since(context.now());
-            Some((pending, Duration::try_from(left).unwrap_or_default()))
-        });
+        let failed = self
+            .wanted
+            .as_ref()
+            .filter(|wanted| revision::state(wanted) == RevisionState::Failed);
+        let late = self
+            .pending()
+            .filter(|_| !plugin.spec.suspend)
+            .and_then(|pending| {
+                let seconds = plugin.spec.upgrade.progress_deadline_seconds;
+                let left = revision::deadline(pending, seconds)?.duration_since(context.now());
+                Some((pending, Duration::try_from(left).unwrap_or_default()))
+            });
         let overdue = late.as_ref().filter(|(_, left)| left.is_zero());
         let failure = failed.map(|failed| {
             let status = failed.status.clone().unwrap_or_default();
@@ -486,23 +527,36 @@ impl<'a> Step<'a> {
         });
         let overdue = overdue.map(|(pending, _)| {
             let seconds = plugin.spec.upgrade.progress_deadline_seconds;
-            let message = format!("Revision {} did not come to serve within {seconds} s.", pending.spec.number);
+            let message = format!(
+                "Revision {} did not come to serve within {seconds} s.",
+                pending.spec.number
+            );
             Finding::no(Reason::DeadlineExceeded, message)
         });
         let config = match (&asked.wanted, &failure) {
             (Err(refused), _) => refused.clone(),
             (Ok(_), Some(failure)) => failure.clone(),
             (Ok(_), None) if self.pending().is_none() => Finding::yes("The worker has the config."),
-            (Ok(_), None) => Finding::no(Reason::Progressing, "The worker is asked to accept the config.".into()),
+            (Ok(_), None) => Finding::no(
+                Reason::Progressing,
+                "The worker is asked to accept the config.".into(),
+            ),
         };
         let needs_a_person = matches!(
             &asked.wanted,
-            Err(Finding { reason: Reason::ConfigInvalid, .. })
+            Err(Finding {
+                reason: Reason::ConfigInvalid,
+                ..
+            })
         );
         Outcome {
             granted: asked.granted.clone(),
-            stalled: failure.is_some() || overdue.is_some() || needs_a_person || !asked.added.is_empty(),
-            failed: failure.or(overdue),
+            stalled: failure.is_some()
+                || overdue.is_some()
+                || needs_a_person
+                || !asked.added.is_empty(),
+            failed: failure,
+            overdue,
             config,
             deployment,
             again: late.map(|(_, left)| left).filter(|left| !left.is_zero()),

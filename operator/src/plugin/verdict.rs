@@ -33,7 +33,10 @@ pub fn judge(
     deadline: Option<Timestamp>,
     now: Timestamp,
 ) -> Verdict {
-    let states: Vec<_> = pods.iter().filter_map(|seen| seen.status.as_ref()).collect();
+    let states: Vec<_> = pods
+        .iter()
+        .filter_map(|seen| seen.status.as_ref())
+        .collect();
     let config = |state: &ConfigState| state.revision == number;
     let refused = states.iter().filter_map(|status| status.config.as_ref());
     if let Some(refused) = refused
@@ -114,21 +117,33 @@ mod tests {
 
     #[test]
     fn a_worker_that_serves_with_another_config_is_not_the_revision() {
-        assert_eq!(verdict(&[pod(Phase::Serving, 1, 0)], false, 0), Verdict::Wait);
-        assert_eq!(verdict(&[pod(Phase::Starting, 2, 0)], false, 0), Verdict::Wait);
+        assert_eq!(
+            verdict(&[pod(Phase::Serving, 1, 0)], false, 0),
+            Verdict::Wait
+        );
+        assert_eq!(
+            verdict(&[pod(Phase::Starting, 2, 0)], false, 0),
+            Verdict::Wait
+        );
     }
 
     #[test]
     fn a_refusal_is_told_before_the_deadline() {
         let pods = [pod(Phase::Serving, 1, 2)];
         assert_eq!(verdict(&pods, true, 0), Verdict::Refused("no".into()));
-        assert_eq!(verdict(&[pod(Phase::Serving, 1, 1)], true, 0), Verdict::Wait);
+        assert_eq!(
+            verdict(&[pod(Phase::Serving, 1, 1)], true, 0),
+            Verdict::Wait
+        );
     }
 
     #[test]
     fn time_runs_out_at_the_deadline_and_not_for_what_serves() {
         assert_eq!(verdict(&[], false, 59), Verdict::Wait);
         assert_eq!(verdict(&[], false, 60), Verdict::Late);
-        assert_eq!(verdict(&[pod(Phase::Serving, 2, 0)], false, 99), Verdict::Serves);
+        assert_eq!(
+            verdict(&[pod(Phase::Serving, 2, 0)], false, 99),
+            Verdict::Serves
+        );
     }
 }

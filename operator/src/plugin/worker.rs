@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
 use paperclip_crds::{labels, v1alpha1::Reason};
-use paperclip_proto::v1::{Phase, WatchStatusResponse, WorkerState};
+use paperclip_proto::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
 
 use super::{conditions::Finding, diagnose};
 use crate::pods::Seen;
@@ -74,6 +74,23 @@ pub fn host(deployment: Option<&Deployment>, pods: &[Seen], host: &(String, Stri
     }
     let message = format!("No process of host {namespace}/{name} has a session with the plugin.");
     Finding::no(Reason::HostAbsent, message)
+}
+
+/// Whether the cluster's network keeps the egress of the plugin's pods closed.
+#[must_use]
+pub fn egress(deployment: Option<&Deployment>, pods: &[Seen]) -> Option<Finding> {
+    let current = current(deployment?, pods);
+    let mut tried = current
+        .iter()
+        .filter_map(|seen| Some(seen.status.as_ref()?.egress()));
+    tried.find_map(|found| match found {
+        Egress::Open => Some(Finding::no(
+            Reason::NotEnforced,
+            "A pod could connect where no policy allows it: the cluster's network does not enforce NetworkPolicy.".into(),
+        )),
+        Egress::Denied => Some(Finding::yes("A pod tried to leave where no policy allows it, and could not.")),
+        Egress::Unspecified => None,
+    })
 }
 
 /// Pods of the template that was applied last, those that go apart.
