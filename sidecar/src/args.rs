@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -55,6 +58,9 @@ pub struct ServeArgs {
     /// Folder with `facts.json`.
     #[arg(long, env = "PAPERCLIP_FACTS_DIR", default_value = "/paperclip/facts")]
     pub facts_dir: PathBuf,
+    /// Folder with `config.json`. Without it the plugin has no config.
+    #[arg(long, env = "PAPERCLIP_CONFIG_DIR")]
+    pub config_dir: Option<PathBuf>,
     /// Folder with the unpacked artifact.
     #[arg(
         long,
@@ -91,6 +97,13 @@ pub struct ServeArgs {
     /// Memory limit of the worker's container in bytes; Node's heap limit follows it.
     #[arg(long, env = "PAPERCLIP_WORKER_MEMORY_BYTES")]
     pub worker_memory_bytes: Option<u64>,
+    /// Address of the API server, which no policy of a plugin pod allows: dialled to find out
+    /// whether egress is closed. Set in every pod by the kubelet.
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST")]
+    pub egress_probe_host: Option<IpAddr>,
+    /// Port of it.
+    #[arg(long, env = "KUBERNETES_SERVICE_PORT", default_value_t = 443)]
+    pub egress_probe_port: u16,
     /// Name of the pod, for logs.
     #[arg(long, env = "POD_NAME", default_value = "")]
     pub pod_name: String,

@@ -4,7 +4,9 @@
 pub mod args;
 pub mod backoff;
 pub mod capability;
+pub mod config;
 pub mod drain;
+pub mod egress;
 pub mod envelope;
 pub mod fetch;
 pub mod metrics;

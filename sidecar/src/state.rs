@@ -1,7 +1,7 @@
 //! The state of the pod, in one place that everyone can watch.
 
 use bytes::Bytes;
-use paperclip_proto::v1::{AttachedHost, Phase, PhaseChanged, WorkerState};
+use paperclip_proto::v1::{AttachedHost, ConfigState, Egress, Phase, PhaseChanged, WorkerState};
 use tokio::sync::watch;
 
 /// What hosts and the operator see of the pod.
@@ -13,6 +13,12 @@ pub struct PodState {
     pub initialize_result: Bytes,
     /// The worker process.
     pub worker: WorkerState,
+    /// Which config the worker runs with, and which it refused.
+    pub config: ConfigState,
+    /// The config that the worker runs with, without secret values, as JSON.
+    pub config_json: Bytes,
+    /// What became of the last attempt to leave the pod.
+    pub egress: Egress,
     /// Sessions that proved both directions lately.
     pub hosts: Vec<AttachedHost>,
 }
@@ -47,6 +53,9 @@ impl Default for StateBoard {
             phase: Phase::Starting,
             initialize_result: Bytes::new(),
             worker: WorkerState::default(),
+            config: ConfigState::default(),
+            config_json: Bytes::from_static(b"{}"),
+            egress: Egress::Unspecified,
             hosts: Vec::new(),
         });
         Self(sender)

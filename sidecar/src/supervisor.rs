@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_proto::{
+    config::ActivationConfig,
     facts::Facts,
     jsonrpc,
     v1::{Phase, RpcError},
@@ -21,12 +22,14 @@ use paperclip_shim::protocol::{Command, Exit, MAX_PACKET, Start};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     backoff::Backoff,
+    config::keeper::{Found, Keeper},
     multiplexer::{self, Multiplexer, Pipes, Remembered},
     package::Package,
     shim::{Shim, ShimEvent},
@@ -124,6 +127,8 @@ struct Memory {
     initialize_result: Box<RawValue>,
     next_id: u64,
     subscriptions: Vec<Box<RawValue>>,
+    #[serde(default)]
+    config_revision: u64,
 }
 
 impl Memory {
@@ -133,6 +138,7 @@ impl Memory {
             initialize_result: raw(result)?,
             next_id: remembered.next_id,
             subscriptions: remembered.subscriptions.iter().filter_map(raw).collect(),
+            config_revision: remembered.config_revision,
         };
         let encoded = serde_json::to_vec(&memory).ok()?;
         // What does not fit is not remembered; a successor then starts the worker anew.
@@ -145,6 +151,7 @@ impl Memory {
         let remembered = Remembered {
             next_id: memory.next_id,
             subscriptions: memory.subscriptions.into_iter().map(json).collect(),
+            config_revision: memory.config_revision,
         };
         Some((json(memory.initialize_result), remembered))
     }
@@ -169,6 +176,7 @@ impl Stopping {
 #[derive(Debug)]
 enum Finding {
     Initialized(u64, Result<Bytes, Failure>),
+    Config(u64, Found),
     Health(u64, bool),
 }
 
@@ -185,6 +193,8 @@ struct Run {
     initialized: bool,
     /// Why the sidecar itself ends this run.
     doomed: Option<Failure>,
+    /// What brings config to this run, until the run ends.
+    keeper: Option<AbortOnDropHandle<()>>,
 }
 
 /// Keeps one worker running.
@@ -193,6 +203,7 @@ pub struct Supervisor {
     multiplexer: Arc<Multiplexer>,
     shim: Shim,
     plan: WorkerPlan,
+    delivered: watch::Receiver<ActivationConfig>,
     stopping: Stopping,
     backoff: Backoff,
     run: Option<Run>,
@@ -210,6 +221,7 @@ pub async fn run(
     multiplexer: Arc<Multiplexer>,
     shim: Shim,
     plan: WorkerPlan,
+    delivered: watch::Receiver<ActivationConfig>,
     stopping: Stopping,
     mut events: mpsc::Receiver<ShimEvent>,
     terminating: tokio_util::sync::CancellationToken,
@@ -219,6 +231,7 @@ pub async fn run(
         multiplexer: multiplexer.clone(),
         shim,
         plan,
+        delivered,
         stopping,
         backoff: Backoff::default(),
         run: None,
@@ -282,13 +295,15 @@ impl Supervisor {
                     pipes: multiplexer::run_pipes(&self.multiplexer, stdin, stdout, adopted),
                     initialized: false,
                     doomed: None,
+                    keeper: None,
                 });
                 self.multiplexer
                     .state
                     .update(|state| state.worker.running = true);
                 match memory {
-                    Some((result, _)) => {
+                    Some((result, remembered)) => {
                         tracing::info!(pid, "a running worker was taken over");
+                        self.configure(&result, Some(remembered.config_revision));
                         self.serve(result);
                     }
                     None if is_ours => {
@@ -308,7 +323,7 @@ impl Supervisor {
                 self.crashed("StartRefused", message);
             }
             ShimEvent::Exited(exit) => self.exited(exit).await,
-            ShimEvent::Stderr(line) => multiplexer::worker_stderr(&line),
+            ShimEvent::Stderr(line) => self.multiplexer.worker_stderr(&line),
             ShimEvent::Terminating => {}
             ShimEvent::Lost => self.lost(),
         }
@@ -345,7 +360,8 @@ impl Supervisor {
             Finding::Initialized(number, outcome) if current == Some(number) => match outcome {
                 Ok(result) => {
                     tracing::info!("worker initialised");
-                    self.serve(result);
+                    self.configure(&result, None);
+                    self.initialized(result);
                 }
                 Err(failure) => self.doom(failure),
             },
@@ -355,8 +371,60 @@ impl Supervisor {
                     self.show_health(healthy);
                 }
             }
-            Finding::Initialized(..) => {}
+            Finding::Config(number, found) if current == Some(number) => match found {
+                Found::Configured => {
+                    let result = self.multiplexer.state.now().initialize_result;
+                    self.serve(result);
+                }
+                Found::Unusable(words) => self.multiplexer.state.update(|state| {
+                    state.worker.reason = "ConfigRejected".into();
+                    state.worker.message = words;
+                }),
+                Found::NeedsRestart => self.doom(Failure {
+                    reason: "ConfigRestart",
+                    message: "the worker is restarted, since it takes its config at its start only"
+                        .into(),
+                }),
+            },
+            Finding::Initialized(..) | Finding::Config(..) => {}
         }
+    }
+
+    /// Begins to bring config to the worker. `has` is the revision that it was told of.
+    fn configure(&mut self, initialize_result: &[u8], has: Option<u64>) {
+        let Some(run) = &mut self.run else { return };
+        let (found, mut told) = mpsc::channel(4);
+        let keeper = Keeper::new(
+            self.multiplexer.clone(),
+            self.delivered.clone(),
+            initialize_result,
+            has,
+            found,
+        );
+        let (number, findings) = (run.number, self.findings.clone());
+        let work = async move {
+            let pass_on = async {
+                while let Some(found) = told.recv().await {
+                    let _ = findings.send(Finding::Config(number, found)).await;
+                }
+            };
+            tokio::join!(keeper.run(), pass_on);
+        };
+        run.keeper = Some(AbortOnDropHandle::new(tokio::spawn(work)));
+    }
+
+    /// The worker answered `initialize`, and has no config yet.
+    fn initialized(&mut self, result: Bytes) {
+        if let Some(run) = &mut self.run {
+            run.initialized = true;
+        }
+        self.multiplexer.state.update(|state| {
+            state.initialize_result = result;
+            state.worker.initialised = true;
+            state.worker.healthy = true;
+            state.worker.reason = "Initializing".into();
+            state.worker.message = "the worker is given its config".into();
+        });
     }
 
     /// The worker is initialised: calls may come.
@@ -386,6 +454,10 @@ impl Supervisor {
 
     /// Ends a run that cannot work.
     fn doom(&mut self, failure: Failure) {
+        let failure = Failure {
+            message: self.multiplexer.settings.redact(&failure.message),
+            ..failure
+        };
         tracing::warn!(reason = failure.reason, "{}", failure.message);
         if let Some(run) = &mut self.run
             && run.doomed.is_none()
@@ -404,6 +476,7 @@ impl Supervisor {
             Some(failure) => (failure.reason, with_stderr(failure.message, &exit.stderr)),
             None => ("WorkerExited", describe(&exit)),
         };
+        let message = self.multiplexer.settings.redact(&message);
         self.multiplexer.forget_subscriptions();
         if self.stopping.has_begun() {
             tracing::info!("worker stopped");
@@ -589,6 +662,7 @@ mod tests {
     fn what_is_remembered_comes_back() {
         let remembered = Remembered {
             next_id: 12,
+            config_revision: 3,
             subscriptions: vec![Bytes::from_static(br#"{"eventPattern":"a.*"}"#)],
         };
         let result = Bytes::from_static(br#"{"ok":true}"#);

@@ -66,9 +66,19 @@ impl Multiplexer {
             let outcome = self.subscribe(&message).await;
             return answer(worker, &id, outcome).await;
         }
+        if message.method == "secrets.resolve"
+            && let Some(value) = self.settings.resolve(&message.params)
+        {
+            self.metrics.call(Direction::WorkerToHost, Outcome::Ok);
+            let value = serde_json::Value::from(value).to_string().into();
+            return answer(worker, &id, Ok(value)).await;
+        }
         let (multiplexer, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
-            let outcome = multiplexer.ask_hosts(&message).await;
+            let mut outcome = multiplexer.ask_hosts(&message).await;
+            if message.method == "config.get" {
+                outcome = outcome.map(|config| multiplexer.settings.fill(config));
+            }
             let label = match &outcome {
                 Ok(_) => Outcome::Ok,
                 Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
@@ -170,7 +180,7 @@ impl Multiplexer {
     /// Passes a notification of the worker on.
     pub(super) async fn told(&self, message: Message) {
         if message.method == "log" {
-            log::worker_log(&message.params);
+            log::worker_log(&message.params, &self.settings);
         }
         let issuer = self
             .invocation(&message.invocation_id)

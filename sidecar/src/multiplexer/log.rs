@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::config::Settings;
+
 #[derive(Deserialize)]
 struct Record<'a> {
     #[serde(default)]
@@ -14,12 +16,12 @@ struct Record<'a> {
 }
 
 /// A `log` of the worker.
-pub fn worker_log(params: &[u8]) {
+pub fn worker_log(params: &[u8], settings: &Settings) {
     let Ok(record) = serde_json::from_slice::<Record<'_>>(params) else {
         return;
     };
-    let message = record.message.as_str();
-    let meta = record.meta.map(RawValue::get);
+    let message = settings.redact(&record.message);
+    let meta = record.meta.map(|meta| settings.redact(meta.get()));
     match record.level.as_str() {
         "error" => tracing::error!(target: "worker", meta, "{message}"),
         "warn" => tracing::warn!(target: "worker", meta, "{message}"),
@@ -34,8 +36,9 @@ pub fn worker_stderr(line: &str) {
 }
 
 /// A line of the worker's stdout that is no message.
-pub fn worker_noise(line: &[u8]) {
+pub fn worker_noise(line: &[u8], settings: &Settings) {
     const SHOWN: usize = 4096;
     let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]);
+    let shown = settings.redact(&shown);
     tracing::warn!(target: "worker", stream = "stdout", bytes = line.len(), "{shown}");
 }

@@ -28,12 +28,12 @@ use serde::Deserialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
+    config::Settings,
     envelope,
     metrics::{Direction, Metrics, Outcome},
     state::StateBoard,
 };
 
-pub use log::worker_stderr;
 pub use pipes::{Pipes, run as run_pipes};
 pub use session::{SessionId, serve as serve_session};
 
@@ -72,6 +72,8 @@ pub struct Multiplexer {
     pub state: StateBoard,
     /// What /metrics says.
     pub metrics: Metrics,
+    /// Config and secrets that the worker runs with.
+    pub settings: Settings,
     /// Told when sessions come and go.
     sessions_changed: watch::Sender<u64>,
     /// Told when a call settles.
@@ -155,10 +157,12 @@ pub struct Remembered {
     pub next_id: u64,
     /// The subscriptions of the worker.
     pub subscriptions: Vec<Bytes>,
+    /// Number of the revision whose config the worker runs with.
+    pub config_revision: u64,
 }
 
 impl Multiplexer {
-    /// A multiplexer without worker or session. `grant` is what the plugin manifest declares.
+    /// A multiplexer without worker or session. `grant` is what the worker may ask hosts for.
     pub fn new(grant: BTreeSet<String>) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner {
@@ -168,6 +172,7 @@ impl Multiplexer {
             grant,
             state: StateBoard::default(),
             metrics: Metrics::default(),
+            settings: Settings::default(),
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
             remember: Notify::new(),
@@ -191,12 +196,33 @@ impl Multiplexer {
         self.remember.notified().await;
     }
 
+    /// There is something new to remember.
+    pub fn remember(&self) {
+        self.remember.notify_one();
+    }
+
+    /// Tells every session which config the worker runs with. One that begins meanwhile has
+    /// it in its hello.
+    pub async fn announce_config(&self) {
+        let config_json = self.state.now().config_json;
+        let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
+        for session in sessions {
+            session.announce_config(config_json.clone()).await;
+        }
+    }
+
+    /// A line of the worker's stderr becomes a record.
+    pub fn worker_stderr(&self, line: &str) {
+        log::worker_stderr(&self.settings.redact(line));
+    }
+
     /// What a successor of this sidecar needs.
     pub fn remembered(&self) -> Remembered {
         let inner = self.lock();
         Remembered {
             next_id: inner.next_id,
             subscriptions: inner.subscriptions.clone(),
+            config_revision: self.settings.revision(),
         }
     }
 

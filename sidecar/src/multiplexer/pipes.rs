@@ -125,7 +125,7 @@ async fn take(multiplexer: &Arc<Multiplexer>, worker: &mpsc::WeakSender<Bytes>, 
         None if line.iter().all(u8::is_ascii_whitespace) => {}
         None => {
             multiplexer.metrics.noise.inc();
-            log::worker_noise(line);
+            log::worker_noise(line, &multiplexer.settings);
         }
     }
 }

@@ -15,8 +15,9 @@ use paperclip_proto::{
     jsonrpc,
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     v1::{
-        AttachedHost, HostHello, Notification, Phase, PluginHello, Request, Response, RpcError,
-        SessionRequest, SessionResponse, Subscription, response, session_request, session_response,
+        AttachedHost, ConfigChanged, HostHello, Notification, Phase, PluginHello, Request,
+        Response, RpcError, SessionRequest, SessionResponse, Subscription, response,
+        session_request, session_response,
     },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -119,6 +120,13 @@ impl Session {
     pub(super) async fn subscribe(&self, message: &Message) {
         let request = self.request(message, super::DEFAULT_TIMEOUT);
         self.send(session_response::Frame::Request(request)).await;
+    }
+
+    /// Tells the host which config the worker runs with from now on.
+    pub(super) async fn announce_config(&self, config_json: Bytes) {
+        let announced = ConfigChanged { config_json };
+        self.send(session_response::Frame::ConfigChanged(announced))
+            .await;
     }
 
     pub(super) async fn tell(&self, message: Message) {
@@ -247,6 +255,7 @@ fn attach(
     let hello = PluginHello {
         phase: state.phase.into(),
         initialize_result_json: state.initialize_result,
+        config_json: state.config_json,
         subscriptions: inner
             .subscriptions
             .iter()
@@ -454,8 +463,13 @@ async fn serve_call(
     request: Request,
 ) -> Result<Bytes, RpcError> {
     let call = Call {
+        params: match request.method.as_str() {
+            "configChanged" | "validateConfig" => {
+                multiplexer.settings.fill_params(request.params_json)
+            }
+            _ => request.params_json,
+        },
         method: request.method,
-        params: request.params_json,
         invocation: request.invocation_json,
         timeout: Duration::from_millis(request.timeout_ms),
         origin: Some(session.id),

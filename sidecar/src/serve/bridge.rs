@@ -41,7 +41,6 @@ pub fn hello(
         artifact_digest: facts.artifact_digest.clone(),
         activation: facts.activation,
         manifest_json: package.manifest_json.clone(),
-        config_json: serde_json::to_vec(&facts.config)?.into(),
         ..PluginHello::default()
     })
 }

@@ -4,7 +4,7 @@ mod bridge;
 mod health;
 mod status;
 
-use std::{fs, sync::Arc};
+use std::{collections::BTreeSet, fs, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use paperclip_proto::{
@@ -26,7 +26,8 @@ use tonic::{service::Routes, transport::Server};
 
 use crate::{
     args::ServeArgs,
-    drain,
+    config::delivery,
+    drain, egress,
     multiplexer::Multiplexer,
     package::Package,
     shim,
@@ -51,7 +52,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     )
     .context("building the params of initialize")?;
     let tls = ServerTls::from_dir(&args.tls_dir)?;
-    let multiplexer = Multiplexer::new(package.capabilities.clone());
+    let multiplexer = Multiplexer::new(granted(&facts, &package));
     let stop = CancellationToken::new();
 
     let grpc = TcpListener::bind(args.grpc_listen)
@@ -66,10 +67,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     let stopping = Stopping::default();
     let terminating = CancellationToken::new();
+    let delivered = delivery::follow(args.config_dir.clone(), facts.activation);
     let supervisor = tokio::spawn(supervisor::run(
         multiplexer.clone(),
         shim.clone(),
         plan,
+        delivered,
         stopping.clone(),
         events,
         terminating.clone(),
@@ -86,6 +89,12 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     );
     let probes = tokio::spawn(health::serve(health, multiplexer.clone(), stop.clone()));
 
+    if let Some(host) = args.egress_probe_host {
+        let (board, stop) = (multiplexer.clone(), stop.clone());
+        let target = SocketAddr::new(host, args.egress_probe_port);
+        tokio::spawn(async move { egress::watch(&board.state, target, stop).await });
+    }
+
     wait_to_drain(&terminating).await?;
     drain::run(&multiplexer, &shim, &stopping).await;
     if terminating.is_cancelled() {
@@ -97,6 +106,15 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let (bridge, probes) = tokio::join!(bridge, probes);
     bridge.context("serving hosts")?.context("serving hosts")?;
     probes.context("serving probes")?.context("serving probes")
+}
+
+/// What the worker may ask hosts for: what is granted and declared.
+fn granted(facts: &Facts, package: &Package) -> BTreeSet<String> {
+    let granted: BTreeSet<_> = facts.granted.iter().cloned().collect();
+    granted
+        .intersection(&package.capabilities)
+        .cloned()
+        .collect()
 }
 
 fn read_facts(args: &ServeArgs) -> anyhow::Result<Facts> {

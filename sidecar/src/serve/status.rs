@@ -72,8 +72,8 @@ impl PluginStatusService for Status {
 
 fn response(activation: u64, artifact_digest: &str, state: PodState) -> WatchStatusResponse {
     WatchStatusResponse {
-        config: None,
-        egress: Default::default(),
+        config: Some(state.config),
+        egress: state.egress.into(),
         activation,
         artifact_digest: artifact_digest.to_owned(),
         phase: state.phase.into(),

@@ -16,12 +16,20 @@ use tokio::sync::mpsc;
 
 use super::pod::{Pod, host, plugin};
 
+/// Where an announced config is kept, beside the worker's own keys.
+const CONFIG: &str = "announced config";
+
 #[derive(Clone, Default)]
 pub struct Store(Arc<Mutex<BTreeMap<String, Value>>>);
 
 impl Store {
     pub fn get(&self, key: &str) -> Option<Value> {
         self.0.lock().unwrap().get(key).cloned()
+    }
+
+    /// The config that the pod announced last.
+    pub fn config(&self) -> Value {
+        self.get(CONFIG).unwrap_or_default()
     }
 }
 
@@ -79,6 +87,10 @@ async fn serve(
     config: Value,
 ) {
     while let Some(message) = incoming.recv().await {
+        if let Incoming::Config(changed) = &message {
+            let config = serde_json::from_slice(&changed.config_json).unwrap();
+            store.0.lock().unwrap().insert(CONFIG.into(), config);
+        }
         if let Incoming::Request(request) = message {
             let outcome = answer(&request, &store, &config);
             let outcome = outcome.map(|value| Bytes::from(value.to_string()));
@@ -92,7 +104,7 @@ fn answer(request: &Request, store: &Store, config: &Value) -> Result<Value, Rpc
     let key = params["stateKey"].as_str().unwrap_or_default().to_owned();
     let mut values = store.0.lock().unwrap();
     match request.method.as_str() {
-        "config.get" => Ok(config.clone()),
+        "config.get" => Ok(values.get(CONFIG).unwrap_or(config).clone()),
         "state.get" => Ok(values.get(&key).cloned().unwrap_or(Value::Null)),
         "state.set" => {
             values.insert(key, params["value"].clone());

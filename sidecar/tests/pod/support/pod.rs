@@ -10,7 +10,11 @@ use std::{
     thread,
 };
 
-use paperclip_proto::{client, identity::Identity, v1::WatchStatusResponse};
+use paperclip_proto::{
+    client,
+    identity::Identity,
+    v1::{ConfigState, Phase, WatchStatusResponse},
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -44,7 +48,13 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// A pod whose worker runs with this config.
     pub fn start(config: Value, make: impl FnOnce(&std::path::Path) -> Artifact) -> Self {
+        Self::start_with(json!({"active": {"revision": 1, "config": config}}), make)
+    }
+
+    /// A pod that is handed this as the config of its activation.
+    pub fn start_with(delivered: Value, make: impl FnOnce(&std::path::Path) -> Artifact) -> Self {
         let folder = tempfile::tempdir().unwrap();
         make(folder.path());
         let authority = Authority::new();
@@ -57,7 +67,10 @@ impl Pod {
         write("tls/tls.crt", &leaf.certificate);
         write("tls/tls.key", &leaf.key);
         write("tls/ca.crt", &leaf.ca);
-        write("facts/facts.json", &facts(config).to_string());
+        let capabilities = capabilities(&folder.path().join("artifact"));
+        write("facts/facts.json", &facts(&capabilities).to_string());
+        let delivered = json!({"activations": {"3": delivered}});
+        write("config/config.json", &delivered.to_string());
         fs::create_dir(folder.path().join("run")).unwrap();
         let shim = Command::new(shim())
             .arg(folder.path().join("run/shim.sock"))
@@ -82,6 +95,8 @@ impl Pod {
             .arg(path("facts"))
             .arg("--artifact-dir")
             .arg(path("artifact"))
+            .arg("--config-dir")
+            .arg(path("config"))
             .arg("--tls-dir")
             .arg(path("tls"))
             .arg("--socket")
@@ -152,12 +167,27 @@ impl Pod {
 
     pub async fn serving(&self) -> WatchStatusResponse {
         let is_serving = |state: &WatchStatusResponse| {
-            state
-                .worker
-                .as_ref()
-                .is_some_and(|worker| worker.initialised)
+            state.phase() == Phase::Serving
+                && state
+                    .worker
+                    .as_ref()
+                    .is_some_and(|worker| worker.initialised)
         };
         self.state("serving", is_serving).await
+    }
+
+    /// Hands over another config of its activation, in one step, as the kubelet does.
+    pub fn deliver(&self, delivered: Value) {
+        let folder = self.folder.path().join("config");
+        let delivered = json!({"activations": {"3": delivered}});
+        fs::write(folder.join("next"), delivered.to_string()).unwrap();
+        fs::rename(folder.join("next"), folder.join("config.json")).unwrap();
+    }
+
+    /// Waits until what the pod says of its config fits.
+    pub async fn config(&self, what: &str, fits: impl Fn(&ConfigState) -> bool) -> ConfigState {
+        let state = self.state(what, |state| state.config.as_ref().is_some_and(&fits));
+        state.await.config.unwrap()
     }
 
     pub fn kill_sidecar(&mut self) {
@@ -204,11 +234,18 @@ pub fn signal(pid: u32, name: &str) {
     assert!(sent.success());
 }
 
-fn facts(config: Value) -> Value {
+/// What the artifact's manifest asks for, all of it granted.
+fn capabilities(artifact: &std::path::Path) -> Value {
+    let manifest = fs::read(artifact.join(".paperclip/plugin-manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    manifest["capabilities"].clone()
+}
+
+fn facts(capabilities: &Value) -> Value {
     json!({
         "pluginNamespace": "shop", "pluginName": "commerce", "pluginUid": "0d9f1a52-0000-4000-8000-000000000001",
         "activation": 3, "artifactDigest": format!("sha256:{MARKER}"), "marker": MARKER,
-        "host": {"namespace": "paperclip", "name": "main"}, "config": config,
+        "host": {"namespace": "paperclip", "name": "main"}, "granted": capabilities,
         "instance": {"instanceId": "paperclip/main", "hostVersion": "2026.916.1",
                      "deploymentMode": "authenticated", "deploymentExposure": "private"},
     })

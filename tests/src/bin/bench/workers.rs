@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use paperclip_proto::facts::{Facts, HostFacts, InstanceFacts};
 use paperclip_tests::programs;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Marker of the artifacts here.
@@ -142,7 +142,6 @@ impl Worker {
                 namespace: "paperclip".into(),
                 name: "main".into(),
             },
-            config: Map::new(),
             granted: Vec::new(),
             instance: InstanceFacts {
                 instance_id: "paperclip/main".into(),

@@ -1,0 +1,360 @@
+//! Brings config to one run of a worker: what is in force at its start, and then whatever
+//! it accepts, without a restart.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use paperclip_proto::{
+    config::{ActivationConfig, ConfigRevision},
+    jsonrpc,
+    v1::RpcError,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::filled;
+use crate::multiplexer::Multiplexer;
+
+/// How long the worker may take over `validateConfig` and `configChanged`, as in the original.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The one company of a host of this project.
+const COMPANY: &str = "00000000-0000-4000-8000-000000000001";
+
+/// What the keeper finds out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The worker has what it needs to serve.
+    Configured,
+    /// The worker refused the only config there is, with these words.
+    Unusable(String),
+    /// The worker takes a changed config up at its start only.
+    NeedsRestart,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+enum Next {
+    /// The worker accepted this before, or nobody asks it to.
+    Adopt(Arc<ConfigRevision>),
+    /// The worker is asked.
+    Try(Arc<ConfigRevision>),
+    /// There is no config.
+    Serve,
+    /// All is as delivered.
+    Rest,
+}
+
+/// Decides from what the worker has, what was refused, and what is delivered.
+///
+/// `has` is the revision this run of the worker was told of, none at its start; `accepted`
+/// the one that an earlier run accepted.
+fn decide(has: Option<u64>, accepted: u64, refused: u64, delivered: &ActivationConfig) -> Next {
+    let share = |config: &ConfigRevision| Arc::new(config.clone());
+    let ActivationConfig { active, candidate } = delivered;
+    let of = |wanted: u64| {
+        let both = [candidate, active];
+        both.into_iter()
+            .flatten()
+            .find(|config| config.revision == wanted)
+    };
+    match has {
+        None => match (of(accepted), active, candidate) {
+            (Some(accepted), _, _) => Next::Adopt(share(accepted)),
+            (None, Some(active), _) => Next::Adopt(share(active)),
+            (None, None, Some(candidate)) if candidate.revision == refused => Next::Rest,
+            (None, None, Some(candidate)) => Next::Try(share(candidate)),
+            (None, None, None) => Next::Serve,
+        },
+        Some(has) => match (candidate, active) {
+            (Some(candidate), _) if candidate.revision == has => Next::Rest,
+            (Some(candidate), _) if candidate.revision != refused => Next::Try(share(candidate)),
+            (None, Some(active)) if active.revision != has => Next::Adopt(share(active)),
+            _ => Next::Rest,
+        },
+    }
+}
+
+/// Keeps one run of a worker in step with what is delivered, until the run ends.
+#[derive(Debug)]
+pub struct Keeper {
+    multiplexer: Arc<Multiplexer>,
+    delivered: watch::Receiver<ActivationConfig>,
+    found: mpsc::Sender<Found>,
+    has: Option<u64>,
+    validates: bool,
+    hears: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Initialized {
+    supported_methods: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Validated {
+    ok: Value,
+    #[serde(default)]
+    errors: Vec<Value>,
+}
+
+impl Keeper {
+    /// For a worker that answered `initialize` with this. `has` is the revision it was told
+    /// of already, by an earlier sidecar.
+    pub fn new(
+        multiplexer: Arc<Multiplexer>,
+        delivered: watch::Receiver<ActivationConfig>,
+        initialize_result: &[u8],
+        has: Option<u64>,
+        found: mpsc::Sender<Found>,
+    ) -> Self {
+        let methods: Initialized = serde_json::from_slice(initialize_result).unwrap_or_default();
+        let supports = |method: &str| methods.supported_methods.iter().any(|one| one == method);
+        Self {
+            validates: supports("validateConfig"),
+            hears: supports("configChanged"),
+            multiplexer,
+            delivered,
+            found,
+            has,
+        }
+    }
+
+    /// Works until nobody listens.
+    pub async fn run(mut self) {
+        self.take_over();
+        loop {
+            let delivered = self.delivered.borrow_and_update().clone();
+            let state = self.multiplexer.state.now().config;
+            let accepted = self.multiplexer.settings.revision();
+            let next = decide(self.has, accepted, state.refused_revision, &delivered);
+            let is_first = self.has.is_none();
+            let outcome = match next {
+                Next::Adopt(config) => self.adopt(config, is_first).await,
+                Next::Try(config) => self.ask(config, is_first).await,
+                Next::Serve => {
+                    self.has = Some(0);
+                    Some(Found::Configured)
+                }
+                Next::Rest => {
+                    if self.delivered.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    continue;
+                }
+            };
+            if let Some(found) = outcome
+                && self.found.send(found).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// A worker that an earlier sidecar told of a revision knows it already.
+    fn take_over(&mut self) {
+        let Some(has) = self.has else { return };
+        let delivered = self.delivered.borrow().clone();
+        let both = [delivered.active, delivered.candidate];
+        match both
+            .into_iter()
+            .flatten()
+            .find(|config| config.revision == has)
+        {
+            Some(config) => self.hold(&Arc::new(config)),
+            // It is no more delivered, so the worker is told what is.
+            None => self.has = None,
+        }
+    }
+
+    /// Hands over a config that needs no leave.
+    async fn adopt(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<Found> {
+        let had = std::mem::replace(&mut self.has, Some(config.revision));
+        self.hold(&config);
+        self.multiplexer.announce_config().await;
+        let is_empty = config.config.is_empty() && config.secrets.is_empty();
+        if had.is_none() && is_empty {
+            return Some(Found::Configured);
+        }
+        match self.tell(&config).await {
+            Err(error) if error.code == jsonrpc::METHOD_NOT_IMPLEMENTED && !is_first => {
+                Some(Found::NeedsRestart)
+            }
+            Err(error) => {
+                let words = self.multiplexer.settings.redact(&error.message);
+                tracing::warn!(
+                    revision = config.revision,
+                    "the worker did not take its config well: {words}"
+                );
+                is_first.then_some(Found::Configured)
+            }
+            Ok(()) => is_first.then_some(Found::Configured),
+        }
+    }
+
+    /// Asks the worker whether it accepts a config, and hands it over if it does.
+    async fn ask(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<Found> {
+        self.multiplexer.settings.conceal(&config);
+        if let Err(words) = self.validate(&config).await {
+            let words = self.multiplexer.settings.redact(&words);
+            tracing::warn!(
+                revision = config.revision,
+                "the worker refused a config: {words}"
+            );
+            self.multiplexer.state.update(|state| {
+                state.config.refused_revision = config.revision;
+                state.config.message = words.clone();
+            });
+            return is_first.then_some(Found::Unusable(words));
+        }
+        self.adopt(config, is_first).await
+    }
+
+    async fn validate(&self, config: &ConfigRevision) -> Result<(), String> {
+        if !self.validates {
+            return Ok(());
+        }
+        let params = json!({ "config": filled(config.config.clone(), &config.secrets) });
+        let asked = self
+            .multiplexer
+            .internal_call("validateConfig", to_bytes(&params), TIMEOUT);
+        match asked.await {
+            Ok(answer) => verdict(&answer),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(format!(
+                "validateConfig failed ({}): {}",
+                error.code, error.message
+            )),
+        }
+    }
+
+    async fn tell(&self, config: &ConfigRevision) -> Result<(), RpcError> {
+        if !self.hears {
+            return Ok(());
+        }
+        let params = json!({
+            "config": filled(config.config.clone(), &config.secrets),
+            "companyId": COMPANY,
+        });
+        let told = self
+            .multiplexer
+            .internal_call("configChanged", to_bytes(&params), TIMEOUT);
+        told.await.map(drop)
+    }
+
+    fn hold(&self, config: &Arc<ConfigRevision>) {
+        let settings = &self.multiplexer.settings;
+        settings.conceal(config);
+        settings.hold(config.clone());
+        self.multiplexer.state.update(|state| {
+            state.config.revision = config.revision;
+            state.config_json = to_bytes(&Value::Object(config.config.clone()));
+            if state.config.refused_revision <= config.revision {
+                state.config.refused_revision = 0;
+                state.config.message.clear();
+            }
+        });
+        self.multiplexer.remember();
+    }
+}
+
+fn to_bytes(value: &Value) -> Bytes {
+    value.to_string().into()
+}
+
+fn is_missing(error: &RpcError) -> bool {
+    matches!(
+        error.code,
+        jsonrpc::METHOD_NOT_FOUND | jsonrpc::METHOD_NOT_IMPLEMENTED
+    )
+}
+
+/// Reads the answer to `validateConfig`.
+fn verdict(answer: &[u8]) -> Result<(), String> {
+    match serde_json::from_slice::<Validated>(answer) {
+        Ok(Validated {
+            ok: Value::Bool(true),
+            ..
+        }) => Ok(()),
+        Ok(Validated { errors, .. }) if !errors.is_empty() => {
+            let words: Vec<String> = errors
+                .iter()
+                .map(|error| {
+                    error
+                        .as_str()
+                        .map_or_else(|| error.to_string(), str::to_owned)
+                })
+                .collect();
+            Err(words.join("; "))
+        }
+        Ok(_) => Err("it gave no cause".into()),
+        Err(_) => Err("its answer to validateConfig is none".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(revision: u64) -> ConfigRevision {
+        ConfigRevision {
+            revision,
+            ..ConfigRevision::default()
+        }
+    }
+
+    fn delivered(active: Option<u64>, candidate: Option<u64>) -> ActivationConfig {
+        ActivationConfig {
+            active: active.map(config),
+            candidate: candidate.map(config),
+        }
+    }
+
+    fn adopt(revision: u64) -> Next {
+        Next::Adopt(Arc::new(config(revision)))
+    }
+
+    fn ask(revision: u64) -> Next {
+        Next::Try(Arc::new(config(revision)))
+    }
+
+    #[test]
+    fn a_start_takes_what_was_accepted_and_asks_where_nothing_was() {
+        assert_eq!(decide(None, 0, 0, &delivered(Some(1), Some(2))), adopt(1));
+        assert_eq!(decide(None, 0, 0, &delivered(None, Some(2))), ask(2));
+        assert_eq!(decide(None, 0, 0, &delivered(None, None)), Next::Serve);
+    }
+
+    #[test]
+    fn a_restarted_worker_gets_what_its_predecessor_accepted() {
+        assert_eq!(decide(None, 2, 0, &delivered(Some(1), Some(2))), adopt(2));
+    }
+
+    #[test]
+    fn a_candidate_is_asked_for_once() {
+        assert_eq!(decide(Some(1), 1, 0, &delivered(Some(1), Some(2))), ask(2));
+        assert_eq!(
+            decide(Some(1), 1, 2, &delivered(Some(1), Some(2))),
+            Next::Rest
+        );
+        assert_eq!(
+            decide(Some(2), 2, 0, &delivered(Some(1), Some(2))),
+            Next::Rest
+        );
+        assert_eq!(decide(Some(2), 2, 0, &delivered(Some(2), None)), Next::Rest);
+    }
+
+    #[test]
+    fn a_candidate_that_is_taken_away_leaves_what_is_active() {
+        assert_eq!(decide(Some(2), 2, 0, &delivered(Some(1), None)), adopt(1));
+    }
+
+    #[test]
+    fn the_words_of_a_refusal_are_told() {
+        assert_eq!(verdict(br#"{"ok":true,"errors":[]}"#), Ok(()));
+        let refused = verdict(br#"{"ok":false,"errors":["a: no","b: no"]}"#);
+        assert_eq!(refused, Err("a: no; b: no".into()));
+        assert!(verdict(b"7").is_err());
+    }
+}
