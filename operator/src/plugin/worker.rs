@@ -121,6 +121,7 @@ fn complaint(worker: &WorkerState) -> Option<Finding> {
     let reasons = [
         Reason::WorkerExited,
         Reason::InitializeFailed,
+        Reason::ConfigRejected,
         Reason::WorkerUnresponsive,
         Reason::WaitingForHost,
         Reason::DeliveryFailed,
