@@ -25,7 +25,7 @@ use paperclip_proto::{
     v1::{Phase, RpcError},
 };
 use serde::Deserialize;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     envelope,
@@ -43,6 +43,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Calls to the worker that may be open at once.
 const MAX_OPEN: usize = 4096;
+/// Calls of the worker that may be open at once.
+const MAX_ASKED: usize = 4096;
 /// How long a call waits for a worker that is starting. It was not sent, so waiting is safe.
 const HOLD: Duration = Duration::from_secs(10);
 /// How long the scope of a notification lives.
@@ -79,6 +81,8 @@ pub struct Multiplexer {
     /// Told when there is something new to remember.
     remember: Notify,
     waiting_for_host: AtomicUsize,
+    /// One permit for each call that the worker may have open.
+    asked: Arc<Semaphore>,
     max_line: usize,
 }
 
@@ -172,6 +176,7 @@ impl Multiplexer {
             settled: Notify::new(),
             remember: Notify::new(),
             waiting_for_host: AtomicUsize::new(0),
+            asked: Arc::new(Semaphore::new(MAX_ASKED)),
             max_line: lines::MAX_LINE,
         })
     }
