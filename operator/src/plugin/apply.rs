@@ -123,7 +123,8 @@ fn activation(inputs: &str, observed: Option<&Deployment>, recorded: Option<i64>
     number.max(recorded) + 1
 }
 
-/// A release of the operator does not roll plugins that nobody changed.
+/// A release of the operator, or other values of the platform, do not roll plugins that
+/// serve and that nobody changed. One that does not serve gets what may help it.
 fn is_left_alone(observed: &Deployment, desired: &Deployment, rendered_by: &str) -> bool {
     let same = |key| observed.annotations().get(key) == desired.annotations().get(key);
     let by_another = observed
@@ -137,7 +138,9 @@ fn is_left_alone(observed: &Deployment, desired: &Deployment, rendered_by: &str)
             .iter()
             .any(|found| found.uid == owner.uid)
     });
-    owned && same(labels::INPUTS) && by_another && !scaled
+    let status = observed.status.as_ref();
+    let serves = status.and_then(|status| status.available_replicas) > Some(0);
+    owned && same(labels::INPUTS) && by_another && !scaled && serves
 }
 
 #[cfg(test)]
@@ -160,10 +163,13 @@ mod tests {
     fn a_new_release_leaves_running_plugins_alone() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::artifact());
         let wanted = fixtures::wanted(&plugin, &artifact);
-        let observed = build_deployment(&wanted, &fixtures::args());
+        let mut observed = build_deployment(&wanted, &fixtures::args());
         let mut newer = fixtures::args();
         newer.sidecar_image = "sidecar:2".into();
         let desired = build_deployment(&wanted, &newer);
+        // Its image cannot be pulled, say, and the newer one can.
+        assert!(!is_left_alone(&observed, &desired, &rendered_by(&newer)));
+        observed.status.get_or_insert_default().available_replicas = Some(1);
         assert!(is_left_alone(&observed, &desired, &rendered_by(&newer)));
         assert!(!is_left_alone(
             &observed,

@@ -202,7 +202,7 @@ mod tests {
             json!({
                 "pluginNamespace": "shop", "pluginName": "commerce", "pluginUid": "uid-1",
                 "activation": 3, "artifactDigest": artifact.digest, "marker": "m",
-                "host": {"namespace": "paperclip", "name": "main"}, "config": {},
+                "host": {"namespace": "paperclip", "name": "main"}, "config": {}, "granted": [],
                 "instance": {"instanceId": "paperclip/main", "hostVersion": "2026.916.1",
                     "deploymentMode": "authenticated", "deploymentExposure": "private"}
             })
