@@ -233,7 +233,7 @@ impl Multiplexer {
             std::mem::take(&mut inner.open)
         };
         for (_, call) in open {
-            let error = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, why);
+            let error = worker_exited(why);
             call.answer.give(self, Err(error));
         }
         self.settled.notify_waiters();
@@ -265,6 +265,7 @@ impl Multiplexer {
         }
         let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
         self.wait_for_worker(deadline).await?;
+        self.refuse_when_draining()?;
         let kind = match call.method.as_str() {
             "runJob" => OpenKind::Job,
             _ => OpenKind::Call,
@@ -303,9 +304,16 @@ impl Multiplexer {
             Ok(_) => Ok(()),
             Err(_) => {
                 let message = self.state.now().worker.message;
-                let message = format!("the worker is not running: {message}");
-                Err(RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message))
+                Err(not_sent(format!("the worker is not running: {message}")))
             }
+        }
+    }
+
+    /// Refuses a call of a host once the pod drains: another pod may take it.
+    fn refuse_when_draining(&self) -> Result<(), RpcError> {
+        match self.state.phase() {
+            Phase::Draining => Err(not_sent("the pod is draining")),
+            _ => Ok(()),
         }
     }
 
@@ -326,7 +334,9 @@ impl Multiplexer {
             if lines.send(line).await.is_err() {
                 return Err(unavailable());
             }
-            answer.await.unwrap_or_else(|_| Err(unavailable()))
+            answer
+                .await
+                .unwrap_or_else(|_| Err(worker_exited("the worker ended")))
         };
         let outcome = tokio::time::timeout_at(deadline.into(), exchange).await;
         guard.settle();
@@ -349,7 +359,7 @@ impl Multiplexer {
         let lines = inner.worker.clone().ok_or_else(unavailable)?;
         if inner.open.len() >= MAX_OPEN && kind != OpenKind::Internal {
             let message = format!("the worker has {MAX_OPEN} calls open, which is the limit");
-            return Err(RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message));
+            return Err(not_sent(message));
         }
         let id = inner.next_id;
         inner.next_id += 1;
@@ -442,7 +452,24 @@ fn timed_out(method: &str, limit: Duration) -> RpcError {
 }
 
 fn unavailable() -> RpcError {
-    RpcError::new(jsonrpc::WORKER_UNAVAILABLE, "the worker is not running")
+    not_sent("the worker is not running")
+}
+
+/// The call was never written to the worker: it may be made again, elsewhere.
+fn not_sent(message: impl Into<String>) -> RpcError {
+    RpcError {
+        data_json: Bytes::from_static(br#"{"notSent":true}"#),
+        ..RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
+    }
+}
+
+/// The worker ended with the call under way. It may have done the work, so the call is not
+/// to be repeated.
+fn worker_exited(message: &str) -> RpcError {
+    RpcError {
+        data_json: Bytes::from_static(br#"{"workerExited":true}"#),
+        ..RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
+    }
 }
 
 fn check_json(bytes: &[u8], what: &str) -> Result<(), RpcError> {

@@ -1,5 +1,6 @@
 //! A plugin pod as plain processes: real workers, the real shim and sidecar, real mutual TLS.
 
+mod drain;
 mod other_clients;
 mod published;
 mod raw;
