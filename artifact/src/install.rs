@@ -484,7 +484,7 @@ fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
         .lines()
         .filter_map(|line| line.strip_prefix("npm error "))
         .map(|line| line.strip_prefix("404").unwrap_or(line).trim())
-        .take_while(|line| !line.starts_with("Note that you can also install from"))
+        .take_while(|line| !ENDS.iter().any(|end| line.starts_with(end)))
         .filter(|line| !line.is_empty() && !is_chatter(line))
         .take(12)
         .collect();
@@ -506,10 +506,27 @@ fn classify(action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
     }
 }
 
+/// Where npm begins to guess what the person at its keyboard could do.
+const ENDS: [&str; 3] = [
+    "Note that you can also install from",
+    "If you are behind a proxy",
+    "To correct this please try",
+];
+
 /// Lines of npm that tell a person nothing about the cause: where its log would be, frames
 /// of its own stack and the fields of its error object.
 fn is_chatter(line: &str) -> bool {
-    const STARTS: [&str; 6] = ["code ", "errno ", "at ", "type: ", "code: ", "errno: "];
+    const STARTS: [&str; 9] = [
+        "code ",
+        "errno ",
+        "at ",
+        "type: ",
+        "code: ",
+        "errno: ",
+        "syscall: ",
+        "address: ",
+        "port: ",
+    ];
     STARTS.iter().any(|start| line.starts_with(start))
         || line.contains("complete log of this run")
         || line.contains("Log files were not written")
@@ -662,7 +679,10 @@ npm error errno ECONNREFUSED
 npm error FetchError: request to http://registry/x failed, reason: connect ECONNREFUSED 10.0.0.1:4873
 npm error     at ClientRequest.<anonymous> (/opt/node/lib/node_modules/npm/index.js:130:14)
 npm error   type: 'system'
+npm error   address: '10.0.0.1',
 npm error }
+npm error If you are behind a proxy, please make sure that the
+npm error 'proxy' config is set properly.
 npm error Log files were not written due to the config logs-max=0
 ";
         let InstallError::Registry { message, .. } = classify("x", b"", stderr.as_bytes()) else {

@@ -260,12 +260,16 @@ mod tests {
 
     #[test]
     fn a_slow_reader_is_dropped_and_the_others_hear_everything() {
-        for json in ["1".to_owned(), "2".repeat(QUEUE_BYTES / 8)] {
+        let (many, large) = (
+            ("1".to_owned(), QUEUE + 8),
+            ("2".repeat(QUEUE_BYTES / 8), 16),
+        );
+        for (json, times) in [many, large] {
             let streams = Streams::default();
             let mut slow = streams.listen(id()).unwrap();
             let mut quick = streams.listen(id()).unwrap();
             let mut dropped = 0;
-            for _ in 0..QUEUE + 8 {
+            for _ in 0..times {
                 dropped += streams.emit(&id(), &json);
                 assert_eq!(next(&mut quick), data(&json));
             }

@@ -19,8 +19,6 @@ const EXIT: Duration = Duration::from_millis(500);
 /// How long it may take over TERM, and then over KILL.
 const TERM: Duration = Duration::from_secs(5);
 const KILL: Duration = Duration::from_secs(2);
-/// How long calls are still taken, from hosts that have not heard of the draining yet.
-const NOTICE: Duration = Duration::from_millis(500);
 
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
@@ -32,12 +30,10 @@ pub async fn run(multiplexer: &Multiplexer, shim: &Shim, stopping: &Stopping) {
         .state
         .update(|state| state.phase = Phase::Draining);
     if multiplexer.state.now().worker.running {
-        let calls = async {
-            tokio::time::sleep(NOTICE).await;
-            multiplexer.idle(false).await;
-        };
+        // New calls are refused from here on, also of hosts that have not heard of it yet.
+        let calls = tokio::time::timeout(CALLS, multiplexer.idle(false));
         let jobs = tokio::time::timeout(JOBS, multiplexer.idle(true));
-        let _ = tokio::join!(tokio::time::timeout(CALLS, calls), jobs);
+        let _ = tokio::join!(calls, jobs);
     }
     stopping.begin();
     stop_worker(multiplexer, shim).await;

@@ -73,6 +73,11 @@ impl StateBoard {
         self.0.borrow().clone()
     }
 
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        self.0.borrow().phase
+    }
+
     /// Changes the state; watchers hear of it only when it differs.
     pub fn update(&self, change: impl FnOnce(&mut PodState)) {
         self.0.send_if_modified(|state| {

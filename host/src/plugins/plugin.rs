@@ -316,3 +316,26 @@ impl Plugin {
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_is_not_held_past_its_own_deadline() {
+        let id = "shop/acme/uid".parse().unwrap();
+        let plugin = Plugin::new(id, None, Holds::default());
+        let timeout = Duration::from_millis(50);
+        let begun = Instant::now();
+        let call = Call {
+            method: "getData",
+            params: Bytes::from_static(b"{}"),
+            company: None,
+            timeout,
+            first: false,
+        };
+        let failure = plugin.call(call).await.unwrap_err();
+        assert_eq!(failure.cause, Cause::NotServing);
+        assert!(begun.elapsed() >= timeout && begun.elapsed() < HOLD);
+    }
+}

@@ -304,3 +304,30 @@ async fn a_draining_pod_answers_what_it_has_while_new_calls_go_to_the_other() {
         (&json!("new"), &json!("old"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_caller_goes_away_leaves_the_queue() {
+    let authority = Authority::new();
+    let mut pod = Pod::start(
+        &authority,
+        Settings {
+            phase: Phase::Starting,
+            worker: |_, _| Box::pin(async { panic!("nobody waits for this") }),
+            ..Settings::default()
+        },
+    )
+    .await;
+    let host = Host::start(&authority, &[&pod]).await;
+    attached(&host, 1).await;
+    let call = host
+        .request(reqwest::Method::POST, &data())
+        .timeout(Duration::from_millis(200));
+    assert!(call.send().await.unwrap_err().is_timeout());
+    let given_up = r#"paperclip_host_held_calls_total{outcome="given_up"}"#;
+    while metric(&host, given_up).await < 1.0 {
+        tokio::task::yield_now().await;
+    }
+    let link = pod.links.recv().await.unwrap();
+    link.phase(Phase::Serving).await;
+    assert_eq!(metric(&host, "paperclip_host_calls_total").await, 0.0);
+}

@@ -215,14 +215,17 @@ fn runs_for(observed: &Deployment, (namespace, name): &(String, String)) -> bool
     is(labels::HOST_NAMESPACE, namespace) && is(labels::HOST, name) && replicas != Some(0)
 }
 
-/// A release of the operator does not roll plugins that nobody changed.
+/// A release of the operator, or other values of the platform, do not roll plugins that
+/// serve and that nobody changed. One that does not serve gets what may help it.
 fn is_left_alone(observed: &Deployment, desired: &Deployment, rendered_by: &str) -> bool {
     let same = |key| observed.annotations().get(key) == desired.annotations().get(key);
     let by_another = observed
         .annotations()
         .get(labels::RENDERED_BY)
         .is_some_and(|by| by != rendered_by);
-    same(labels::INPUTS) && by_another
+    let status = observed.status.as_ref();
+    let serves = status.and_then(|status| status.available_replicas) > Some(0);
+    same(labels::INPUTS) && by_another && serves
 }
 
 fn is_ours(observed: &Deployment, desired: &Deployment) -> bool {
@@ -241,10 +244,13 @@ mod tests {
     fn a_new_release_leaves_running_plugins_alone() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         let wanted = fixtures::wanted(&plugin, &artifact);
-        let observed = build_deployment(&wanted, &fixtures::args());
+        let mut observed = build_deployment(&wanted, &fixtures::args());
         let mut newer = fixtures::args();
         newer.sidecar_image = "sidecar:2".into();
         let desired = build_deployment(&wanted, &newer);
+        // Its image cannot be pulled, say, and the newer one can.
+        assert!(!is_left_alone(&observed, &desired, &rendered_by(&newer)));
+        observed.status.get_or_insert_default().available_replicas = Some(1);
         assert!(is_left_alone(&observed, &desired, &rendered_by(&newer)));
         assert!(!is_left_alone(
             &observed,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use paperclip_proto::{jsonrpc, v1::RpcError};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Multiplexer, SessionId, log, session::Session};
+use super::{MAX_ASKED, Multiplexer, SessionId, log, session::Session};
 use crate::{
     capability,
     envelope::{self, Message},
@@ -73,6 +73,11 @@ impl Multiplexer {
             let value = serde_json::Value::from(value).to_string().into();
             return answer(worker, &id, Ok(value)).await;
         }
+        let Ok(permit) = self.asked.clone().try_acquire_owned() else {
+            let limit = format!("the worker has {MAX_ASKED} calls open, which is the limit");
+            let refusal = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, limit);
+            return answer(worker, &id, Err(refusal)).await;
+        };
         let (multiplexer, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
             let mut outcome = multiplexer.ask_hosts(&message).await;
@@ -87,6 +92,7 @@ impl Multiplexer {
             };
             multiplexer.metrics.call(Direction::WorkerToHost, label);
             answer(&worker, &id, outcome).await;
+            drop(permit);
         });
     }
 

@@ -25,7 +25,7 @@ use paperclip_proto::{
     v1::{Phase, RpcError},
 };
 use serde::Deserialize;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     config::Settings,
@@ -43,6 +43,8 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Calls to the worker that may be open at once.
 const MAX_OPEN: usize = 4096;
+/// Calls of the worker that may be open at once.
+const MAX_ASKED: usize = 4096;
 /// How long a call waits for a worker that is starting. It was not sent, so waiting is safe.
 const HOLD: Duration = Duration::from_secs(10);
 /// How long the scope of a notification lives.
@@ -81,6 +83,8 @@ pub struct Multiplexer {
     /// Told when there is something new to remember.
     remember: Notify,
     waiting_for_host: AtomicUsize,
+    /// One permit for each call that the worker may have open.
+    asked: Arc<Semaphore>,
     max_line: usize,
 }
 
@@ -177,6 +181,7 @@ impl Multiplexer {
             settled: Notify::new(),
             remember: Notify::new(),
             waiting_for_host: AtomicUsize::new(0),
+            asked: Arc::new(Semaphore::new(MAX_ASKED)),
             max_line: lines::MAX_LINE,
         })
     }
@@ -254,7 +259,7 @@ impl Multiplexer {
             std::mem::take(&mut inner.open)
         };
         for (_, call) in open {
-            let error = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, why);
+            let error = worker_exited(why);
             call.answer.give(self, Err(error));
         }
         self.settled.notify_waiters();
@@ -286,6 +291,7 @@ impl Multiplexer {
         }
         let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
         self.wait_for_worker(deadline).await?;
+        self.refuse_when_draining()?;
         let kind = match call.method.as_str() {
             "runJob" => OpenKind::Job,
             _ => OpenKind::Call,
@@ -324,9 +330,16 @@ impl Multiplexer {
             Ok(_) => Ok(()),
             Err(_) => {
                 let message = self.state.now().worker.message;
-                let message = format!("the worker is not running: {message}");
-                Err(RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message))
+                Err(not_sent(format!("the worker is not running: {message}")))
             }
+        }
+    }
+
+    /// Refuses a call of a host once the pod drains: another pod may take it.
+    fn refuse_when_draining(&self) -> Result<(), RpcError> {
+        match self.state.phase() {
+            Phase::Draining => Err(not_sent("the pod is draining")),
+            _ => Ok(()),
         }
     }
 
@@ -347,7 +360,9 @@ impl Multiplexer {
             if lines.send(line).await.is_err() {
                 return Err(unavailable());
             }
-            answer.await.unwrap_or_else(|_| Err(unavailable()))
+            answer
+                .await
+                .unwrap_or_else(|_| Err(worker_exited("the worker ended")))
         };
         let outcome = tokio::time::timeout_at(deadline.into(), exchange).await;
         guard.settle();
@@ -370,7 +385,7 @@ impl Multiplexer {
         let lines = inner.worker.clone().ok_or_else(unavailable)?;
         if inner.open.len() >= MAX_OPEN && kind != OpenKind::Internal {
             let message = format!("the worker has {MAX_OPEN} calls open, which is the limit");
-            return Err(RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message));
+            return Err(not_sent(message));
         }
         let id = inner.next_id;
         inner.next_id += 1;
@@ -463,7 +478,24 @@ fn timed_out(method: &str, limit: Duration) -> RpcError {
 }
 
 fn unavailable() -> RpcError {
-    RpcError::new(jsonrpc::WORKER_UNAVAILABLE, "the worker is not running")
+    not_sent("the worker is not running")
+}
+
+/// The call was never written to the worker: it may be made again, elsewhere.
+fn not_sent(message: impl Into<String>) -> RpcError {
+    RpcError {
+        data_json: Bytes::from_static(br#"{"notSent":true}"#),
+        ..RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
+    }
+}
+
+/// The worker ended with the call under way. It may have done the work, so the call is not
+/// to be repeated.
+fn worker_exited(message: &str) -> RpcError {
+    RpcError {
+        data_json: Bytes::from_static(br#"{"workerExited":true}"#),
+        ..RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
+    }
 }
 
 fn check_json(bytes: &[u8], what: &str) -> Result<(), RpcError> {

@@ -33,6 +33,8 @@ use crate::{envelope::Message, state::PodState};
 const MAX_REQUESTS: usize = 4096;
 /// Frames that are taken before a session looks at anything else.
 const TOGETHER: usize = 64;
+/// How long a host may leave what the worker tells it unread.
+const SLOW_HOST: Duration = Duration::from_secs(2);
 /// A time that does not come.
 const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -68,6 +70,17 @@ impl Session {
         tokio::select! {
             sent = self.link.send(frame) => sent.is_ok(),
             () = self.over.cancelled() => false,
+        }
+    }
+
+    /// Sends what everything else of the worker waits behind. A host that does not take it in
+    /// time is detached, so that it stalls the others once and not for ever.
+    async fn send_or_detach(&self, frame: session_response::Frame) {
+        let sent = tokio::time::timeout(SLOW_HOST, self.send(frame)).await;
+        if sent.is_err() {
+            let host = &self.host.host_name;
+            tracing::warn!(host, "a host that does not read was detached");
+            self.over.cancel();
         }
     }
 
@@ -119,7 +132,8 @@ impl Session {
     /// Tells the host of a subscription. Its answer changes nothing.
     pub(super) async fn subscribe(&self, message: &Message) {
         let request = self.request(message, super::DEFAULT_TIMEOUT);
-        self.send(session_response::Frame::Request(request)).await;
+        self.send_or_detach(session_response::Frame::Request(request))
+            .await;
     }
 
     /// Tells the host which config the worker runs with from now on.
@@ -136,7 +150,8 @@ impl Session {
             invocation_json: Bytes::new(),
             invocation_id: message.invocation_id,
         };
-        self.send(session_response::Frame::Notification(told)).await;
+        self.send_or_detach(session_response::Frame::Notification(told))
+            .await;
     }
 
     async fn respond(&self, id: u64, outcome: Result<Bytes, RpcError>) {

@@ -1,6 +1,8 @@
 //! The shipped multiplexer between a worker and hosts that are in memory: real pipes of
 //! tokio's, real session loops, no process and no network.
 
+pub mod random;
+
 use std::sync::Arc;
 
 use paperclip_proto::v1::{HostHello, PluginHello, SessionRequest, SessionResponse};

@@ -3,7 +3,6 @@
 
 #[path = "../memory/mod.rs"]
 mod memory;
-mod random;
 mod world;
 
 use world::{Fault, World};

@@ -18,10 +18,7 @@ use paperclip_sidecar::multiplexer::Multiplexer;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::{
-    memory::{Host, Worker},
-    random::Random,
-};
+use crate::memory::{Host, Worker, random::Random};
 
 /// The time that passes now and then, in which calls with a timeout of 1 ms end.
 const SHORT: Duration = Duration::from_millis(2);

@@ -1,6 +1,7 @@
 //! A plugin pod as plain processes: real workers, the real shim and sidecar, real mutual TLS.
 
 mod config;
+mod drain;
 mod other_clients;
 mod published;
 mod raw;

@@ -68,6 +68,11 @@ switch (BEHAVIOUR) {
       throw new Error("the ledger is bound the wrong way round");
     };
     break;
+  case "noise":
+    // A program that does not know that its standard output is spoken for.
+    console.log("ledger: opening the book");
+    process.stdout.write('{"jsonrpc":"2.0","id":\n{}\nnull\n');
+    break;
   case "nonsense":
     METHODS.initialize = () => ["this", "is", "no", "answer"];
     break;

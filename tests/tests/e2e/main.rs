@@ -9,9 +9,11 @@
 mod admission;
 mod audit;
 mod authentication;
+mod bad_input;
 mod commerce;
 mod determinism;
 mod faults;
+mod helm_wait;
 mod inventory;
 mod isolation;
 mod load;

@@ -1,0 +1,283 @@
+//! Bad input of every kind, each applied as a user would: it is called by its own name, in
+//! the words of what refused it, within half a minute, by one event; and a healthy plugin
+//! beside it does not notice.
+//!
+//! What the API server itself refuses is in `admission`; every single rule for a plugin
+//! manifest is in the unit tests of the artifact's crate, here is one of each class.
+
+mod case;
+mod neighbour;
+mod platform;
+mod release;
+
+use anyhow::Result;
+use serde_json::json;
+
+use self::{
+    case::{Case, Trial, check_waits, judge, packed},
+    neighbour::Neighbour,
+    platform::{Cordon, Cut, Policy, WrongValues, close_by_quota},
+    release::{Release, publish_all},
+};
+use crate::support::{Namespace, PLATFORM_NAMESPACE, WARM, kubectl};
+
+const NAMESPACE: &str = "e2e-bad-input";
+const NAMESPACE_WITH_QUOTA: &str = "e2e-bad-input-quota";
+/// A sound package, whose pods do not come about for one reason or another.
+const SOUND: &str = "sound";
+
+const RELEASES: [Release; 11] = [
+    release(neighbour::NAME, &[]),
+    release(SOUND, &[]),
+    release("no-manifest", &[("\"manifest\": \"./manifest.js\",", "")]).without(&["manifest.js"]),
+    release("no-worker", &[]).without(&["worker.js"]),
+    release(
+        "shape",
+        &[(
+            "categories: [\"automation\"]",
+            "categories: [\"gardening\"]",
+        )],
+    ),
+    release("capability", &[("\"agent.tools.register\", ", "")]),
+    release(
+        "twice",
+        &[(
+            "tools: [",
+            "tools: [{ name: \"record\", displayName: \"R\", description: \"R\", parametersSchema: { type: \"object\" } },",
+        )],
+    ),
+    release("exit", &[(SERVE, "BEHAVIOUR = \"exit\"")]),
+    release("throw", &[(SERVE, "BEHAVIOUR = \"error\"")]),
+    release("hang", &[(SERVE, "BEHAVIOUR = \"hang\"")]),
+    release("noise", &[(SERVE, "BEHAVIOUR = \"noise\"")]),
+];
+const SERVE: &str = "BEHAVIOUR = \"serve\"";
+
+const fn release(name: &'static str, edits: &'static [(&'static str, &'static str)]) -> Release {
+    Release {
+        name,
+        edits,
+        without: &[],
+    }
+}
+
+const OTHER_VERSION: &str = "Use another version of the package";
+
+/// What the registry does not have, or a package lacks.
+fn missing() -> Vec<Case> {
+    let unknown = Case::new(
+        "nobody",
+        "PackageNotFound",
+        &["paperclip-plugin-test-nobody", "Not Found"],
+        "Correct spec.source.npm.package",
+    );
+    let unknown_version = Case::new(
+        "no-version",
+        "VersionNotFound",
+        &["No match found for version 9.9.9"],
+        "Correct spec.source.npm.version",
+    );
+    let unknown_version = Case {
+        version: "9.9.9",
+        ..unknown_version.of_package(Release::package(SOUND))
+    };
+    vec![
+        unknown,
+        unknown_version,
+        Case::new(
+            "no-manifest",
+            "ManifestMissing",
+            &["no plugin manifest"],
+            OTHER_VERSION,
+        ),
+        Case::new(
+            "no-worker",
+            "WorkerFileMissing",
+            &["`./worker.js`", "is no file of the package"],
+            OTHER_VERSION,
+        ),
+    ]
+}
+
+/// One manifest for each class of rules: of a value, of a feature's capability, of all
+/// values together.
+fn manifests() -> Vec<Case> {
+    let invalid = |name, says| Case::new(name, "ManifestInvalid", says, OTHER_VERSION);
+    vec![
+        invalid("shape", &["`categories[0]`", "gardening"]),
+        invalid(
+            "capability",
+            &["`tools`", "the capability agent.tools.register"],
+        ),
+        invalid("twice", &["`tools[1].name`", "each only once"]),
+    ]
+}
+
+/// A manifest that is another than the one in Git.
+fn mismatch() -> Case {
+    let case = Case::new(
+        "mismatch",
+        "ManifestMismatch",
+        &["spec.manifest.id", "test.reviewed", "test.sound"],
+        "Review what the package says",
+    );
+    Case {
+        spec: json!({"manifest": {"id": "test.reviewed"}}),
+        ..case.of_package(Release::package(SOUND)).once_packed()
+    }
+}
+
+/// A sound package whose pod does not come about.
+fn sound(
+    name: &'static str,
+    reason: &'static str,
+    says: &'static [&'static str],
+    next: &'static str,
+) -> Case {
+    Case::new(name, reason, says, next)
+        .of_package(Release::package(SOUND))
+        .tried_again()
+}
+
+/// Packages that are well made, and whose worker does not work.
+fn workers() -> Vec<Case> {
+    let log = "See its log with kubectl paperclip logs";
+    let worker = |name, reason, says| {
+        let case = Case::new(name, reason, says, log);
+        case.tried_again().once_packed()
+    };
+    vec![
+        worker("exit", "WorkerExited", &["code 7", "the ink has run dry"]),
+        worker(
+            "throw",
+            "InitializeFailed",
+            &["the ledger is bound the wrong way round"],
+        ),
+        worker(
+            "hang",
+            "InitializeFailed",
+            &["did not answer it within 15 s"],
+        ),
+    ]
+}
+
+#[test]
+fn bad_input_is_called_by_its_name_and_a_neighbour_does_not_notice() -> Result<()> {
+    forget_packings()?;
+    publish_all(&RELEASES)?;
+    let namespace = Namespace::create(NAMESPACE)?;
+    let with_quota = Namespace::create(NAMESPACE_WITH_QUOTA)?;
+    close_by_quota(&with_quota)?;
+    let _policy = Policy::refusing(NAMESPACE, "refused")?;
+
+    Neighbour::apply(&namespace)?;
+    let mut calm = Trial::apply(NAMESPACE, vec![mismatch()])?;
+    judge(&calm)?;
+    let neighbour = Neighbour::watch(&namespace)?;
+
+    let homeless = no_node_takes_it()?;
+
+    let mut refused = Trial::apply(
+        NAMESPACE_WITH_QUOTA,
+        vec![sound(
+            "quota",
+            "QuotaExceeded",
+            &["exceeded quota: tight", "limited: pods=0"],
+            "Raise the quota",
+        )],
+    )?;
+    refused.extend(Trial::apply(
+        NAMESPACE,
+        vec![sound(
+            "refused",
+            "AdmissionRefused",
+            &[
+                "ValidatingAdmissionPolicy 'e2e-bad-input'",
+                "pods need a cost centre",
+            ],
+            "Have the policy let the pod in",
+        )],
+    )?);
+    // Not all at once: the time of each would be that of all packings before it.
+    refused.extend(Trial::apply(NAMESPACE, missing())?);
+    judge(&refused)?;
+    calm.extend(refused);
+    let invalid = Trial::apply(NAMESPACE, manifests())?;
+    judge(&invalid)?;
+    calm.extend(invalid);
+
+    let noise = Case::new("noise", "", &[], "");
+    let mut workers = workers();
+    workers.push(noise);
+    let mut workers = Trial::apply(NAMESPACE, workers)?;
+    packed(&workers)?;
+    // Says its say on standard output, and works all the same.
+    let noise = workers.pop();
+    calm.extend(wrong_platform(workers)?);
+
+    if let Some(noise) = noise {
+        namespace.wait_ready(noise.name(), WARM)?;
+    }
+    namespace.wait_ready(homeless.name(), WARM)?;
+    homeless.warned_at()?;
+    calm.iter().try_for_each(Trial::check_calm)?;
+    check_waits(NAMESPACE, &calm)?;
+    neighbour.check_untouched()
+}
+
+/// Removes the Jobs of an earlier run, which stay for two minutes with what they said.
+fn forget_packings() -> Result<()> {
+    let packer = "app.kubernetes.io/component=packer";
+    kubectl(&["delete", "jobs", "-n", PLATFORM_NAMESPACE, "-l", packer]).map(drop)
+}
+
+/// With every node closed. Once they are open again it works by itself.
+fn no_node_takes_it() -> Result<Trial> {
+    let _cordon = Cordon::all()?;
+    let case = sound(
+        "homeless",
+        "Unschedulable",
+        &["0/2 nodes are available", "2 node(s) were unschedulable"],
+        "Make room on a node",
+    );
+    let mut trials = Trial::apply(NAMESPACE, vec![case])?;
+    judge(&trials)?;
+    Ok(trials.remove(0))
+}
+
+/// The platform's own values are wrong and then the registry is gone, while workers that
+/// were packed before fail at their start.
+fn wrong_platform(mut workers: Vec<Trial>) -> Result<Vec<Trial>> {
+    let _values = WrongValues::install()?;
+    let denied = Case::new(
+        "denied",
+        "RegistryAccessDenied",
+        &["E401", "@private/ledger"],
+        "Correct the npmrc",
+    )
+    .of_package("@private/ledger")
+    .tried_again();
+    let image = sound(
+        "image",
+        "ImageUnavailable",
+        &["there-is-none", "not found"],
+        "See the platform's values global.imageRegistry",
+    );
+    let wrong = Trial::apply(NAMESPACE, vec![denied, image])?;
+    judge(&wrong)?;
+
+    let _cut = Cut::registry()?;
+    let down = Case::new(
+        "down",
+        "RegistryUnavailable",
+        &["ECONNREFUSED"],
+        "See the registry",
+    );
+    let down = Trial::apply(NAMESPACE, vec![down.tried_again()])?;
+    judge(&workers)?;
+    judge(&down)?;
+    // Once the registry is back it is what the registry says of it.
+    down.iter().try_for_each(Trial::check_calm)?;
+    workers.extend(wrong);
+    Ok(workers)
+}
