@@ -100,9 +100,9 @@ impl Npm {
                 .arg(&config);
             command_output(&mut npm)
         };
-        let package = format!("{name}@{version}");
-        if npm(&["view", &package, "version"]).is_ok_and(|found| !found.trim().is_empty()) {
-            npm(&["unpublish", &package, "--force"])?;
+        let url = format!("{}/{name}/{version}", self.url_on_this_machine());
+        if wire::get(&url).is_ok() {
+            npm(&["unpublish", &format!("{name}@{version}"), "--force"])?;
         }
         let archive = npm(&[
             "pack",

@@ -2,6 +2,8 @@
 //! the words of what refused it, within half a minute, by one event; and a healthy plugin
 //! beside it does not notice.
 //!
+//! What can be put right from outside is, and the plugin then works by itself.
+//!
 //! What the API server itself refuses is in `admission`; every single rule for a plugin
 //! manifest is in the unit tests of the artifact's crate, here is one of each class.
 
@@ -10,16 +12,16 @@ mod neighbour;
 mod platform;
 mod release;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use self::{
-    case::{Case, Trial, check_waits, judge, packed},
+    case::{Case, Trial, check_waits, judge, packed, plugin},
     neighbour::Neighbour,
     platform::{Cordon, Cut, Policy, WrongValues, close_by_quota},
-    release::{Release, publish_all},
+    release::{Release, VERSION, publish_all},
 };
-use crate::support::{Namespace, PLATFORM_NAMESPACE, WARM, kubectl};
+use crate::support::{Namespace, PLATFORM_NAMESPACE, WARM, kubectl, paperclip};
 
 const NAMESPACE: &str = "e2e-bad-input";
 const NAMESPACE_WITH_QUOTA: &str = "e2e-bad-input-quota";
@@ -51,6 +53,8 @@ const RELEASES: [Release; 11] = [
     release("hang", &[(SERVE, "BEHAVIOUR = \"hang\"")]),
     release("noise", &[(SERVE, "BEHAVIOUR = \"noise\"")]),
 ];
+/// The plugin whose image cannot be pulled until the platform's values are right again.
+const IMAGE: &str = "image";
 const SERVE: &str = "BEHAVIOUR = \"serve\"";
 
 const fn release(name: &'static str, edits: &'static [(&'static str, &'static str)]) -> Release {
@@ -206,20 +210,14 @@ fn bad_input_is_called_by_its_name_and_a_neighbour_does_not_notice() -> Result<(
     judge(&invalid)?;
     calm.extend(invalid);
 
-    let noise = Case::new("noise", "", &[], "");
-    let mut workers = workers();
-    workers.push(noise);
-    let mut workers = Trial::apply(NAMESPACE, workers)?;
-    packed(&workers)?;
-    // Says its say on standard output, and works all the same.
-    let noise = workers.pop();
-    calm.extend(wrong_platform(workers)?);
-
-    if let Some(noise) = noise {
-        namespace.wait_ready(noise.name(), WARM)?;
-    }
+    workers_fail_and_the_registry_goes(&namespace)?;
+    // Nodes are open again, and nobody touched the plugin.
     namespace.wait_ready(homeless.name(), WARM)?;
     homeless.warned_at()?;
+
+    the_platform_has_wrong_values()?;
+    namespace.wait_ready(IMAGE, WARM)?;
+
     calm.iter().try_for_each(Trial::check_calm)?;
     check_waits(NAMESPACE, &calm)?;
     neighbour.check_untouched()
@@ -245,28 +243,15 @@ fn no_node_takes_it() -> Result<Trial> {
     Ok(trials.remove(0))
 }
 
-/// The platform's own values are wrong and then the registry is gone, while workers that
-/// were packed before fail at their start.
-fn wrong_platform(mut workers: Vec<Trial>) -> Result<Vec<Trial>> {
-    let _values = WrongValues::install()?;
-    let denied = Case::new(
-        "denied",
-        "RegistryAccessDenied",
-        &["E401", "@private/ledger"],
-        "Correct the npmrc",
-    )
-    .of_package("@private/ledger")
-    .tried_again();
-    let image = sound(
-        "image",
-        "ImageUnavailable",
-        &["there-is-none", "not found"],
-        "See the platform's values global.imageRegistry",
-    );
-    let wrong = Trial::apply(NAMESPACE, vec![denied, image])?;
-    judge(&wrong)?;
+/// Workers that were packed before fail at their start, all but one, while the registry is
+/// gone for what is to be packed.
+fn workers_fail_and_the_registry_goes(namespace: &Namespace) -> Result<()> {
+    let noise = plugin("noise", &Release::package("noise"), VERSION, &json!({}));
+    namespace.apply(&noise.to_string())?;
+    let workers = Trial::apply(NAMESPACE, workers())?;
+    packed(NAMESPACE, &["noise", "exit", "throw", "hang"])?;
 
-    let _cut = Cut::registry()?;
+    let cut = Cut::registry()?;
     let down = Case::new(
         "down",
         "RegistryUnavailable",
@@ -276,8 +261,36 @@ fn wrong_platform(mut workers: Vec<Trial>) -> Result<Vec<Trial>> {
     let down = Trial::apply(NAMESPACE, vec![down.tried_again()])?;
     judge(&workers)?;
     judge(&down)?;
-    // Once the registry is back it is what the registry says of it.
-    down.iter().try_for_each(Trial::check_calm)?;
-    workers.extend(wrong);
-    Ok(workers)
+    workers
+        .iter()
+        .chain(&down)
+        .try_for_each(Trial::check_calm)?;
+    drop(cut);
+
+    // Says its say on standard output, where it has no business, and works all the same.
+    namespace.wait_ready("noise", WARM)?;
+    let log = paperclip(NAMESPACE, &["logs", "noise"])?;
+    ensure!(log.contains("opening the book"), "{log}");
+    Ok(())
+}
+
+/// A wrong credential and a wrong image of the platform concern what is new, not what serves.
+fn the_platform_has_wrong_values() -> Result<()> {
+    let _values = WrongValues::install()?;
+    let denied = Case::new(
+        "denied",
+        "RegistryAccessDenied",
+        &["E401", "@private/ledger"],
+        "Correct the npmrc",
+    )
+    .of_package("@private/ledger");
+    let image = sound(
+        IMAGE,
+        "ImageUnavailable",
+        &["there-is-none", "not found"],
+        "See the platform's values global.imageRegistry",
+    );
+    let wrong = Trial::apply(NAMESPACE, vec![denied.tried_again(), image])?;
+    judge(&wrong)?;
+    wrong.iter().try_for_each(Trial::check_calm)
 }

@@ -290,19 +290,18 @@ pub fn check_waits(namespace: &str, trials: &[Trial]) -> Result<()> {
 }
 
 /// Waits until the artifact of each is in the store.
-pub fn packed(trials: &[Trial]) -> Result<()> {
-    for trial in trials {
-        let object = format!("paperclipplugin/{}", trial.case.name);
-        kubectl(&[
-            "wait",
-            "-n",
-            &trial.namespace,
-            "--for=condition=ArtifactReady",
-            "--timeout=120s",
-            &object,
-        ])?;
-    }
-    Ok(())
+pub fn packed(namespace: &str, plugins: &[&str]) -> Result<()> {
+    let objects = plugins.iter().map(|name| format!("paperclipplugin/{name}"));
+    let objects: Vec<String> = objects.collect();
+    let mut arguments = vec![
+        "wait",
+        "-n",
+        namespace,
+        "--for=condition=ArtifactReady",
+        "--timeout=120s",
+    ];
+    arguments.extend(objects.iter().map(String::as_str));
+    kubectl(&arguments).map(drop)
 }
 
 /// A condition, or null.
