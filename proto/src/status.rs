@@ -107,7 +107,7 @@ pub fn to_status(error: RpcError) -> Status {
         domain: DOMAIN.to_owned(),
         metadata: HashMap::from([(CODE_KEY.to_owned(), error.code.to_string())]),
     };
-    let retry = (grpc == Code::Unavailable).then(|| pb::RetryInfo {
+    let retry = (grpc == Code::Unavailable).then_some(pb::RetryInfo {
         retry_delay: Some(prost_types::Duration {
             seconds: RETRY_SECONDS,
             nanos: 0,

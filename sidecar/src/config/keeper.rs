@@ -170,7 +170,7 @@ impl Keeper {
 
     /// Hands over a config that needs no leave.
     async fn adopt(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<Found> {
-        let had = std::mem::replace(&mut self.has, Some(config.revision));
+        let had = self.has.replace(config.revision);
         self.hold(&config);
         self.multiplexer.announce_config().await;
         let is_empty = config.config.is_empty() && config.secrets.is_empty();

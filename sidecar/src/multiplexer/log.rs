@@ -38,7 +38,9 @@ pub fn worker_stderr(line: &str) {
 /// A line of the worker's stdout that is no message.
 pub fn worker_noise(line: &[u8], settings: &Settings) {
     const SHOWN: usize = 4096;
-    let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]);
+    // Redacted before it is cut, since half a secret would not be known for one.
+    let shown = String::from_utf8_lossy(&line[..line.len().min(2 * SHOWN)]);
     let shown = settings.redact(&shown);
+    let shown: String = shown.chars().take(SHOWN).collect();
     tracing::warn!(target: "worker", stream = "stdout", bytes = line.len(), "{shown}");
 }
