@@ -396,6 +396,8 @@ mod tests {
         });
         server.put(PLUGIN, &plugin);
         server.put(HOST, &fixtures::host());
+        let digest = fixtures::artifact().digest.parse().unwrap();
+        context.remember_manifest(digest, serde_json::json!({"id": "example"}));
         (server, context, Arc::new(plugin))
     }
 
@@ -427,6 +429,7 @@ mod tests {
                 "Verified=Unknown Skipped",
                 "WorkerAvailable=False Pending",
                 "HostAttached=False HostAbsent",
+                "EgressEnforced=Unknown Pending",
             ]
         );
         let writes = server.writes();
