@@ -34,9 +34,6 @@ impl Reason {
                 "It is tried again by itself. See the artifact store in the platform's namespace."
             }
             Self::ReferenceMissing => "Make it, or correct the reference.",
-            Self::SecretUnavailable => {
-                "Make the Secret with that key, and label it plugins.paperclip.ing/allow-plugins=true."
-            }
             Self::ConfigInvalid | Self::ConfigRejected => "Correct spec.config.",
             Self::CapabilitiesAdded => {
                 "Review them, then name them in spec.manifest.capabilities or stay with the version that runs."
@@ -73,6 +70,7 @@ impl Reason {
             Self::Succeeded
             | Self::Pending
             | Self::Packing
+            | Self::SecretUnavailable
             | Self::Implicit
             | Self::Suspended
             | Self::Progressing
