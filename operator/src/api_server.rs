@@ -22,6 +22,8 @@ struct State {
     terminating: BTreeSet<String>,
     unreachable: bool,
     writes: u64,
+    /// The write that fails, counted down, and whether it takes effect before it does.
+    failing: Option<(u64, bool)>,
 }
 
 /// The server. Clones are the same server.
@@ -88,6 +90,21 @@ impl ApiServer {
         self.state().unreachable = unreachable;
     }
 
+    /// The `n`-th write from now on (from 1) gets an error, after it took effect or before.
+    pub fn fail_write(&self, n: u64, takes_effect: bool) {
+        self.state().failing = Some((n, takes_effect));
+    }
+
+    /// Whether the write that was to fail has.
+    pub fn has_failed(&self) -> bool {
+        self.state().failing.is_none()
+    }
+
+    /// Everything there is, by path.
+    pub fn objects(&self) -> BTreeMap<String, Value> {
+        self.state().objects.clone()
+    }
+
     /// Requests that write, as `METHOD path`, since the last call.
     pub fn writes(&self) -> Vec<String> {
         let requests = std::mem::take(&mut self.state().requests);
@@ -120,7 +137,7 @@ impl ApiServer {
         let mut state = self.state();
         let request = format!("{} {path}", parts.method);
         state.requests.push((request, body.clone()));
-        let (code, answer) = state.handle(&parts.method, &path, parts.uri.query(), body);
+        let (code, answer) = state.answer(&parts.method, &path, parts.uri.query(), body);
         Response::builder()
             .status(code)
             .body(Body::from(answer.to_string().into_bytes()))
@@ -129,6 +146,27 @@ impl ApiServer {
 }
 
 impl State {
+    fn answer(
+        &mut self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        body: Value,
+    ) -> (StatusCode, Value) {
+        let (left, takes_effect) = match self.failing {
+            Some((left, takes_effect)) if *method != Method::GET => (left - 1, takes_effect),
+            _ => return self.handle(method, path, query, body),
+        };
+        self.failing = (left > 0).then_some((left, takes_effect));
+        if left > 0 {
+            return self.handle(method, path, query, body);
+        }
+        if takes_effect {
+            self.handle(method, path, query, body);
+        }
+        refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "")
+    }
+
     fn handle(
         &mut self,
         method: &Method,

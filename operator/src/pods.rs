@@ -214,6 +214,15 @@ impl Pods {
         }
     }
 
+    /// As if this pod had been seen and had said this.
+    #[cfg(test)]
+    pub fn said(self: &Arc<Self>, pod: Pod, status: WatchStatusResponse) {
+        let uid = pod.uid().unwrap_or_default();
+        let (wake, _) = mpsc::unbounded_channel();
+        self.observe(Event::Apply(pod), &wake);
+        self.set_status(&uid, Some(status));
+    }
+
     fn set_status(&self, uid: &str, status: Option<WatchStatusResponse>) -> bool {
         let Ok(mut all) = self.all.lock() else {
             return false;

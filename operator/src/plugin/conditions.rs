@@ -102,11 +102,15 @@ impl Findings {
             let granted = std::iter::once(&revision.granted);
             granted.chain(&revision.failed).chain([&revision.config])
         });
+        // A worker that is yet to be asked is no cause where something else is.
+        let (waits, revision): (Vec<_>, Vec<_>) =
+            revision.partition(|finding| finding.reason == Reason::Progressing);
         let obstacle = self.obstacle.iter();
         obstacle
             .chain([&self.artifact])
             .chain(revision)
             .chain([&self.worker, &self.host])
+            .chain(waits)
             .find(|finding| !finding.holds)
             .cloned()
             .unwrap_or_else(|| {

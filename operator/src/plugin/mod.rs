@@ -9,6 +9,8 @@ mod desired;
 mod diagnose;
 #[cfg(test)]
 pub mod fixtures;
+#[cfg(test)]
+mod flow;
 mod handover;
 mod network;
 mod packing;

@@ -355,9 +355,13 @@ impl<'a> Step<'a> {
                 .status
                 .as_ref()
                 .and_then(|status| status.config.as_ref());
-            let has = status.is_some_and(|config| config.revision == number_of(&newest.spec));
+            // One that has only begun finds the config that is there.
+            let has_another = status.is_some_and(|config| {
+                config.revision != number_of(&newest.spec)
+                    && (config.revision != 0 || config.refused_revision != 0)
+            });
             let told = seen.pod.annotations().get(labels::CONFIG_REVISION) == Some(&number);
-            if has || told {
+            if !has_another || told {
                 continue;
             }
             let patch =
