@@ -6,8 +6,9 @@ use crate::metrics::{HoldOutcome, Holds};
 
 /// How long work waits for a pod that serves.
 pub const HOLD: Duration = Duration::from_secs(10);
-/// How many calls of a plugin wait at most.
-pub const QUEUE: usize = 256;
+/// How many calls of a plugin wait at most: 400 a second for as long as they may. A call that
+/// waits costs its HTTP request, a few tens of KiB.
+pub const QUEUE: usize = 4096;
 
 /// The wait of one call, counted when this is dropped. A call that never waited is not counted.
 #[derive(Debug)]

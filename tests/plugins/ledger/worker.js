@@ -68,6 +68,11 @@ switch (BEHAVIOUR) {
       throw new Error("the ledger is bound the wrong way round");
     };
     break;
+  case "strict":
+    METHODS.initialize = () => ({ ok: true, supportedMethods: ["health", "validateConfig"] });
+    METHODS.validateConfig = ({ config }) =>
+      config?.shelf === "attic" ? { ok: false, errors: ["the attic leaks"] } : { ok: true };
+    break;
   case "noise":
     // A program that does not know that its standard output is spoken for.
     console.log("ledger: opening the book");

@@ -28,7 +28,7 @@ const NAMESPACE_WITH_QUOTA: &str = "e2e-bad-input-quota";
 /// A sound package, whose pods do not come about for one reason or another.
 const SOUND: &str = "sound";
 
-const RELEASES: [Release; 11] = [
+const RELEASES: [Release; 12] = [
     release(neighbour::NAME, &[]),
     release(SOUND, &[]),
     release("no-manifest", &[("\"manifest\": \"./manifest.js\",", "")]).without(&["manifest.js"]),
@@ -52,7 +52,19 @@ const RELEASES: [Release; 11] = [
     release("throw", &[(SERVE, "BEHAVIOUR = \"error\"")]),
     release("hang", &[(SERVE, "BEHAVIOUR = \"hang\"")]),
     release("noise", &[(SERVE, "BEHAVIOUR = \"noise\"")]),
+    release(
+        STRICT,
+        &[
+            (SERVE, "BEHAVIOUR = \"strict\""),
+            (
+                "tools: [",
+                "instanceConfigSchema: { type: \"object\", properties: { shelf: { type: \"string\" } } }, tools: [",
+            ),
+        ],
+    ),
 ];
+/// A package that is particular about its config.
+const STRICT: &str = "strict";
 /// The plugin whose image cannot be pulled until the platform's values are right again.
 const IMAGE: &str = "image";
 const SERVE: &str = "BEHAVIOUR = \"serve\"";
@@ -143,6 +155,40 @@ fn sound(
         .tried_again()
 }
 
+/// A package that would work with another config, or with the Secret that it names.
+fn configs() -> Vec<Case> {
+    let strict = |name, reason, says, next, spec| Case {
+        spec,
+        ..Case::new(name, reason, says, next)
+            .of_package(Release::package(STRICT))
+            .once_packed()
+    };
+    let secret = strict(
+        "secret",
+        "SecretUnavailable",
+        &["nowhere"],
+        "kubectl create secret generic nowhere",
+        json!({"secrets": [{"name": "token", "secretRef": {"name": "nowhere", "key": "token"}}]}),
+    );
+    vec![
+        secret.tried_again(),
+        strict(
+            "schema",
+            "ConfigInvalid",
+            &["shelf", "string"],
+            "Correct spec.config",
+            json!({"config": {"default": {"shelf": 5}}}),
+        ),
+        strict(
+            "validate",
+            "ConfigRejected",
+            &["the attic leaks"],
+            "Correct spec.config",
+            json!({"config": {"default": {"shelf": "attic"}}}),
+        ),
+    ]
+}
+
 /// Packages that are well made, and whose worker does not work.
 fn workers() -> Vec<Case> {
     let log = "See its log with kubectl paperclip logs";
@@ -209,6 +255,10 @@ fn bad_input_is_called_by_its_name_and_a_neighbour_does_not_notice() -> Result<(
     let invalid = Trial::apply(NAMESPACE, manifests())?;
     judge(&invalid)?;
     calm.extend(invalid);
+
+    let configs = Trial::apply(NAMESPACE, configs())?;
+    judge(&configs)?;
+    calm.extend(configs);
 
     workers_fail_and_the_registry_goes(&namespace)?;
     // Nodes are open again, and nobody touched the plugin.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::{
-    resilience::publish_ledger,
+    resilience::{NAMESPACE, publish_ledger},
     support::{HOST_NAMESPACE, Namespace, cluster},
 };
 
@@ -56,7 +56,7 @@ fn install(namespace: &Namespace, version: &str) -> Result<String> {
 #[test]
 fn helm_waits_for_a_plugin_and_gives_up_on_one_that_cannot_work() -> Result<()> {
     publish_ledger("1.0.0", "serve")?;
-    let namespace = Namespace::create("e2e-helm-wait")?;
+    let namespace = Namespace::create(NAMESPACE)?;
     install(&namespace, "1.0.0")?;
     namespace
         .wait_ready("ledger", Duration::from_secs(1))

@@ -11,6 +11,7 @@ mod audit;
 mod authentication;
 mod bad_input;
 mod commerce;
+mod config;
 mod determinism;
 mod faults;
 mod helm_wait;

@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// One for all tests of the ledger: a host finds a tool by its plugin's key, so a second
+/// ledger that is still going would answer too.
+pub const NAMESPACE: &str = "e2e-ledger";
 const PLUGIN: &str = "ledger";
 const PLUGIN_KEY: &str = "test.ledger";
 const PACKAGE: &str = "paperclip-plugin-test-ledger";
@@ -155,9 +158,9 @@ impl Drop for Uncordon {
     }
 }
 
-fn installed(name: &str) -> Result<Namespace> {
+fn installed() -> Result<Namespace> {
     publish_ledger("1.0.0", "serve")?;
-    let namespace = Namespace::create(name)?;
+    let namespace = Namespace::create(NAMESPACE)?;
     namespace.apply(&plugin_yaml("1.0.0", 60))?;
     namespace.wait_ready(PLUGIN, COLD)?;
     Ok(namespace)
@@ -165,7 +168,7 @@ fn installed(name: &str) -> Result<Namespace> {
 
 #[test]
 fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Result<()> {
-    let namespace = installed("e2e-kills")?;
+    let namespace = installed()?;
     let ns = namespace.name();
     let pod = || pod_of(ns, PLUGIN);
     let uid = pod()?["metadata"]["uid"].clone();
@@ -224,7 +227,7 @@ fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Res
 #[test]
 fn an_upgrade_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
     let _uncordon = Uncordon;
-    let namespace = installed("e2e-upgrade")?;
+    let namespace = installed()?;
     let ns = namespace.name();
     publish_ledger("1.1.0", "serve")?;
 
@@ -313,7 +316,7 @@ fn bad_upgrade(namespace: &Namespace, version: &str, behaviour: &str, says: &str
 
 #[test]
 fn an_upgrade_to_a_version_that_crashes_is_taken_back_and_fails_no_call() -> Result<()> {
-    let namespace = installed("e2e-crashing")?;
+    let namespace = installed()?;
     bad_upgrade(&namespace, "2.0.0", "exit", "the ink has run dry")?;
     // The way out is another version, or the old one again.
     namespace.apply(&plugin_yaml("1.0.0", 60))?;
@@ -323,7 +326,7 @@ fn an_upgrade_to_a_version_that_crashes_is_taken_back_and_fails_no_call() -> Res
 /// In the long run only.
 #[test]
 fn long_upgrades_to_versions_that_hang_or_answer_wrongly_are_taken_back() -> Result<()> {
-    let namespace = installed("e2e-bad-upgrades")?;
+    let namespace = installed()?;
     bad_upgrade(&namespace, "2.1.0", "hang", "initialize")?;
     bad_upgrade(&namespace, "2.2.0", "error", "bound the wrong way round")?;
     bad_upgrade(&namespace, "2.3.0", "nonsense", "initialize")
