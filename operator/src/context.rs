@@ -1,6 +1,9 @@
 //! What every reconcile is given.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, Client};
@@ -73,6 +76,10 @@ pub struct Context {
     pub events: Events,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// When this operator started.
+    pub started: Timestamp,
+    /// Passes over a plugin that broke off one after the other, while it was Ready.
+    pub broken_off: Mutex<BTreeMap<String, u32>>,
     /// The time, which tests set.
     pub clock: fn() -> Timestamp,
     store: StoreClient,
@@ -119,6 +126,8 @@ impl Context {
             authority,
             store_access,
             metrics,
+            started: Timestamp::now(),
+            broken_off: Mutex::default(),
             clock: Timestamp::now,
             store,
             manifests: Manifests::default(),

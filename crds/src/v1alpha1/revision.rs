@@ -146,6 +146,9 @@ pub struct PaperclipPluginRevisionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
     pub message: Option<String>,
+    /// When it could begin, as RFC 3339; its deadline is counted from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_out_at: Option<String>,
     /// When it served first, as RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_at: Option<String>,

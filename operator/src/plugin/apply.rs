@@ -74,7 +74,7 @@ pub async fn apply_all(
     apply(&policies, &build_network_policy(wanted, &context.args)).await?;
     let services: Api<Service> = Api::namespaced(client(), &namespace);
     apply(&services, &build_service(wanted)).await?;
-    apply_deployment(context, wanted, exact, observed).await
+    Box::pin(apply_deployment(context, wanted, exact, observed)).await
 }
 
 async fn apply_deployment(

@@ -20,10 +20,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Hash of what hosts see.
+    /// Hash of what hosts see and of what the spec says of secrets. Values are not in it.
     #[must_use]
-    pub fn hash(&self) -> String {
-        let text = Value::Object(self.visible.clone()).to_string();
+    pub fn hash(&self, secrets: &[PluginSecret]) -> String {
+        let text = json!([self.visible, secrets]).to_string();
         Digest::of(text.as_bytes()).short(16).to_owned()
     }
 
@@ -338,9 +338,12 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_of_what_hosts_see() {
+    fn the_hash_is_of_what_is_asked_for_and_of_no_value() {
         let secrets = [secret("token", "/token", SecretUse::Reference)];
         let with = |value: &str| join(None, &[], &secrets, vec![value.into()]).unwrap();
-        assert_eq!(with("a").hash(), with("b").hash());
+        assert_eq!(with("a").hash(&secrets), with("b").hash(&secrets));
+        let mut other = secrets.clone();
+        other[0].secret_ref.key = "another".into();
+        assert_ne!(with("a").hash(&other), with("a").hash(&secrets));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{Timestamp, ToSpan};
 use kube::{ResourceExt, api::ObjectMeta};
 use paperclip_artifact::Digest;
 use paperclip_crds::{
@@ -88,7 +88,10 @@ impl World {
         let mut context = server.context_without_pods().await;
         let digest: Digest = fixtures::artifact().digest.parse().unwrap();
         context.remember_manifest(digest, json!({"id": "example"}));
-        Arc::get_mut(&mut context).unwrap().clock = now;
+        let context_now = Arc::get_mut(&mut context).unwrap();
+        context_now.clock = now;
+        // As if it had heard all pods already.
+        context_now.started = Timestamp::UNIX_EPOCH - 3600.seconds();
         context
     }
 
@@ -367,6 +370,17 @@ async fn a_refused_config_fails_at_once_and_leaves_what_was_accepted() {
 }
 
 #[tokio::test]
+async fn a_first_config_that_is_refused_stalls_until_another_is_asked_for() {
+    let mut world = World::new().await;
+    world.set_colour("invisible");
+    world.settle().await;
+    assert_eq!(world.ready(), "False ConfigRejected stalled");
+    world.set_colour("red");
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+}
+
+#[tokio::test]
 async fn a_revision_that_does_not_serve_in_time_is_taken_back_and_not_tried_again() {
     let mut world = World::new().await;
     world.settle().await;
@@ -421,6 +435,36 @@ async fn a_suspended_plugin_has_no_pods_and_wakes_as_it_was() {
         ("True Succeeded".into(), 1)
     );
     assert_eq!(world.revisions().len(), 1);
+}
+
+#[tokio::test]
+async fn a_revision_made_while_suspended_has_its_whole_time_afterwards() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.edit(|plugin| plugin.spec.suspend = true);
+    world.ask_restart("good");
+    world.settle().await;
+    NOW.set(1000);
+    world.edit(|plugin| plugin.spec.suspend = false);
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(world.runs(), ("2".into(), 1));
+}
+
+#[tokio::test]
+async fn an_operator_that_was_away_hears_the_pods_before_it_judges() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.ask_restart(BAD);
+    world.settle().await;
+    NOW.set(1000);
+    world.restart().await;
+    Arc::get_mut(&mut world.context).unwrap().started = now();
+    world.settle().await;
+    assert_eq!(world.ready(), "False WorkerExited");
+    NOW.set(1030);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
 }
 
 #[tokio::test]
@@ -490,6 +534,7 @@ fn strip(value: &mut Value) {
                     "creationTimestamp",
                     "lastTransitionTime",
                     "servedAt",
+                    "rolledOutAt",
                     "managedFields",
                 ]
                 .contains(&key.as_str())

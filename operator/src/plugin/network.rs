@@ -156,7 +156,6 @@ mod tests {
                     protocol: PortProtocol::Tcp,
                 }],
             }],
-            ..WorkerSpec::default()
         };
         assert_eq!(
             egress(Some(worker), &fixtures::args())[2],

@@ -31,6 +31,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// Secrets and ConfigMaps that the spec names are read by name, never watched.
 const REFERENCES: Duration = Duration::from_secs(30);
 
+/// Passes that may break off before a plugin that is Ready is said to be in trouble.
+const PASSING: u32 = 5;
+
 /// Why a pass did not end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -141,10 +144,12 @@ pub async fn reconcile(
         if is_namespace_terminating(error) {
             return Ok(Action::await_change());
         }
-        if error.is_transient() && is_ready(&plugin) {
+        if error.is_transient() && is_ready(&plugin) && !lasts(&context, &plugin) {
             // What serves is not called broken because we could not look.
             return outcome.map(|(_, action)| action);
         }
+    } else if let Ok(mut counts) = context.broken_off.lock() {
+        counts.remove(&plugin.uid().unwrap_or_default());
     }
     let (generation, now) = (plugin.metadata.generation, context.now());
     status.observed_generation = generation;
@@ -183,6 +188,16 @@ fn is_ready(plugin: &PaperclipPlugin) -> bool {
     plugin.condition(ConditionType::Ready).is_some_and(|ready| {
         ready.status == "True" && ready.observed_generation == plugin.metadata.generation
     })
+}
+
+/// Counts a pass that broke off. True once that is no passing trouble any more.
+fn lasts(context: &Context, plugin: &PaperclipPlugin) -> bool {
+    let Ok(mut counts) = context.broken_off.lock() else {
+        return true;
+    };
+    let count = counts.entry(plugin.uid().unwrap_or_default()).or_default();
+    *count += 1;
+    *count > PASSING
 }
 
 /// When to look again, at the latest.

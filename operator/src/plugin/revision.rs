@@ -8,6 +8,9 @@ use paperclip_crds::v1alpha1::{
 };
 use serde_json::{Map, Value};
 
+/// Seconds in which an operator that has just started has heard every pod that speaks.
+const HEARING: i64 = 30;
+
 /// What the spec asks for, with everything resolved.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -97,6 +100,15 @@ pub fn find<'a>(
         .find(|revision| target.is(revision))
 }
 
+/// The highest numbers that were given before, as far as status knows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded {
+    /// Of a revision.
+    pub number: i64,
+    /// Of an activation.
+    pub activation: i64,
+}
+
 /// The next revision. It shares the activation of a revision with the same template, or
 /// gets the next number.
 #[must_use]
@@ -105,15 +117,16 @@ pub fn build(
     target: Target,
     revisions: &[PaperclipPluginRevision],
     active: Option<&PaperclipPluginRevision>,
-    recorded_activation: Option<i64>,
+    recorded: &Recorded,
     metadata: ObjectMeta,
 ) -> PaperclipPluginRevision {
-    let number = revisions.last().map_or(0, |newest| newest.spec.number) + 1;
+    let newest = revisions.last().map_or(0, |newest| newest.spec.number);
+    let number = newest.max(recorded.number) + 1;
     let shared = active.filter(|active| active.spec.template_hash == target.template_hash);
     let highest = revisions
         .iter()
         .map(|revision| revision.spec.activation)
-        .chain(recorded_activation)
+        .chain([recorded.activation])
         .max()
         .unwrap_or(0);
     let Target {
@@ -170,11 +183,25 @@ pub fn state(revision: &PaperclipPluginRevision) -> RevisionState {
         .unwrap_or(RevisionState::Pending)
 }
 
-/// When a revision must serve.
+/// When a revision must serve: so long after it could begin, and not before an operator
+/// that has only started has heard its pods. None before it began.
 #[must_use]
-pub fn deadline(revision: &PaperclipPluginRevision, seconds: i32) -> Option<Timestamp> {
-    let created = revision.metadata.creation_timestamp.as_ref()?.0;
-    created.checked_add(i64::from(seconds).seconds()).ok()
+pub fn deadline(
+    revision: &PaperclipPluginRevision,
+    seconds: i32,
+    started: Timestamp,
+) -> Option<Timestamp> {
+    let seconds = i64::from(seconds);
+    let begun: Timestamp = revision
+        .status
+        .as_ref()?
+        .rolled_out_at
+        .as_ref()?
+        .parse()
+        .ok()?;
+    let deadline = begun.checked_add(seconds.seconds()).ok()?;
+    let heard = started.checked_add(seconds.min(HEARING).seconds()).ok()?;
+    Some(deadline.max(heard))
 }
 
 /// Names of revisions that history has no room for: the oldest beside those that are needed.
@@ -223,7 +250,7 @@ mod tests {
             target,
             before,
             active,
-            None,
+            &Recorded::default(),
             ObjectMeta::default(),
         )
     }
@@ -245,17 +272,20 @@ mod tests {
     }
 
     #[test]
-    fn an_activation_is_not_used_twice_even_when_its_revision_is_gone() {
+    fn numbers_are_not_used_twice_even_when_their_revision_is_gone() {
         let plugin = fixtures::plugin();
         let made = build(
             &plugin,
             target("t", "c"),
             &[],
             None,
-            Some(7),
+            &Recorded {
+                number: 4,
+                activation: 7,
+            },
             ObjectMeta::default(),
         );
-        assert_eq!(made.spec.activation, 8);
+        assert_eq!((made.spec.number, made.spec.activation), (5, 8));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::{
     handover::{self, activation_of, number_of},
     reconcile::ReconcileError,
     references,
-    revision::{self, Target},
+    revision::{self, Recorded, Target},
     verdict::{self, Verdict, pods_of},
     worker,
 };
@@ -147,7 +147,7 @@ async fn ask(
             manifest_digest: Digest::of(manifest.to_string().as_bytes()).to_string(),
             summary,
             template_hash,
-            config_hash: resolved.config.hash(),
+            config_hash: resolved.config.hash(&plugin.spec.secrets),
             secrets: resolved.secrets,
             grant,
             artifact,
@@ -222,7 +222,7 @@ impl<'a> Step<'a> {
                             target.clone(),
                             &revisions,
                             active.as_ref(),
-                            status.activation,
+                            &recorded(status),
                             metadata(plugin, target),
                         );
                         let made = create(context, plugin, made).await?;
@@ -332,9 +332,8 @@ impl<'a> Step<'a> {
             granted: &runs.spec.grant.capabilities,
             activation: activation_of(&runs.spec),
         };
-        apply_all(context, &wanted, exact, &config, observed)
-            .await
-            .map(Some)
+        let applying = apply_all(context, &wanted, exact, &config, observed);
+        Box::pin(applying).await.map(Some)
     }
 
     /// Makes the kubelet hand a new config to running pods at once.
@@ -394,15 +393,34 @@ impl<'a> Step<'a> {
         pods: &[Seen],
         deployment: Option<&Deployment>,
     ) -> Result<bool, ReconcileError> {
-        let Some(pending) = self.pending().filter(|_| !plugin.spec.suspend) else {
+        let Some(pending) = self.pending() else {
             return Ok(false);
         };
+        if plugin.spec.suspend {
+            // Its time begins anew when it may run.
+            let waits = PaperclipPluginRevisionStatus {
+                state: Some(RevisionState::Pending),
+                ..PaperclipPluginRevisionStatus::default()
+            };
+            write(context, plugin, pending, &waits).await?;
+            return Ok(false);
+        }
         let seconds = plugin.spec.upgrade.progress_deadline_seconds;
+        let status_of = pending.status.as_ref();
+        let has_begun = status_of.is_some_and(|status| status.rolled_out_at.is_some());
+        if !has_begun && revision::state(pending) == RevisionState::Pending {
+            let begun = PaperclipPluginRevisionStatus {
+                state: Some(RevisionState::Pending),
+                rolled_out_at: Some(rfc3339(context.now())),
+                ..PaperclipPluginRevisionStatus::default()
+            };
+            write(context, plugin, pending, &begun).await?;
+        }
         let verdict = verdict::judge(
             &pods_of(pods, pending.spec.activation),
             number_of(&pending.spec),
             self.is_config_only(pending),
-            revision::deadline(pending, seconds),
+            revision::deadline(pending, seconds, context.started),
             context.now(),
         );
         match verdict {
@@ -410,7 +428,7 @@ impl<'a> Step<'a> {
                 self.activate(context, plugin, pending, status).await?;
                 Ok(true)
             }
-            Verdict::Refused(words) if self.active.is_some() => {
+            Verdict::Refused(words) => {
                 let message = format!("The worker refused the config: {words}");
                 let failure = Failure {
                     reason: Reason::ConfigRejected,
@@ -432,7 +450,7 @@ impl<'a> Step<'a> {
                 fail(context, plugin, pending, failure).await?;
                 Ok(true)
             }
-            Verdict::Refused(_) | Verdict::Late | Verdict::Wait => Ok(false),
+            Verdict::Late | Verdict::Wait => Ok(false),
         }
     }
 
@@ -448,17 +466,29 @@ impl<'a> Step<'a> {
         pending: &PaperclipPluginRevision,
         status: &mut PaperclipPluginStatus,
     ) -> Result<(), ReconcileError> {
-        if let Some(active) = &self.active {
+        let others = self
+            .revisions
+            .iter()
+            .filter(|one| one.spec.number != pending.spec.number);
+        for other in others {
+            if !matches!(
+                revision::state(other),
+                RevisionState::Active | RevisionState::Pending
+            ) {
+                continue;
+            }
             let superseded = PaperclipPluginRevisionStatus {
                 state: Some(RevisionState::Superseded),
-                ..active.status.clone().unwrap_or_default()
+                ..other.status.clone().unwrap_or_default()
             };
-            write(context, plugin, active, &superseded).await?;
+            write(context, plugin, other, &superseded).await?;
         }
         let served = PaperclipPluginRevisionStatus {
             state: Some(RevisionState::Active),
             served_at: Some(rfc3339(context.now())),
-            ..PaperclipPluginRevisionStatus::default()
+            reason: None,
+            message: None,
+            ..pending.status.clone().unwrap_or_default()
         };
         write(context, plugin, pending, &served).await?;
         tracing::info!(revision = pending.name_any(), "revision is active");
@@ -512,17 +542,21 @@ impl<'a> Step<'a> {
             .filter(|_| !plugin.spec.suspend)
             .and_then(|pending| {
                 let seconds = plugin.spec.upgrade.progress_deadline_seconds;
-                let left = revision::deadline(pending, seconds)?.duration_since(context.now());
+                let deadline = revision::deadline(pending, seconds, context.started)?;
+                let left = deadline.duration_since(context.now());
                 Some((pending, Duration::try_from(left).unwrap_or_default()))
             });
         let overdue = late.as_ref().filter(|(_, left)| left.is_zero());
         let failure = failed.map(|failed| {
             let status = failed.status.clone().unwrap_or_default();
             let is_config = status.reason == Some(Reason::ConfigRejected.to_string());
-            let active = self.active.as_ref().map_or(0, |active| active.spec.number);
             let words = status.message.unwrap_or_default();
-            let message = if is_config {
-                format!("{words} The worker goes on with the config of revision {active}.")
+            let active = self.active.as_ref().map_or(0, |active| active.spec.number);
+            let message = if is_config && self.active.is_none() {
+                words
+            } else if is_config {
+                let stop = if words.ends_with(['.', '!', '?']) { "" } else { "." };
+                format!("{words}{stop} The worker goes on with the config of revision {active}.")
             } else {
                 format!("{words} Revision {active} runs again; revision {} is not tried again until the resource asks for something else.", failed.spec.number)
             };
@@ -578,7 +612,20 @@ fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta 
     wanted.metadata("")
 }
 
-/// Makes a revision, or finds what an earlier pass made before it was cut off.
+/// The highest numbers that status knows of, for where revisions were deleted.
+fn recorded(status: &PaperclipPluginStatus) -> Recorded {
+    let revisions = [&status.active_revision, &status.pending_revision];
+    let numbers = revisions
+        .into_iter()
+        .flatten()
+        .map(|revision| revision.number);
+    Recorded {
+        number: numbers.max().unwrap_or_default(),
+        activation: status.activation.unwrap_or_default(),
+    }
+}
+
+/// Makes a revision. One that an earlier pass made before it was cut off is in the list.
 async fn create(
     context: &Context,
     plugin: &PaperclipPlugin,
@@ -603,7 +650,7 @@ async fn fail(
         state: Some(RevisionState::Failed),
         reason: Some(failure.reason.to_string()),
         message: Some(failure.message),
-        served_at: None,
+        ..PaperclipPluginRevisionStatus::default()
     };
     write(context, plugin, revision, &status).await
 }

@@ -1,6 +1,6 @@
 //! What the pods say about a revision that is being rolled out. Pure.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt;
 use paperclip_crds::labels;
 use paperclip_proto::v1::ConfigState;
@@ -65,9 +65,18 @@ pub fn judge(
 pub fn pods_of(pods: &[Seen], activation: i64) -> Vec<&Seen> {
     let wanted = activation.to_string();
     pods.iter()
-        .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none())
+        .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none() && !is_over(&seen.pod))
         .filter(|seen| seen.pod.annotations().get(labels::ACTIVATION) == Some(&wanted))
         .collect()
+}
+
+/// Whether a pod was evicted, say, and will never speak again.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 #[cfg(test)]
@@ -135,6 +144,14 @@ mod tests {
             verdict(&[pod(Phase::Serving, 1, 1)], true, 0),
             Verdict::Wait
         );
+    }
+
+    #[test]
+    fn a_pod_that_was_evicted_is_none() {
+        let mut evicted = (*pod(Phase::Serving, 1, 0).pod).clone();
+        evicted.status.get_or_insert_default().phase = Some("Failed".into());
+        let pods = [fixtures::seen(evicted), pod(Phase::Serving, 2, 0)];
+        assert_eq!(pods_of(&pods, 1).len(), 1);
     }
 
     #[test]

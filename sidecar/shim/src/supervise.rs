@@ -299,8 +299,9 @@ impl Shim {
         }
     }
 
+    /// The sidecar alone knows which words are secrets, so what a worker says while no sidecar
+    /// listens is not printed; its end is in the report of its exit.
     fn stderr_line(&mut self, line: String) {
-        eprintln!("{line}");
         if self.channel.is_some() {
             self.report(&Report::Stderr(line));
         }

@@ -162,7 +162,10 @@ impl Keeper {
             .flatten()
             .find(|config| config.revision == has)
         {
-            Some(config) => self.hold(&Arc::new(config)),
+            Some(config) => {
+                self.hold(&Arc::new(config));
+                self.multiplexer.settings.mark_told(has);
+            }
             // It is no more delivered, so the worker is told what is.
             None => self.has = None,
         }
@@ -174,10 +177,14 @@ impl Keeper {
         self.hold(&config);
         self.multiplexer.announce_config().await;
         let is_empty = config.config.is_empty() && config.secrets.is_empty();
-        if had.is_none() && is_empty {
-            return Some(Found::Configured);
-        }
-        match self.tell(&config).await {
+        let told = match had.is_none() && is_empty {
+            true => Ok(()),
+            false => self.tell(&config).await,
+        };
+        // Only now: a successor of this sidecar tells the worker again what it may not know.
+        self.multiplexer.settings.mark_told(config.revision);
+        self.multiplexer.remember();
+        match told {
             Err(error) if error.code == jsonrpc::METHOD_NOT_IMPLEMENTED && !is_first => {
                 Some(Found::NeedsRestart)
             }
@@ -255,7 +262,6 @@ impl Keeper {
                 state.config.message.clear();
             }
         });
-        self.multiplexer.remember();
     }
 }
 

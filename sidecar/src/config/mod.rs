@@ -20,6 +20,8 @@ pub struct Settings(RwLock<Held>);
 #[derive(Debug, Default)]
 struct Held {
     current: Option<Arc<ConfigRevision>>,
+    /// The revision that the worker was told of, not just is about to be.
+    told: u64,
     redactor: Arc<Redactor>,
 }
 
@@ -45,6 +47,17 @@ impl Settings {
     pub fn hold(&self, revision: Arc<ConfigRevision>) {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
         held.current = Some(revision);
+    }
+
+    /// The worker was told of this revision.
+    pub fn mark_told(&self, revision: u64) {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        held.told = revision;
+    }
+
+    /// Number of the revision that the worker was told of; 0 for none.
+    pub fn told(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).told
     }
 
     /// Number of the revision the worker runs with; 0 for none.

@@ -161,7 +161,7 @@ pub struct Remembered {
     pub next_id: u64,
     /// The subscriptions of the worker.
     pub subscriptions: Vec<Bytes>,
-    /// Number of the revision whose config the worker runs with.
+    /// Number of the revision whose config the worker was told of.
     pub config_revision: u64,
 }
 
@@ -227,7 +227,7 @@ impl Multiplexer {
         Remembered {
             next_id: inner.next_id,
             subscriptions: inner.subscriptions.clone(),
-            config_revision: self.settings.revision(),
+            config_revision: self.settings.told(),
         }
     }
 

@@ -152,7 +152,8 @@ async fn a_sidecar_that_takes_over_does_not_tell_the_worker_again() {
     pod.serving().await;
     let active = json!({"revision": 1, "config": {"colour": "red"}});
     pod.deliver(json!({"active": active, "candidate": revision(2, json!({"colour": "blue"}))}));
-    pod.config("taken up", |config| config.revision == 2).await;
+    let host = Host::attach(&pod, &Store::default()).await;
+    while shown(&host).await["told"].as_array().unwrap().len() < 2 {}
     let worker = pod.logged("worker started", "pid").await;
     pod.kill_sidecar();
     pod.start_sidecar();
