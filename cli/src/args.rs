@@ -106,6 +106,55 @@ Examples:
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
     },
+    /// Say why a plugin is not Ready: the root cause, what follows from it, and what to do next
+    #[command(after_help = "\
+Ends with 0 when the plugin is Ready, and with 4 when it is not.
+
+Examples:
+  kubectl paperclip why inventory
+  kubectl paperclip why shop/inventory -o json")]
+    Why {
+        /// Name of the plugin, or NAMESPACE/NAME
+        plugin: PluginName,
+    },
+    /// Show what a plugin consists of in the cluster, as a tree
+    #[command(after_help = "\
+Examples:
+  kubectl paperclip tree inventory
+  kubectl paperclip tree shop/inventory -o json")]
+    Tree {
+        /// Name of the plugin, or NAMESPACE/NAME
+        plugin: PluginName,
+    },
+    /// List the revisions of a plugin
+    #[command(after_help = "\
+Examples:
+  kubectl paperclip revisions inventory
+  kubectl paperclip revisions inventory -o wide")]
+    Revisions {
+        /// Name of the plugin, or NAMESPACE/NAME
+        plugin: PluginName,
+    },
+    /// Ask for new pods of a plugin, with the sidecar of the operator's release
+    #[command(after_help = "\
+The old pods serve until the new ones do.
+
+Examples:
+  kubectl paperclip restart inventory")]
+    Restart {
+        /// Name of the plugin, or NAMESPACE/NAME
+        plugin: PluginName,
+    },
+    /// Ask the operator to look at a plugin again at once
+    #[command(after_help = "\
+Also at a package that failed, and at Secrets and ConfigMaps, which it reads every 30 seconds.
+
+Examples:
+  kubectl paperclip reconcile inventory")]
+    Reconcile {
+        /// Name of the plugin, or NAMESPACE/NAME
+        plugin: PluginName,
+    },
     /// Call a tool of a plugin
     #[command(after_help = "\
 Examples:

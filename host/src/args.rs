@@ -104,6 +104,9 @@ pub struct ServeArgs {
     /// Run webhooks and jobs without a company, as a Paperclip server does.
     #[arg(long, env = "PAPERCLIP_STRICT_SCOPES")]
     pub strict_scopes: bool,
+    /// Calls of one plugin that may wait for a pod that serves, each for at most 10 s.
+    #[arg(long, env = "PAPERCLIP_HOST_MAX_HELD_CALLS", default_value_t = crate::plugins::hold::QUEUE)]
+    pub max_held_calls: usize,
 }
 
 /// How callers prove who they are.

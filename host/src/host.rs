@@ -22,6 +22,8 @@ pub struct Host {
     pub name: HostName,
     /// Whether webhooks and jobs run without a company, as on a real host.
     pub strict_scopes: bool,
+    /// Calls of one plugin that may wait for a pod that serves.
+    pub max_held_calls: usize,
     /// Everything that is kept.
     pub database: Database,
     /// The plugins it has heard of.
@@ -119,7 +121,12 @@ impl Host {
     }
 
     fn make_plugin(&self, id: PluginId, facts: Option<Facts>) -> Arc<Plugin> {
-        let plugin = Arc::new(Plugin::new(id, facts, self.metrics.holds.clone()));
+        let plugin = Arc::new(Plugin::new(
+            id,
+            facts,
+            self.metrics.holds.clone(),
+            self.max_held_calls,
+        ));
         let stop = self.stop.clone();
         let deliver = events::deliver(self.database.clone(), Arc::clone(&plugin));
         self.tasks.spawn(async move {

@@ -96,6 +96,7 @@ impl Server {
                 replica: args.replica.clone(),
             },
             strict_scopes: args.strict_scopes,
+            max_held_calls: args.max_held_calls,
             database,
             plugins: Registry::default(),
             fetch: HttpFetch::new(&args.http_fetch_allow_cidr).map_err(ServeError::Fetch)?,

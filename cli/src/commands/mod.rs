@@ -5,8 +5,12 @@ mod complete;
 mod job;
 mod list;
 mod logs;
+mod request;
+mod revisions;
 mod show;
+mod tree;
 mod webhook;
+mod why;
 
 use crate::{
     args::{Cli, Command, PluginName},
@@ -37,6 +41,11 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
     match command {
         Command::List => list::run(&session).await,
         Command::Get { plugin } => show::run(&session, &plugin).await,
+        Command::Why { plugin } => why::run(&session, &plugin).await,
+        Command::Tree { plugin } => tree::run(&session, &plugin).await,
+        Command::Revisions { plugin } => revisions::run(&session, &plugin).await,
+        Command::Restart { plugin } => request::restart(&session, &plugin).await,
+        Command::Reconcile { plugin } => request::reconcile(&session, &plugin).await,
         Command::Call {
             plugin,
             tool,

@@ -6,7 +6,7 @@ use crate::metrics::{HoldOutcome, Holds};
 
 /// How long work waits for a pod that serves.
 pub const HOLD: Duration = Duration::from_secs(10);
-/// How many calls of a plugin wait at most: 400 a second for as long as they may. A call that
+/// How many calls of a plugin wait at most, unless told otherwise: 400 a second for as long as they may. A call that
 /// waits costs its HTTP request, a few tens of KiB.
 pub const QUEUE: usize = 4096;
 

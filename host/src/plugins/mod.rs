@@ -3,7 +3,7 @@
 mod config;
 mod facts;
 mod failure;
-mod hold;
+pub mod hold;
 mod identity;
 mod invocations;
 mod plugin;

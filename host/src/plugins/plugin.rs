@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     CallFailure, Cause, Facts, Invocations, PluginId, Pod,
-    hold::{self, HOLD, Held},
+    hold::{HOLD, Held},
     pod::Failure,
     routing::{self, Candidate, Share},
 };
@@ -64,12 +64,12 @@ pub struct Plugin {
 
 impl Plugin {
     /// A plugin without pods.
-    pub fn new(id: PluginId, facts: Option<Facts>, holds: Holds) -> Self {
+    pub fn new(id: PluginId, facts: Option<Facts>, holds: Holds, max_held: usize) -> Self {
         Self {
             id,
             facts: ArcSwapOption::from(facts.map(Arc::new)),
             pods: watch::Sender::new(Vec::new()),
-            waiting: Semaphore::new(hold::QUEUE),
+            waiting: Semaphore::new(max_held),
             holds,
             turn: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),
@@ -324,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_is_not_held_past_its_own_deadline() {
         let id = "shop/acme/uid".parse().unwrap();
-        let plugin = Plugin::new(id, None, Holds::default());
+        let plugin = Plugin::new(id, None, Holds::default(), crate::plugins::hold::QUEUE);
         let timeout = Duration::from_millis(50);
         let begun = Instant::now();
         let call = Call {

@@ -111,6 +111,7 @@ impl Host {
             watch_namespace: Vec::new(),
             http_fetch_allow_cidr: Vec::new(),
             strict_scopes: false,
+            max_held_calls: 256,
         };
         change(&mut args);
         let server = Server::bind_with(args, clock).await.unwrap();

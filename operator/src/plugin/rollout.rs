@@ -415,6 +415,7 @@ impl<'a> Step<'a> {
                 ..PaperclipPluginRevisionStatus::default()
             };
             write(context, plugin, pending, &begun).await?;
+            return Ok(true);
         }
         let verdict = verdict::judge(
             &pods_of(pods, pending.spec.activation),
