@@ -95,6 +95,13 @@ warm_up_takes_under_a_minute() {
   [[ $took -lt 60 ]] && nodes_are_ready "$second"
 }
 
+# Tests of the suite that the gate leaves out.
+long_end_to_end() {
+  cargo build --locked --quiet -p kubectl-paperclip &&
+    PAPERCLIP_TEST_CLUSTER=$first cargo test --locked -p paperclip-tests --test e2e -- \
+      --test-threads=1 --nocapture long_
+}
+
 install_with() {
   cluster install --name "$first" --helm "$1"
 }
@@ -139,6 +146,7 @@ if cluster up --name "$first" && cluster images --name "$first"; then
   fi
   if cluster install --name "$first"; then
     check "benchmark: apply to Ready, and memory" bench_apply
+    check "end-to-end tests that take their time" long_end_to_end
   else
     failed=$((failed + 1))
     failures+=("installation with Helm 4")

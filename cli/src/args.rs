@@ -126,6 +126,14 @@ Examples:
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
     },
+    /// Check the platform: its kinds, operator, store, hosts, certificates, plugins and your rights
+    #[command(after_help = "\
+Ends with 0 when nothing is wrong, and with 4 when something is.
+
+Examples:
+  kubectl paperclip doctor
+  kubectl paperclip doctor -n shop -o json")]
+    Doctor,
     /// List the revisions of a plugin
     #[command(after_help = "\
 Examples:

@@ -33,6 +33,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use kube::{Client, Config, config::Kubeconfig};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{layout::Layout, npm::Npm};
 
@@ -163,6 +167,19 @@ impl Cluster {
         self.layout.audit_log()
     }
 
+    /// Stops the API server where it stands, until the guard is dropped: connections stay
+    /// open and nothing answers.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause_api_server(&self) -> Result<Paused> {
+        let running = process::running(&self.layout)?;
+        let server = running.into_iter().find(|one| one.role == "kube-apiserver");
+        let pid = server.context("the API server runs")?.pid;
+        kill(pid, Signal::SIGSTOP)?;
+        Ok(Paused(pid))
+    }
+
     /// Names of the nodes.
     pub fn node_names(&self) -> Vec<String> {
         self.layout
@@ -224,5 +241,15 @@ impl Cluster {
             }
         }
         bail!("{name} is not built beside this program: build its crate with cargo first")
+    }
+}
+
+/// A process that is stopped until this is dropped.
+pub struct Paused(Pid);
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // It may have been taken down meanwhile.
+        let _ = kill(self.0, Signal::SIGCONT);
     }
 }

@@ -2,6 +2,7 @@
 
 mod call;
 mod complete;
+mod doctor;
 mod job;
 mod list;
 mod logs;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::List => list::run(&session).await,
         Command::Get { plugin } => show::run(&session, &plugin).await,
         Command::Why { plugin } => why::run(&session, &plugin).await,
+        Command::Doctor => doctor::run(&session).await,
         Command::Tree { plugin } => tree::run(&session, &plugin).await,
         Command::Revisions { plugin } => revisions::run(&session, &plugin).await,
         Command::Restart { plugin } => request::restart(&session, &plugin).await,

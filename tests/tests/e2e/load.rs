@@ -138,7 +138,7 @@ impl Target {
 }
 
 /// URL of the host's pod, which this machine reaches as the nodes do.
-fn host_address() -> Result<String> {
+pub fn host_address() -> Result<String> {
     let host = get(&["papercliphost", HOST, "-n", HOST_NAMESPACE])?;
     let service = host["spec"]["service"]["name"]
         .as_str()

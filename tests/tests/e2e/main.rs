@@ -21,4 +21,5 @@ mod load;
 mod move_node;
 mod resilience;
 mod support;
+mod survival;
 mod tally;

@@ -1,0 +1,175 @@
+//! What goes on without the operator and without the API server, and how a plugin goes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::{
+    load::host_address,
+    resilience::publish_ledger,
+    support::{
+        COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
+        host_rows, inventory, kubectl, paperclip_json, pod_of, worker_processes,
+    },
+};
+
+/// Brings the operator back, whatever happened in between.
+struct Operator;
+
+impl Operator {
+    /// Scales the operator to nothing and waits until it is gone.
+    fn sent_away() -> Result<Self> {
+        let guard = Self;
+        scale(0)?;
+        let selector = "app.kubernetes.io/component=operator";
+        let gone = ["wait", "pod", "-l", selector, "-n", PLATFORM_NAMESPACE];
+        kubectl(&[&gone[..], &["--for=delete", "--timeout=60s"]].concat())?;
+        Ok(guard)
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = scale(1);
+        let rollout = ["rollout", "status", "deployment/paperclip-operator"];
+        let _ = kubectl(&[&rollout[..], &["-n", PLATFORM_NAMESPACE, "--timeout=90s"]].concat());
+    }
+}
+
+fn scale(replicas: u8) -> Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    let scale = ["scale", "deployment/paperclip-operator", &replicas];
+    kubectl(&[&scale[..], &["-n", PLATFORM_NAMESPACE]].concat()).map(drop)
+}
+
+#[test]
+fn a_deleted_pod_comes_back_and_serves_while_the_operator_is_away() -> Result<()> {
+    let namespace = inventory("e2e-survival")?;
+    let ns = namespace.name();
+    let before = pod_of(ns, "inventory")?["metadata"]["uid"].clone();
+    let _away = Operator::sent_away()?;
+    kubectl(&[
+        "delete",
+        "pods",
+        "-n",
+        ns,
+        "-l",
+        "plugins.paperclip.ing/plugin=inventory",
+    ])?;
+    eventually("an answer of the new pod", WARM, || {
+        ensure!(pod_of(ns, "inventory")?["metadata"]["uid"] != before);
+        paperclip_json(ns, &["-o", "json", "data", "inventory", "counters"]).map(drop)
+    })
+}
+
+/// What must be the same before and after.
+fn identity(namespace: &str) -> Result<Value> {
+    let pod = pod_of(namespace, "inventory")?;
+    let revisions = get(&["paperclippluginrevisions", "-n", namespace])?;
+    Ok(json!({
+        "pod": pod["metadata"]["uid"],
+        "worker": worker_processes(namespace, "inventory")?,
+        "revisions": revisions["items"].as_array().map(Vec::len),
+    }))
+}
+
+/// How much of an article the host's database has.
+async fn stock(article: &str) -> Result<i64> {
+    let rows = host_rows("select state_key, value_json from plugin_state").await?;
+    let row = rows.iter().find(|row| row["state_key"] == "articles");
+    let text = row.and_then(|row| row["value_json"].as_str());
+    let articles: Value = serde_json::from_str(text.context("the stock")?)?;
+    Ok(articles[article].as_i64().unwrap_or_default())
+}
+
+/// In the long run only: a minute of silence is a minute.
+#[tokio::test]
+async fn long_plugins_serve_while_the_api_server_is_away_for_a_minute() -> Result<()> {
+    let namespace = inventory("e2e-silence")?;
+    let ns = namespace.name().to_owned();
+    let plugin = get(&["paperclipplugin", "inventory", "-n", &ns])?;
+    let uid = plugin["metadata"]["uid"]
+        .as_str()
+        .context("uid")?
+        .to_owned();
+    let before = identity(&ns)?;
+    let url = format!("{}/api/plugins/{uid}/webhooks/delivery", host_address()?);
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(20))
+        .build()?;
+
+    let paused = cluster().pause_api_server()?;
+    let started = Instant::now();
+    let mut delivered = 0;
+    while started.elapsed() < Duration::from_secs(60) {
+        let answer = client
+            .post(&url)
+            .json(&json!({"sku": "silence", "quantity": 1}))
+            .send()
+            .await?;
+        ensure!(answer.status().is_success(), "{}", answer.text().await?);
+        delivered += 1;
+        // The pace of the deliveries, not a wait for anything.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    drop(paused);
+    ensure!(
+        stock("silence").await? == delivered,
+        "each delivery is in the stock once"
+    );
+    println!("silence: {delivered} deliveries in a minute without the API server");
+    eventually("the plugin to be Ready as before", WARM, || {
+        namespace.wait_ready("inventory", Duration::from_secs(5))?;
+        let now = identity(&ns)?;
+        ensure!(now == before, "{before} {now}");
+        Ok(())
+    })
+}
+
+/// In the long run only: fifty workers take a while to start on two cores.
+#[test]
+fn long_fifty_plugins_go_with_their_namespace_in_under_a_minute_without_the_operator() -> Result<()>
+{
+    publish_ledger("1.0.0", "serve")?;
+    let namespace = Namespace::create("e2e-fifty")?;
+    let plugins: Vec<String> = (1..=50)
+        .map(|number| {
+            json!({
+                "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPlugin",
+                "metadata": {"name": format!("ledger-{number}")},
+                "spec": {
+                    "source": {"npm": {"package": "paperclip-plugin-test-ledger", "version": "1.0.0"}},
+                    "host": {"name": "main", "namespace": HOST_NAMESPACE},
+                },
+            })
+            .to_string()
+        })
+        .collect();
+    let started = Instant::now();
+    namespace.apply(&plugins.join("\n---\n"))?;
+    kubectl(&[
+        "wait",
+        "paperclipplugins",
+        "--all",
+        "-n",
+        namespace.name(),
+        "--for=condition=Ready",
+        &format!("--timeout={}s", 4 * COLD.as_secs()),
+    ])?;
+    println!("fifty: all Ready after {:?}", started.elapsed());
+
+    let _away = Operator::sent_away()?;
+    let started = Instant::now();
+    kubectl(&[
+        "delete",
+        "namespace",
+        namespace.name(),
+        "--wait",
+        "--timeout=120s",
+    ])?;
+    let took = started.elapsed();
+    println!("fifty: gone after {took:?}");
+    ensure!(took < Duration::from_secs(60), "{took:?}");
+    Ok(())
+}
