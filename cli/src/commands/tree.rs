@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ContainerStatus, Pod},
+    core::v1::{ContainerStatus, Pod, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use paperclip_crds::labels;
@@ -16,15 +17,9 @@ use crate::{
     plugin::{self, Plugin},
 };
 
-/// Objects that are made for every plugin under its own name with this ending.
-const NAMED: [(&str, &str); 6] = [
-    ("Service", ""),
-    ("ServiceAccount", ""),
-    ("NetworkPolicy", ""),
-    ("Secret", "-tls"),
-    ("Secret", "-store"),
-    ("Secret", "-config"),
-];
+/// Endings of the Secrets that a running plugin has. They are told by name: to list Secrets
+/// is to read them.
+const SECRETS: [&str; 3] = ["-tls", "-store", "-config"];
 
 /// One object, and what belongs to it.
 #[derive(Debug, Serialize)]
@@ -92,17 +87,43 @@ pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Erro
             .iter()
             .map(|found| deployment(found, &sets, &pods)),
     );
-    let own = |(kind, ending): (&str, &str)| {
-        Node::leaf(format!("{kind}/pcp-{}{ending}", plugin.name()), "")
+    children.extend(named::<Service>(session, &plugin).await?);
+    children.extend(named::<ServiceAccount>(session, &plugin).await?);
+    children.extend(named::<NetworkPolicy>(session, &plugin).await?);
+    if !deployments.is_empty() {
+        let secret = |ending| {
+            Node::leaf(
+                format!("Secret/pcp-{}{ending}", plugin.name()),
+                "not looked at",
+            )
+        };
+        children.extend(SECRETS.map(secret));
+    }
+    let status = plugin.parsed.status.as_ref();
+    let observed = status.and_then(|status| status.observed_generation);
+    let reason = match observed == plugin.parsed.metadata.generation {
+        true => plugin.ready().1,
+        false => "not looked at as it is now",
     };
-    children.extend(NAMED.map(own));
-    let (_, reason, _) = plugin.ready();
     let tree = Node {
         name: format!("PaperclipPlugin/{}", plugin.name()),
         state: reason.to_owned(),
         children,
     };
     output::answer(session.global.output, &tree, || Ok(tree.text()))
+}
+
+/// The plugin's objects of a kind, by name.
+async fn named<K>(session: &Session, plugin: &Plugin) -> Result<Vec<Node>, Error>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let found: Vec<K> = list(session, plugin).await?;
+    let node = |object: &K| Node::leaf(format!("{}/{}", K::kind(&()), object.name_any()), "");
+    Ok(found.iter().map(node).collect())
 }
 
 async fn list<K>(session: &Session, plugin: &Plugin) -> Result<Vec<K>, Error>

@@ -15,12 +15,25 @@ use crate::{args::PluginName, error::Error, output, plugin};
 
 pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Error> {
     let plugin = plugin::read(&session.cluster, name).await?;
-    let revisions = revisions::list(session, &plugin).await?;
+    // Whoever may read plugins and not all that belongs to them is told so.
+    let mut unseen = Vec::new();
+    let revisions = revisions::list(session, &plugin).await;
+    let revisions = revisions.unwrap_or_else(|error| {
+        unseen.push(error.report());
+        Vec::new()
+    });
     let api: Api<Pod> = Api::namespaced(session.cluster.client.clone(), &plugin.namespace());
     let selector = format!("{}={}", labels::PLUGIN_UID, plugin.uid());
-    // Whoever may read plugins and no pods is told what plugins say.
-    let pods = api.list(&ListParams::default().labels(&selector)).await;
-    let pods = pods.map(|list| list.items).unwrap_or_default();
+    let pods = match api.list(&ListParams::default().labels(&selector)).await {
+        Ok(list) => list.items,
+        Err(error) => {
+            unseen.push(Error::cluster("list pods", error).report());
+            Vec::new()
+        }
+    };
+    for error in unseen {
+        eprintln!("not looked at: {error}");
+    }
     let explanation = explain(&plugin.parsed, &revisions, &pods);
     output::answer(session.global.output, &explanation, || {
         Ok(explanation.text())
@@ -105,7 +118,7 @@ fn explain(
         .conditions
         .iter()
         .filter(|found| !is_ready && found.status == "False" && !is_summary(found))
-        .filter(|found| !cause.starts_with(&found.message))
+        .filter(|found| found.message.is_empty() || !cause.starts_with(&found.message))
         .map(|found| {
             format!(
                 "{} is False ({}): {}",
@@ -282,19 +295,25 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_of_the_api_has_a_next_step() {
-        for reason in [
-            "QuotaExceeded",
-            "HostForbidden",
-            "ConfigInvalid",
-            "SecretUnavailable",
-            "RolledBack",
-            "Packing",
-            "VersionNotFound",
-        ] {
+    fn the_next_step_fits_the_reason() {
+        let fitting = [
+            ("QuotaExceeded", "kubectl describe resourcequota -n shop"),
+            (
+                "HostForbidden",
+                "kubectl get papercliphost main -n paperclip -o yaml",
+            ),
+            ("ConfigInvalid", "kubectl edit paperclipplugin tea -n shop"),
+            ("RolledBack", "kubectl paperclip revisions shop/tea -o wide"),
+            (
+                "Unschedulable",
+                "kubectl describe pods -n shop -l plugins.paperclip.ing/plugin=tea",
+            ),
+            ("Suspended", "kubectl edit paperclipplugin tea -n shop"),
+        ];
+        for (reason, command) in fitting {
             let plugin = plugin(json!([condition("Ready", "False", reason, "m")]));
             let explanation = explain(&plugin, &[], &[]);
-            assert!(!explanation.next.is_empty(), "{reason}");
+            assert_eq!(explanation.next[0], command, "{reason}");
         }
     }
 
