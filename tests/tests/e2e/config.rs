@@ -39,6 +39,7 @@ spec:
   host:
     name: main
     namespace: {HOST_NAMESPACE}
+  revisionHistoryLimit: 1
 {settings}"
     );
     namespace.apply(&yaml).map(drop)
@@ -206,7 +207,17 @@ data: {settings.yaml: \"colour: green\\nsize: 7\\n\"}
         Ok(())
     })?;
     apply(&namespace, "  config: {default: {colour: red}}\n")?;
-    namespace.wait_ready(PLUGIN, SOON)
+    namespace.wait_ready(PLUGIN, SOON)?;
+    eventually(
+        "history to keep one beside the active revision",
+        SOON,
+        || {
+            let revisions = get(&["paperclippluginrevisions", "-n", namespace.name()])?;
+            let kept = revisions["items"].as_array().map(Vec::len);
+            ensure!(kept == Some(2), "{kept:?} revisions");
+            Ok(())
+        },
+    )
 }
 
 const TOKEN: &str = "tok-7d1f0c55e6";
