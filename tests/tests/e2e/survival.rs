@@ -61,7 +61,17 @@ fn long_a_deleted_pod_comes_back_and_serves_while_the_operator_is_away() -> Resu
     eventually("an answer of the new pod", WARM, || {
         ensure!(pod_of(ns, "inventory")?["metadata"]["uid"] != before);
         paperclip_json(ns, &["-o", "json", "data", "inventory", "counters"]).map(drop)
-    })
+    })?;
+    // What no controller has looked at is not taken for done: `helm --wait` asks this.
+    let example = include_str!("../../../examples/inventory.yaml");
+    namespace.apply(&example.replace("name: inventory", "name: unseen"))?;
+    let unseen = get(&["paperclipplugin", "unseen", "-n", ns])?;
+    ensure!(
+        unseen["status"]["observedGeneration"] == -1,
+        "{}",
+        unseen["status"]
+    );
+    Ok(())
 }
 
 /// What must be the same before and after.
