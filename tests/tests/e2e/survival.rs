@@ -85,10 +85,12 @@ fn identity(namespace: &str) -> Result<Value> {
     }))
 }
 
-/// How much of an article the host's database has.
-async fn stock(article: &str) -> Result<i64> {
-    let rows = host_rows("select state_key, value_json from plugin_state").await?;
-    let row = rows.iter().find(|row| row["state_key"] == "articles");
+/// How much of an article a plugin has in the host's database.
+async fn stock(plugin: &str, article: &str) -> Result<i64> {
+    let rows = host_rows("select plugin_id, state_key, value_json from plugin_state").await?;
+    let row = rows
+        .iter()
+        .find(|row| row["plugin_id"] == plugin && row["state_key"] == "articles");
     let text = row.and_then(|row| row["value_json"].as_str());
     let articles: Value = serde_json::from_str(text.context("the stock")?)?;
     Ok(articles[article].as_i64().unwrap_or_default())
@@ -126,7 +128,7 @@ async fn long_plugins_serve_while_the_api_server_is_away_for_a_minute() -> Resul
     }
     drop(paused);
     ensure!(
-        stock("silence").await? == delivered,
+        stock(&uid, "silence").await? == delivered,
         "each delivery is in the stock once"
     );
     println!("silence: {delivered} deliveries in a minute without the API server");
