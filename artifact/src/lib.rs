@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod pack;
 pub mod pull;
 pub mod request;
+pub mod resolve;
 pub mod seal;
 pub mod store;
 pub mod tarballs;

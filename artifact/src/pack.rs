@@ -20,6 +20,7 @@ use crate::lock::{self, Lock, LockError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
 use crate::request::{PackRequest, Platform};
+use crate::resolve::Resolved;
 use crate::store::{StoreClient, StoreError};
 use crate::tarballs::{self, TarballError};
 use crate::toolchain::{self, Toolchain};
@@ -198,6 +199,22 @@ impl Work {
 
     fn manifest(&self) -> PathBuf {
         self.folder.join("plugin-manifest.json")
+    }
+
+    /// The version that npm would take for a range or a dist-tag.
+    ///
+    /// # Errors
+    /// When the registry fails, or has no such version.
+    pub async fn look_up(
+        &self,
+        package: &str,
+        range: &str,
+        registry: &Registry,
+        toolchain: &Toolchain,
+    ) -> Result<Resolved, PackError> {
+        let platform = Platform::default();
+        let npm = Npm::new(toolchain, registry, &platform, &self.folder, &self.tree())?;
+        Ok(npm.look_up(package, range).await?)
     }
 
     /// Brings the package and its dependencies into the work folder: from the given lock,

@@ -15,7 +15,7 @@ use super::{
     pins,
     reconcile::ReconcileError,
     references::map_text,
-    steady, summary,
+    source, steady, summary,
 };
 use crate::context::Context;
 
@@ -30,7 +30,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn under_way(finding: Finding) -> Self {
+    pub(super) fn under_way(finding: Finding) -> Self {
         Self {
             finding,
             refused: None,
@@ -38,7 +38,7 @@ impl Stage {
         }
     }
 
-    fn stalled(finding: Finding) -> Self {
+    pub(super) fn stalled(finding: Finding) -> Self {
         Self {
             finding,
             refused: None,
@@ -61,7 +61,11 @@ pub async fn resolve(
             Err(missing) => return Ok(Stage::under_way(missing)),
         },
     };
-    let request = packing::build_request(source, lock, &context.args);
+    let version = match source::version(context, plugin, status, source, lock.as_deref()).await? {
+        Ok(version) => version,
+        Err(stage) => return Ok(stage),
+    };
+    let request = packing::build_request(source, &version, lock, &context.args);
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
         return Ok(Stage::stalled(finding));
@@ -87,7 +91,10 @@ pub async fn resolve(
             }
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
-            Progress::Pushed(pushed) => record(context, source, name, pushed, status).await?,
+            Progress::Done(pushed) => {
+                let origin = (source, version.as_str());
+                record(context, origin, name, pushed, status).await?;
+            }
         }
     }
     status.failed_request = None;
@@ -95,7 +102,7 @@ pub async fn resolve(
 }
 
 /// The failure that an earlier pass wrote down.
-fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
+pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
     let condition = plugin.condition(ConditionType::ArtifactReady)?;
     let reasons = [
         Reason::PackageNotFound,
@@ -112,7 +119,7 @@ fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
 }
 
 /// A Job that packs the same again after one that failed says nothing new until it ends.
-fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
+pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
     let before = plugin
         .condition(ConditionType::ArtifactReady)
         .filter(|stage| stage.observed_generation == plugin.metadata.generation)
@@ -121,36 +128,56 @@ fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
 }
 
 /// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.
-async fn pack(context: &Context, request: &PackRequest) -> Result<Progress, ReconcileError> {
+async fn pack(
+    context: &Context,
+    request: &PackRequest,
+) -> Result<Progress<Pushed>, ReconcileError> {
     let namespace = &context.args.namespace;
-    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     let name = request.job_name();
     let package = packing::package_of(request);
-    let failed = ReconcileError::request("reading or creating the packing Job");
-    if let Some(job) = api.get_opt(&name).await.map_err(failed)? {
+    if let Some(job) = job(context, &name).await? {
         let pods = context.pods.of_job(namespace, &name);
         return Ok(packing::progress(&job, &package, &pods));
     }
     if let Some(pushed) = context.packed(request).await {
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
-        return Ok(Progress::Pushed(pushed));
+        return Ok(Progress::Done(pushed));
     }
     let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
-    match api.create(&PostParams::default(), &job).await {
-        // Another plugin's pass was faster; the Job is the same.
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        created => {
-            created.map_err(ReconcileError::request("creating the packing Job"))?;
-            tracing::info!(job = name, package, "packing Job created");
-        }
-    }
+    create(context, &job, &package).await?;
     let message = format!("The packing Job of {package} runs.");
     Ok(Progress::Under(Finding::no(Reason::Packing, message)))
 }
 
+/// A Job of the platform's namespace.
+pub(super) async fn job(context: &Context, name: &str) -> Result<Option<Job>, ReconcileError> {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
+    let found = api.get_opt(name).await;
+    found.map_err(ReconcileError::request("reading the packing Job"))
+}
+
+/// Creates a Job, unless it is there.
+pub(super) async fn create(
+    context: &Context,
+    job: &Job,
+    package: &str,
+) -> Result<(), ReconcileError> {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
+    match api.create(&PostParams::default(), job).await {
+        // Another plugin's pass was faster; the Job is the same.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        created => {
+            created.map_err(ReconcileError::request("creating the packing Job"))?;
+            let name = job.metadata.name.as_deref();
+            tracing::info!(job = name, package, "packing Job created");
+            Ok(())
+        }
+    }
+}
+
 async fn record(
     context: &Context,
-    source: &NpmSource,
+    (source, version): (&NpmSource, &str),
     request: String,
     pushed: Pushed,
     status: &mut PaperclipPluginStatus,
@@ -161,8 +188,8 @@ async fn record(
     status.plugin = Some(summary::summarise(&manifest));
     status.artifact = Some(ArtifactStatus {
         request,
-        source: format!("npm:{}@{}", source.package, source.version),
-        version: source.version.clone(),
+        source: format!("npm:{}@{version}", source.package),
+        version: version.to_owned(),
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
         marker: pushed.marker,

@@ -160,14 +160,20 @@ fn expand(
     UnboundedReceiverStream::new(woken).flat_map(move |wakes| {
         stream::iter(match wakes {
             Wakes::Plugin(plugin) => vec![plugin],
-            Wakes::Package(package) => select(&plugins, |plugin| package_of(plugin) == package),
+            Wakes::Package(package) => select(&plugins, |plugin| concerns(plugin, &package)),
         })
     })
 }
 
-fn package_of(plugin: &PaperclipPlugin) -> String {
+/// Whether the Jobs of a package, or of a range of it, are this plugin's.
+fn concerns(plugin: &PaperclipPlugin, package: &str) -> bool {
     let PluginSource::Npm(source) = &plugin.spec.source;
-    format!("{}@{}", source.package, source.version)
+    let asked = source.asked();
+    let resolution = plugin.status.as_ref().and_then(|s| s.resolution.as_ref());
+    let resolved = resolution
+        .filter(|resolution| resolution.source == asked)
+        .map(|resolution| format!("{}@{}", source.package, resolution.version));
+    asked == package || resolved.as_deref() == Some(package)
 }
 
 fn plugins_of_host(

@@ -20,6 +20,7 @@ mod reconcile;
 mod references;
 mod revision;
 mod rollout;
+mod source;
 mod steady;
 mod summary;
 mod verdict;

@@ -14,7 +14,7 @@ use super::{
     apply::{scale, stop},
     artifact,
     conditions::{Finding, Findings, Revision, broken_off, conditions, first, is_error},
-    rollout, worker,
+    rollout, source, worker,
 };
 use crate::{
     apply::ApplyError,
@@ -294,7 +294,8 @@ async fn bring_about(
         host,
         egress: worker::egress(deployment.as_ref(), &pods),
     };
-    let action = next(plugin, &findings, again);
+    let again = [again, source::due_in(plugin, status, context.now())];
+    let action = next(plugin, &findings, again.into_iter().flatten().min());
     Ok((findings, action))
 }
 
@@ -401,7 +402,7 @@ mod tests {
         let context = server.context_without_pods().await;
         let mut plugin = fixtures::plugin();
         plugin.metadata.generation = Some(1);
-        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        let request = packing::build_request(&fixtures::npm(), "1.0.0", None, &context.args);
         plugin.status = Some(PaperclipPluginStatus {
             artifact: Some(ArtifactStatus {
                 request: request.job_name(),
@@ -521,7 +522,7 @@ mod tests {
         assert!(server.writes().contains(&format!("POST {jobs}")));
         assert_eq!(words(&server)[0], "Ready=False Packing");
 
-        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        let request = packing::build_request(&fixtures::npm(), "1.0.0", None, &context.args);
         let outcome = r#"{"error":{"reason":"PackageNotFound","message":"E404 example"}}"#;
         let mut pod = fixtures::ended("fetch", 10, outcome);
         pod.metadata.namespace = Some("paperclip-system".into());
