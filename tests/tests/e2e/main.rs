@@ -20,6 +20,7 @@ mod inventory;
 mod isolation;
 mod load;
 mod move_node;
+mod ranges;
 mod resilience;
 mod support;
 mod survival;
