@@ -2,7 +2,11 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, api::PostParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+    runtime::reflector::ObjectRef,
+};
 use paperclip_artifact::{Digest, outcome::Pushed, request::PackRequest};
 use paperclip_crds::v1alpha1::{
     ArtifactStatus, ConditionType, NpmSource, PaperclipPlugin, PaperclipPluginStatus, PluginSource,
@@ -13,6 +17,7 @@ use super::{
     conditions::{Finding, rfc3339},
     packing::{self, Progress},
     pins,
+    queue::{self, Turn},
     reconcile::ReconcileError,
     references::map_text,
     source, steady, summary,
@@ -81,7 +86,7 @@ pub async fn resolve(
         .as_ref()
         .is_none_or(|artifact| artifact.request != name)
     {
-        match pack(context, &request).await? {
+        match pack(context, plugin, &request).await? {
             Progress::Under(finding) => {
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
             }
@@ -130,6 +135,7 @@ pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Findi
 /// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.
 async fn pack(
     context: &Context,
+    plugin: &PaperclipPlugin,
     request: &PackRequest,
 ) -> Result<Progress<Pushed>, ReconcileError> {
     let namespace = &context.args.namespace;
@@ -144,9 +150,7 @@ async fn pack(
         return Ok(Progress::Done(pushed));
     }
     let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
-    create(context, &job, &package).await?;
-    let message = format!("The packing Job of {package} runs.");
-    Ok(Progress::Under(Finding::no(Reason::Packing, message)))
+    create(context, plugin, &job, &package).await
 }
 
 /// A Job of the platform's namespace.
@@ -156,23 +160,40 @@ pub(super) async fn job(context: &Context, name: &str) -> Result<Option<Job>, Re
     found.map_err(ReconcileError::request("reading the packing Job"))
 }
 
-/// Creates a Job, unless it is there.
-pub(super) async fn create(
+/// Creates a Job when it is its turn, and says what happens now.
+pub(super) async fn create<T>(
     context: &Context,
+    plugin: &PaperclipPlugin,
     job: &Job,
     package: &str,
-) -> Result<(), ReconcileError> {
+) -> Result<Progress<T>, ReconcileError> {
     let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
-    match api.create(&PostParams::default(), job).await {
-        // Another plugin's pass was faster; the Job is the same.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        created => {
-            created.map_err(ReconcileError::request("creating the packing Job"))?;
-            let name = job.metadata.name.as_deref();
-            tracing::info!(job = name, package, "packing Job created");
-            Ok(())
+    let name = job.name_any();
+    let limit = usize::from(context.args.max_packing_jobs);
+    // Held until the Job is there, so that it is counted by who asks next.
+    let mut queue = context.queue.lock().await;
+    let ours = ListParams::default().labels(packing::JOBS);
+    let jobs = api.list(&ours).await;
+    let jobs = jobs.map_err(ReconcileError::request("listing the packing Jobs"))?;
+    let running = jobs.iter().filter(|job| queue::runs(job)).count();
+    let of = ObjectRef::from_obj(plugin);
+    let message = match queue.ask(&name, of, (running, limit), context.now()) {
+        Turn::After(before) => format!(
+            "{package} waits to be packed: {running} packing Jobs run, of {limit} at once, and {before} wait before it."
+        ),
+        Turn::Now => {
+            match api.create(&PostParams::default(), job).await {
+                // Another plugin's pass was faster; the Job is the same.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                created => {
+                    created.map_err(ReconcileError::request("creating the packing Job"))?;
+                    tracing::info!(job = name, package, "packing Job created");
+                }
+            }
+            format!("The packing Job of {package} runs.")
         }
-    }
+    };
+    Ok(Progress::Under(Finding::no(Reason::Packing, message)))
 }
 
 async fn record(

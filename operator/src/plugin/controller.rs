@@ -22,7 +22,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::reconcile::{ReconcileError, reconcile};
+use super::{
+    queue,
+    reconcile::{ReconcileError, reconcile},
+};
 use crate::{backoff::Backoff, context::Context, errors::chain, pods::Wakes};
 
 const NAME: &str = "paperclipplugin";
@@ -135,20 +138,29 @@ async fn watch(context: Arc<Context>, wake: mpsc::UnboundedSender<Wakes>, stop: 
     .default_backoff()
     .touched_objects()
     .for_each(|job| {
-        match job {
-            Ok(job) => tell(&job, &wake),
-            Err(error) => tracing::warn!(%error, "watching packing Jobs failed"),
+        let (context, wake) = (context.clone(), wake.clone());
+        async move {
+            match job {
+                Ok(job) => tell(&context, &job, &wake).await,
+                Err(error) => tracing::warn!(%error, "watching packing Jobs failed"),
+            }
         }
-        ready(())
     });
     let watching = Box::pin(async { tokio::join!(pods, jobs) });
     stop.run_until_cancelled(watching).await;
 }
 
-fn tell(job: &Job, wake: &mpsc::UnboundedSender<Wakes>) {
+/// Wakes the plugins of a Job, and when it no longer runs those that are next.
+async fn tell(context: &Context, job: &Job, wake: &mpsc::UnboundedSender<Wakes>) {
+    // The receiver is gone only while the operator stops.
     if let Some(package) = job.annotations().get(labels::PACKAGE) {
-        // The receiver is gone only while the operator stops.
         let _ = wake.send(Wakes::Package(package.clone()));
+    }
+    if !queue::runs(job) {
+        let limit = usize::from(context.args.max_packing_jobs);
+        for plugin in context.queue.lock().await.first(limit) {
+            let _ = wake.send(Wakes::Plugin(plugin.clone()));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod network;
 mod packing;
 mod pins;
 mod pod;
+mod queue;
 mod reconcile;
 mod references;
 mod revision;
@@ -28,3 +29,4 @@ mod worker;
 
 pub use conditions::{Finding, condition, rfc3339};
 pub use controller::run;
+pub use queue::Queue;

@@ -36,6 +36,8 @@ use super::{
 };
 use crate::{args::Args, pods::Seen};
 
+/// Selects every Job of this module.
+pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
 /// Names of the steps; each is a command of the packer.
 const RESOLVE: &str = "resolve";
 const FETCH: &str = "fetch";

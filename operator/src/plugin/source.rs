@@ -67,7 +67,7 @@ pub async fn version(
     {
         return Ok(Err(Stage::stalled(finding)));
     }
-    let (failure, stalled) = match look_up(context, &request).await? {
+    let (failure, stalled) = match look_up(context, plugin, &request).await? {
         Progress::Done(resolved) => {
             tracing::info!(source = asked, version = resolved.version, "range resolved");
             let version = resolved.version.clone();
@@ -93,6 +93,7 @@ pub async fn version(
 
 async fn look_up(
     context: &Context,
+    plugin: &PaperclipPlugin,
     request: &ResolveRequest,
 ) -> Result<Progress<Resolved>, ReconcileError> {
     let name = request.job_name();
@@ -102,9 +103,8 @@ async fn look_up(
         return Ok(packing::resolve_progress(&job, &package, &pods));
     }
     let job = packing::build_resolve_job(request, &context.args);
-    artifact::create(context, &job.map_err(ReconcileError::Encode)?, &package).await?;
-    let message = format!("The registry is being asked what {package} stands for.");
-    Ok(Progress::Under(Finding::no(Reason::Packing, message)))
+    let job = job.map_err(ReconcileError::Encode)?;
+    artifact::create(context, plugin, &job, &package).await
 }
 
 fn resolution(

@@ -20,6 +20,7 @@ mod inventory;
 mod isolation;
 mod load;
 mod move_node;
+mod queue;
 mod ranges;
 mod resilience;
 mod support;

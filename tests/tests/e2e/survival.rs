@@ -7,19 +7,18 @@ use serde_json::{Value, json};
 
 use crate::{
     load::host_address,
-    resilience::publish_ledger,
     support::{
-        COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
-        host_rows, inventory, kubectl, paperclip_json, pod_of, worker_processes,
+        PLATFORM_NAMESPACE, WARM, cluster, eventually, get, host_rows, inventory, kubectl,
+        paperclip_json, pod_of, worker_processes,
     },
 };
 
 /// Brings the operator back, whatever happened in between.
-struct Operator;
+pub struct Operator;
 
 impl Operator {
     /// Scales the operator to nothing and waits until it is gone.
-    fn sent_away() -> Result<Self> {
+    pub fn sent_away() -> Result<Self> {
         let guard = Self;
         scale(0)?;
         let selector = "app.kubernetes.io/component=operator";
@@ -138,51 +137,4 @@ async fn long_plugins_serve_while_the_api_server_is_away_for_a_minute() -> Resul
         ensure!(now == before, "{before} {now}");
         Ok(())
     })
-}
-
-/// In the long run only: fifty workers take a while to start on two cores.
-#[test]
-fn long_fifty_plugins_go_with_their_namespace_in_under_a_minute_without_the_operator() -> Result<()>
-{
-    publish_ledger("1.0.0", "serve")?;
-    let namespace = Namespace::create("e2e-fifty")?;
-    let plugins: Vec<String> = (1..=50)
-        .map(|number| {
-            json!({
-                "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPlugin",
-                "metadata": {"name": format!("ledger-{number}")},
-                "spec": {
-                    "source": {"npm": {"package": "paperclip-plugin-test-ledger", "version": "1.0.0"}},
-                    "host": {"name": "main", "namespace": HOST_NAMESPACE},
-                },
-            })
-            .to_string()
-        })
-        .collect();
-    let started = Instant::now();
-    namespace.apply(&plugins.join("\n---\n"))?;
-    kubectl(&[
-        "wait",
-        "paperclipplugins",
-        "--all",
-        "-n",
-        namespace.name(),
-        "--for=condition=Ready",
-        &format!("--timeout={}s", 4 * COLD.as_secs()),
-    ])?;
-    println!("fifty: all Ready after {:?}", started.elapsed());
-
-    let _away = Operator::sent_away()?;
-    let started = Instant::now();
-    kubectl(&[
-        "delete",
-        "namespace",
-        namespace.name(),
-        "--wait",
-        "--timeout=120s",
-    ])?;
-    let took = started.elapsed();
-    println!("fifty: gone after {took:?}");
-    ensure!(took < Duration::from_secs(60), "{took:?}");
-    Ok(())
 }
