@@ -47,6 +47,7 @@ fn long_fifty_plugins_are_packed_in_turn_and_gone_in_under_a_minute_without_the_
                 "metadata": {"name": id},
                 "spec": {
                     "source": {"npm": {"package": "paperclip-plugin-test-settings", "version": version}},
+                    "config": {"default": {"colour": "red"}},
                     "host": {"name": "main", "namespace": HOST_NAMESPACE},
                 },
             })

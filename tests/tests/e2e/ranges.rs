@@ -25,6 +25,7 @@ fn apply(namespace: &Namespace, npm: &Value) -> Result<()> {
         "metadata": {"name": PLUGIN},
         "spec": {
             "source": {"npm": source},
+            "config": {"default": {"colour": "red"}},
             "host": {"name": "main", "namespace": HOST_NAMESPACE},
         },
     });
