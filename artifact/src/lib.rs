@@ -10,6 +10,7 @@ pub mod digest;
 pub mod evaluate;
 mod gzip;
 pub mod image;
+pub mod inline;
 pub mod inputs;
 pub mod install;
 pub mod lock;

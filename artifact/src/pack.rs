@@ -14,6 +14,7 @@ use crate::causes::chain;
 use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
+use crate::inline::{Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::install::{InstallError, Npm, Registry};
 use crate::lock::{self, Lock, LockError};
@@ -59,6 +60,9 @@ pub enum PackError {
     /// The lock alone.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A plugin of one file.
+    #[error(transparent)]
+    Inline(#[from] InlineError),
     /// The tree.
     #[error(transparent)]
     Normalise(#[from] NormaliseError),
@@ -111,7 +115,9 @@ impl From<&PackError> for Failure {
     fn from(error: &PackError) -> Self {
         let reason = match error {
             PackError::Install(error) => reason_of_install(error),
-            PackError::Lock(_) | PackError::Integrity { .. } => FailureReason::PackageRefused,
+            PackError::Lock(_)
+            | PackError::Inline(InlineError::Field { .. } | InlineError::Lock(_))
+            | PackError::Integrity { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
             PackError::Evaluate(EvaluateError::Seal(_) | EvaluateError::Read { .. }) => {
@@ -128,6 +134,7 @@ impl From<&PackError> for Failure {
                 FailureReason::StoreUnavailable
             }
             PackError::Normalise(_)
+            | PackError::Inline(InlineError::Write { .. })
             | PackError::Tree(_)
             | PackError::Image(_)
             | PackError::LockRecorded { .. }
@@ -253,21 +260,53 @@ impl Work {
             None => Vec::new(),
         };
         npm.install(&lock, &lent).await?;
+        self.keep(inputs, &lock, lock_origin).await
+    }
+
+    /// Lays a plugin of one file out in the work folder, as [`Self::fetch`] does a package.
+    ///
+    /// # Errors
+    /// When its plugin manifest lacks what the layout needs.
+    pub async fn lay_out(
+        &self,
+        inline: &Inline,
+        platform: &Platform,
+    ) -> Result<Fetched, PackError> {
+        let lock = inline.lay_out(&self.tree())?;
+        let package = inline.package()?;
+        let inputs = Inputs {
+            registry: "configMap".into(),
+            package: package.into(),
+            version: inline.version()?.into(),
+            integrity: lock.integrity(package).unwrap_or_default().into(),
+            platform: platform.clone(),
+        };
+        self.keep(inputs, &lock, Origin::Given).await
+    }
+
+    /// Leaves the installed tree as the steps after this want it.
+    async fn keep(
+        &self,
+        inputs: Inputs,
+        lock: &Lock,
+        lock_origin: Origin,
+    ) -> Result<Fetched, PackError> {
         let tree = self.tree();
         let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
         normalised.map_err(|e| work_error(&self.tree(), e))??;
         self.write(&self.lock(), lock.bytes())?;
+        let fetched = Fetched {
+            integrity: inputs.integrity.clone(),
+            lock_digest: lock.digest(),
+            packages: lock.len(),
+        };
         let state = State {
-            inputs: inputs.clone(),
+            inputs,
             lock_digest: lock.digest(),
             lock_origin,
         };
         self.write(&self.state(), &canonical::readable(&json!(state)))?;
-        Ok(Fetched {
-            integrity: inputs.integrity,
-            lock_digest: lock.digest(),
-            packages: lock.len(),
-        })
+        Ok(fetched)
     }
 
     /// Evaluates and checks the manifest of the fetched package.

@@ -3,10 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::inline::Inline;
 use crate::inputs;
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
+
+/// Longest request: Linux takes a variable of 128 KiB, with its name.
+pub const MAX_BYTES: usize = 128 * 1024 - 64;
 
 /// One packing. Holds no credential.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -22,6 +26,9 @@ pub struct PackRequest {
     /// lock is taken, else a new one is resolved and recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<String>,
+    /// A plugin of one file. Its id and version are `package` and `version`, and npm is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<Inline>,
     /// Where the artifact is to run.
     #[serde(default)]
     pub platform: Platform,
@@ -110,6 +117,12 @@ impl PackRequest {
             return refuse("version", &self.version, "an exact version such as 1.2.3");
         }
         check_registry(&self.registry)?;
+        let length = serde_json::to_vec(self).map_or(0, |text| text.len());
+        if length > MAX_BYTES {
+            let found = format!("{length} bytes long");
+            let wanted = "at most 128 KiB as JSON, lock or worker file included";
+            return refuse("lock", &found, wanted);
+        }
         if self.platform.oci_architecture().is_none() {
             let found = format!(
                 "{}/{}/{}",
@@ -185,6 +198,7 @@ mod tests {
             package: package.into(),
             version: "1.2.3".into(),
             lock: None,
+            inline: None,
             platform: Platform::default(),
             store: StoreEndpoints {
                 read: "s:5000".into(),

@@ -209,6 +209,11 @@ async fn look_up(step: &Resolve) -> Result<Resolved, Failure> {
 
 async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     let request = parse_request(step)?;
+    if let Some(inline) = &request.inline {
+        let work = Work::at(&step.npm.work_dir);
+        let laid_out = work.lay_out(inline, &request.platform).await;
+        return laid_out.map_err(|e| Failure::from(&e));
+    }
     let registry = registry_of(&request.registry, &step.npm.npm_dir);
     let store = connect(step, &request, &request.store.read)?;
     let work = Work::at(&step.npm.work_dir);
@@ -240,9 +245,10 @@ async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
         .push(&store, &request.repository, &request.tag())
         .await
         .map_err(|e| Failure::from(&e))?;
-    work.keep_tarballs(&store)
-        .await
-        .map_err(|e| Failure::from(&e))?;
+    if request.inline.is_none() {
+        let kept = work.keep_tarballs(&store).await;
+        kept.map_err(|e| Failure::from(&e))?;
+    }
     Ok(pushed)
 }
 

@@ -51,7 +51,9 @@ use super::{Condition, HostReference};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')")
-        .message("name must be a DNS label of at most 50 characters, since names of Services are made from it")
+        .message("name must be a DNS label of at most 50 characters, since names of Services are made from it"),
+    validation = Rule::new("!has(self.spec.source.configMap) || has(self.spec.manifest)")
+        .message("spec.manifest is required with spec.source.configMap, whose file has no plugin manifest of its own")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PaperclipPluginSpec {
@@ -209,6 +211,10 @@ fn free_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub enum PluginSource {
     /// A package of an npm registry.
     Npm(NpmSource),
+    /// A worker of one file, which depends on nothing, in a ConfigMap of this namespace. Its plugin
+    /// manifest is `spec.manifest`, whole. Read again within half a minute after a change; the
+    /// version in the manifest must change with it. At most about 120 KiB.
+    ConfigMap(ConfigMapKey),
 }
 
 /// A package of the npm registry that the platform is installed with.
@@ -354,8 +360,8 @@ pub struct PaperclipPluginStatus {
     /// again; a change of source or lock is another request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_request: Option<String>,
-    /// What a range or a dist-tag stood for when the registry was last asked. It is written
-    /// down before anything of it is packed.
+    /// What a range or a dist-tag stood for when the registry was last asked. It is here
+    /// before any of it rolls out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<ResolutionStatus>,
     /// The artifact that the source resolved to.

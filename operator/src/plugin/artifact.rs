@@ -7,11 +7,12 @@ use kube::{
     api::{ListParams, PostParams},
     runtime::reflector::ObjectRef,
 };
-use paperclip_artifact::{Digest, outcome::Pushed, request::PackRequest};
+use paperclip_artifact::{Digest, inline::Inline, outcome::Pushed, request::PackRequest};
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, ConditionType, NpmSource, PaperclipPlugin, PaperclipPluginStatus, PluginSource,
-    Reason,
+    ArtifactStatus, ConditionType, ConfigMapKey, NpmSource, PaperclipPlugin, PaperclipPluginStatus,
+    PluginSource, Reason,
 };
+use serde_json::Value;
 
 use super::{
     conditions::{Finding, rfc3339},
@@ -22,7 +23,7 @@ use super::{
     references::map_text,
     source, steady, summary,
 };
-use crate::context::Context;
+use crate::{context::Context, errors::chain};
 
 /// What became of the source.
 pub struct Stage {
@@ -58,19 +59,17 @@ pub async fn resolve(
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
-    let PluginSource::Npm(source) = &plugin.spec.source;
-    let lock = match &source.lock {
-        None => None,
-        Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
-            Ok(text) => Some(text),
-            Err(missing) => return Ok(Stage::under_way(missing)),
-        },
+    let request = match &plugin.spec.source {
+        PluginSource::Npm(source) => npm_request(context, plugin, status, source).await?,
+        PluginSource::ConfigMap(key) => {
+            status.resolution = None;
+            inline_request(context, plugin, key).await?
+        }
     };
-    let version = match source::version(context, plugin, status, source, lock.as_deref()).await? {
-        Ok(version) => version,
+    let request = match request {
+        Ok(request) => request,
         Err(stage) => return Ok(stage),
     };
-    let request = packing::build_request(source, &version, lock, &context.args);
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
         return Ok(Stage::stalled(finding));
@@ -97,13 +96,52 @@ pub async fn resolve(
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
             Progress::Done(pushed) => {
-                let origin = (source, version.as_str());
-                record(context, origin, name, pushed, status).await?;
+                record(context, plugin, &request, pushed, status).await?;
             }
         }
     }
     status.failed_request = None;
     check_pins(context, plugin, status).await
+}
+
+async fn npm_request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+    source: &NpmSource,
+) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let lock = match &source.lock {
+        None => None,
+        Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
+            Ok(text) => Some(text),
+            Err(missing) => return Ok(Err(Stage::under_way(missing))),
+        },
+    };
+    let version = source::version(context, plugin, status, source, lock.as_deref()).await?;
+    Ok(version.map(|version| packing::build_request(source, &version, lock, &context.args)))
+}
+
+async fn inline_request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    key: &ConfigMapKey,
+) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let worker = match map_text(context, plugin, key, "spec.source.configMap").await? {
+        Ok(text) => text,
+        Err(missing) => return Ok(Err(Stage::under_way(missing))),
+    };
+    let inline = Inline {
+        // The schema wants it there.
+        manifest: Value::Object(plugin.spec.manifest.clone().unwrap_or_default()),
+        worker,
+    };
+    let request = packing::build_inline_request(inline, &context.args);
+    Ok(request.map_err(|error| {
+        Stage::stalled(Finding::no(
+            Reason::ManifestInvalid,
+            format!("{}.", chain(&error)),
+        ))
+    }))
 }
 
 /// The failure that an earlier pass wrote down.
@@ -198,8 +236,8 @@ pub(super) async fn create<T>(
 
 async fn record(
     context: &Context,
-    (source, version): (&NpmSource, &str),
-    request: String,
+    plugin: &PaperclipPlugin,
+    request: &PackRequest,
     pushed: Pushed,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
@@ -208,9 +246,12 @@ async fn record(
         .await?;
     status.plugin = Some(summary::summarise(&manifest));
     status.artifact = Some(ArtifactStatus {
-        request,
-        source: format!("npm:{}@{version}", source.package),
-        version: version.to_owned(),
+        request: request.job_name(),
+        source: match &plugin.spec.source {
+            PluginSource::Npm(_) => format!("npm:{}", packing::package_of(request)),
+            PluginSource::ConfigMap(key) => format!("configMap:{}/{}", key.name, key.key),
+        },
+        version: request.version.clone(),
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
         marker: pushed.marker,

@@ -179,7 +179,14 @@ fn expand(
 
 /// Whether the Jobs of a package, or of a range of it, are this plugin's.
 fn concerns(plugin: &PaperclipPlugin, package: &str) -> bool {
-    let PluginSource::Npm(source) = &plugin.spec.source;
+    let source = match &plugin.spec.source {
+        PluginSource::Npm(source) => source,
+        PluginSource::ConfigMap(_) => {
+            let field = |name| plugin.spec.manifest.as_ref()?.get(name)?.as_str();
+            let named = field("id").zip(field("version"));
+            return named.is_some_and(|(id, version)| format!("{id}@{version}") == package);
+        }
+    };
     let asked = source.asked();
     let resolution = plugin.status.as_ref().and_then(|s| s.resolution.as_ref());
     let resolved = resolution

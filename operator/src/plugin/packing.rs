@@ -17,6 +17,7 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 use paperclip_artifact::{
+    inline::{Inline, InlineError},
     inputs,
     outcome::{FailureReason, PACKAGE_AT_FAULT, Pushed, StepOutcome, parse, parse_failure},
     request::{self, PackRequest, Platform, StoreEndpoints},
@@ -57,17 +58,37 @@ pub fn build_request(
     args: &Args,
 ) -> PackRequest {
     PackRequest {
-        registry: args.npm_registry.clone(),
-        package: source.package.clone(),
-        version: version.to_owned(),
         lock,
+        ..request_of(&source.package, version, args)
+    }
+}
+
+/// The request that packs a plugin of one file.
+///
+/// # Errors
+/// When its plugin manifest names no package.
+pub fn build_inline_request(inline: Inline, args: &Args) -> Result<PackRequest, InlineError> {
+    let request = request_of(inline.package()?, inline.version()?, args);
+    Ok(PackRequest {
+        inline: Some(inline),
+        ..request
+    })
+}
+
+fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
+    PackRequest {
+        registry: args.npm_registry.clone(),
+        package: package.to_owned(),
+        version: version.to_owned(),
+        lock: None,
+        inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
             read: args.store_read.clone(),
             push: args.store_push.clone(),
             plain_http: false,
         },
-        repository: inputs::repository(&source.package),
+        repository: inputs::repository(package),
     }
 }
 

@@ -7,7 +7,9 @@ use kube::{Api, ResourceExt, runtime::controller::Action};
 use paperclip_artifact::pull::PullError;
 use paperclip_crds::{
     labels,
-    v1alpha1::{ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason},
+    v1alpha1::{
+        ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
+    },
 };
 
 use super::{
@@ -218,7 +220,8 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
     let refers = spec
         .config
         .as_ref()
-        .is_some_and(|config| !config.default_from.is_empty());
+        .is_some_and(|config| !config.default_from.is_empty())
+        || matches!(spec.source, PluginSource::ConfigMap(_));
     let wait = if unwatched && !findings.stalled {
         LOOK_AGAIN
     } else if refers || !spec.secrets.is_empty() {

@@ -160,7 +160,9 @@ pub fn due_in(
     status: &PaperclipPluginStatus,
     now: Timestamp,
 ) -> Option<Duration> {
-    let PluginSource::Npm(source) = &plugin.spec.source;
+    let PluginSource::Npm(source) = &plugin.spec.source else {
+        return None;
+    };
     let known = status.resolution.as_ref()?;
     let soon = Duration::from_secs(1);
     (known.source == source.asked()).then(|| left(known, source, now).max(soon))

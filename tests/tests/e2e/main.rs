@@ -20,6 +20,7 @@ mod inventory;
 mod isolation;
 mod load;
 mod move_node;
+mod one_file;
 mod queue;
 mod ranges;
 mod resilience;
