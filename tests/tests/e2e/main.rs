@@ -21,6 +21,7 @@ mod isolation;
 mod load;
 mod move_node;
 mod one_file;
+mod poison;
 mod queue;
 mod ranges;
 mod resilience;
