@@ -202,6 +202,10 @@ impl Drop for Namespace {
         if std::thread::panicking() {
             eprintln!("{}", self.evidence());
         }
+        // Plugins first, so that their ids are free for the next test: a namespace deletes
+        // what is in it only after its pods.
+        let plugins = ["delete", "paperclipplugins", "--all", "-n", &self.name];
+        let _ = kubectl(&plugins);
         let _ = kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
     }
 }
