@@ -32,9 +32,9 @@ fn a_worker_in_a_config_map_serves_and_a_new_version_of_it_too() -> Result<()> {
     namespace.apply(&second)?;
     eventually("the new version to greet", COLD, || {
         ensure!(greet(&namespace)? == "Good evening, Ada.");
+        ensure!(pod_of(ns, PLUGIN)?["metadata"]["uid"] != first);
         Ok(())
     })?;
-    ensure!(pod_of(ns, PLUGIN)?["metadata"]["uid"] != first);
     let plugin = get(&["paperclipplugin", PLUGIN, "-n", ns])?;
     let artifact = &plugin["status"]["artifact"];
     ensure!(
