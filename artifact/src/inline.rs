@@ -76,6 +76,14 @@ impl Inline {
         self.field("version", &self.manifest["version"], is_version, wanted)
     }
 
+    /// Checks what the layout needs of the plugin manifest.
+    ///
+    /// # Errors
+    /// Names the first field that breaks its rule.
+    pub fn check(&self) -> Result<(), InlineError> {
+        self.files().map(drop)
+    }
+
     /// Path of the worker file in the package.
     fn worker_path(&self) -> Result<&Path, InlineError> {
         let is_inside = |text: &str| {

@@ -116,7 +116,7 @@ impl From<&PackError> for Failure {
         let reason = match error {
             PackError::Install(error) => reason_of_install(error),
             PackError::Lock(_)
-            | PackError::Inline(InlineError::Field { .. } | InlineError::Lock(_))
+            | PackError::Inline(InlineError::Lock(_))
             | PackError::Integrity { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
@@ -125,7 +125,8 @@ impl From<&PackError> for Failure {
             }
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
-            PackError::Evaluate(
+            PackError::Inline(InlineError::Field { .. })
+            | PackError::Evaluate(
                 EvaluateError::Failed { .. }
                 | EvaluateError::Unstable { .. }
                 | EvaluateError::Invalid(_),

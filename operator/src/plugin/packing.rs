@@ -68,6 +68,7 @@ pub fn build_request(
 /// # Errors
 /// When its plugin manifest names no package.
 pub fn build_inline_request(inline: Inline, args: &Args) -> Result<PackRequest, InlineError> {
+    inline.check()?;
     let request = request_of(inline.package()?, inline.version()?, args);
     Ok(PackRequest {
         inline: Some(inline),
