@@ -165,6 +165,16 @@ impl PackRequest {
     }
 }
 
+/// Whether a text is the URL of a registry, without a credential in it.
+#[must_use]
+pub fn is_registry(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
