@@ -179,8 +179,7 @@ impl<'a> Opened<'a> {
             files.remove(name).ok_or_else(|| self.refused(WHAT, why()))
         };
         let artifact = self.json("artifact.json", &take("artifact.json")?)?;
-        let plugin_manifest =
-            self.json("plugin-manifest.json", &take("plugin-manifest.json")?)?;
+        let plugin_manifest = self.json("plugin-manifest.json", &take("plugin-manifest.json")?)?;
         let lock = take("package-lock.json")?;
         let text = |field: &str| artifact[field].as_str().unwrap_or_default().to_owned();
         Ok(Facts {
@@ -215,8 +214,8 @@ impl<'a> Opened<'a> {
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|e| self.refused(&what, e.to_string()))?;
         let subject = manifest.subject.as_ref();
-        let is_ours = subject
-            .is_some_and(|one| one.digest == self.digest && one.size == self.manifest_size);
+        let is_ours =
+            subject.is_some_and(|one| one.digest == self.digest && one.size == self.manifest_size);
         if !is_ours {
             let found = subject.map_or("nothing", |subject| subject.digest.as_str());
             let why = format!("its subject is {found}, wanted {}", self.digest);

@@ -140,7 +140,10 @@ impl Layout {
     pub fn referrers(&self, subject: &Digest) -> Result<Vec<Listed>, LayoutError> {
         let mut found = Vec::new();
         for listed in self.listed()? {
-            if self.subject(&listed)?.is_some_and(|one| one.digest == *subject) {
+            if self
+                .subject(&listed)?
+                .is_some_and(|one| one.digest == *subject)
+            {
                 found.push(listed);
             }
         }

@@ -138,8 +138,7 @@ pub fn write(assembled: &Assembled, folder: &Path) -> Result<Layout, LocalError>
         &assembled.version_tag(),
     )?;
     let path = folder.join(LOCK_FILE);
-    fs::write(&path, assembled.lock())
-        .map_err(|source| LayoutError::Write { path, source })?;
+    fs::write(&path, assembled.lock()).map_err(|source| LayoutError::Write { path, source })?;
     Ok(layout)
 }
 

@@ -227,7 +227,9 @@ impl Lock {
         self.entries.iter().map(|(path, entry)| Locked {
             path,
             name: entry.name.as_deref().unwrap_or_else(|| {
-                let start = path.rfind("node_modules/").map(|at| at + "node_modules/".len());
+                let start = path
+                    .rfind("node_modules/")
+                    .map(|at| at + "node_modules/".len());
                 &path[start.unwrap_or_default()..]
             }),
             version: entry.version.as_deref().unwrap_or_default(),
@@ -514,7 +516,10 @@ mod tests {
         .unwrap();
         let paths = |path: &str| Vec::from_iter(lock.dependencies(path));
         assert_eq!(Vec::from_iter(lock.top()), ["node_modules/p"]);
-        assert_eq!(paths("node_modules/p"), ["node_modules/a", "node_modules/b"]);
+        assert_eq!(
+            paths("node_modules/p"),
+            ["node_modules/a", "node_modules/b"]
+        );
         assert_eq!(paths("node_modules/a"), ["node_modules/a/node_modules/b"]);
         let named = lock.locked().map(|one| (one.path, one.name));
         assert_eq!(

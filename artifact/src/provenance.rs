@@ -105,8 +105,16 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
     let parameters = &definition["externalParameters"];
     let wanted = [
         ("_type", &found["_type"], json!(STATEMENT_TYPE)),
-        ("predicateType", &found["predicateType"], json!(PREDICATE_TYPE)),
-        ("subject", &found["subject"][0]["digest"]["sha256"], json!(facts.subject.hex())),
+        (
+            "predicateType",
+            &found["predicateType"],
+            json!(PREDICATE_TYPE),
+        ),
+        (
+            "subject",
+            &found["subject"][0]["digest"]["sha256"],
+            json!(facts.subject.hex()),
+        ),
         ("buildType", &definition["buildType"], json!(BUILD_TYPE)),
         ("package", &parameters["package"], json!(facts.package)),
         ("version", &parameters["version"], json!(facts.version)),
@@ -116,7 +124,10 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
             return Err(format!("its {field} is {found:.200}, wanted {wanted}"));
         }
     }
-    if found["subject"].as_array().is_none_or(|subjects| subjects.len() != 1) {
+    if found["subject"]
+        .as_array()
+        .is_none_or(|subjects| subjects.len() != 1)
+    {
         return Err("it has other subjects too, wanted the artifact alone".into());
     }
     let lock = json!({ "sha256": facts.lock_digest.hex() });
@@ -130,7 +141,9 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
             .find(|dependency| dependency["name"] == name);
         let found = dependency.map_or(&Value::Null, |dependency| &dependency["digest"]);
         if *found != wanted {
-            return Err(format!("its digest of {name} is {found:.200}, wanted {wanted}"));
+            return Err(format!(
+                "its digest of {name} is {found:.200}, wanted {wanted}"
+            ));
         }
     }
     Ok(())
@@ -166,11 +179,41 @@ mod tests {
         assert_eq!(check(&statement, &facts), Ok(()));
         let other = Digest::of(b"other");
         let refused = [
-            ("its subject is", Facts { subject: &other, ..facts }),
-            ("its package is", Facts { package: "p", ..facts }),
-            ("its version is", Facts { version: "1.2.4", ..facts }),
-            ("its digest of @acme/p", Facts { integrity: toolchain::NODE_INTEGRITY, ..facts }),
-            ("its digest of .paperclip/package-lock.json", Facts { lock_digest: &other, ..facts }),
+            (
+                "its subject is",
+                Facts {
+                    subject: &other,
+                    ..facts
+                },
+            ),
+            (
+                "its package is",
+                Facts {
+                    package: "p",
+                    ..facts
+                },
+            ),
+            (
+                "its version is",
+                Facts {
+                    version: "1.2.4",
+                    ..facts
+                },
+            ),
+            (
+                "its digest of @acme/p",
+                Facts {
+                    integrity: toolchain::NODE_INTEGRITY,
+                    ..facts
+                },
+            ),
+            (
+                "its digest of .paperclip/package-lock.json",
+                Facts {
+                    lock_digest: &other,
+                    ..facts
+                },
+            ),
         ];
         for (wanted, facts) in refused {
             let why = check(&statement, &facts).unwrap_err();

@@ -255,7 +255,9 @@ fn parse_index(text: &[u8]) -> Result<Map<String, Value>, String> {
         serde_json::from_slice(text).map_err(|e| format!("it is no JSON object: {e}"))?;
     let media_type = index.get("mediaType").unwrap_or(&Value::Null);
     if media_type != INDEX_MEDIA_TYPE {
-        return Err(format!("it is {media_type:.100}, wanted {INDEX_MEDIA_TYPE}"));
+        return Err(format!(
+            "it is {media_type:.100}, wanted {INDEX_MEDIA_TYPE}"
+        ));
     }
     Ok(index)
 }
@@ -344,7 +346,9 @@ mod tests {
         });
         let foreign = foreign.to_string();
         let both = [&one.listed, &two.listed];
-        let first = complete(Some(foreign.as_bytes()), &both[..1]).unwrap().unwrap();
+        let first = complete(Some(foreign.as_bytes()), &both[..1])
+            .unwrap()
+            .unwrap();
         let second = complete(Some(&first), &both).unwrap().unwrap();
         assert_eq!(complete(Some(&second), &both), Ok(None));
         let index: Value = serde_json::from_slice(&second).unwrap();

@@ -125,7 +125,11 @@ fn same_items(
         };
         let (_, found) = left.swap_remove(at);
         for &field in fields {
-            same(&format!("{list}: `{name}`: {field}"), &found[field], &wanted[field])?;
+            same(
+                &format!("{list}: `{name}`: {field}"),
+                &found[field],
+                &wanted[field],
+            )?;
         }
     }
     match left.first() {
@@ -169,7 +173,9 @@ fn component(locked: &Locked<'_>, tree: &Path) -> Result<Value, SbomError> {
     if let Some(sha512) = locked.sha512 {
         component["hashes"] = json!([{ "alg": "SHA-512", "content": hex::encode(sha512) }]);
     }
-    let licences = package_json.map(|fields| licences(&fields)).unwrap_or_default();
+    let licences = package_json
+        .map(|fields| licences(&fields))
+        .unwrap_or_default();
     if !licences.is_empty() {
         component["licenses"] = licences.into();
     }
@@ -178,9 +184,9 @@ fn component(locked: &Locked<'_>, tree: &Path) -> Result<Value, SbomError> {
 
 fn dependencies(subject: &Digest, lock: &Lock) -> Vec<Value> {
     let root = json!({ "ref": subject, "dependsOn": lock.top() });
-    let packages = lock.locked().map(|locked| {
-        json!({ "ref": locked.path, "dependsOn": lock.dependencies(locked.path) })
-    });
+    let packages = lock
+        .locked()
+        .map(|locked| json!({ "ref": locked.path, "dependsOn": lock.dependencies(locked.path) }));
     std::iter::once(root).chain(packages).collect()
 }
 
@@ -213,7 +219,11 @@ fn licences(package_json: &Map<String, Value>) -> Vec<Value> {
         return vec![licence(&text)];
     }
     let old = package_json.get("licenses").and_then(Value::as_array);
-    let old = old.into_iter().flatten().take(MAX_LICENCES).filter_map(named);
+    let old = old
+        .into_iter()
+        .flatten()
+        .take(MAX_LICENCES)
+        .filter_map(named);
     // An expression may only stand alone; the old spelling knew none.
     old.map(|text| identified(&text)).collect()
 }
@@ -272,7 +282,14 @@ mod tests {
 
     fn sample() -> Value {
         let tree = tree();
-        build(&Digest::of(b"x"), "@acme/p", "1.0.0+b", &lock(), tree.path()).unwrap()
+        build(
+            &Digest::of(b"x"),
+            "@acme/p",
+            "1.0.0+b",
+            &lock(),
+            tree.path(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -291,10 +308,16 @@ mod tests {
             [
                 ("pkg:npm/%40acme/p@1.0.0%2Bb", "required", expression.into()),
                 ("pkg:npm/gone@1.0.0", "excluded", "null".into()),
-                ("pkg:npm/q@2.0.0", "required", r#"[{"license":{"id":"ISC"}}]"#.into()),
+                (
+                    "pkg:npm/q@2.0.0",
+                    "required",
+                    r#"[{"license":{"id":"ISC"}}]"#.into()
+                ),
             ]
         );
-        let content = sbom["components"][0]["hashes"][0]["content"].as_str().unwrap();
+        let content = sbom["components"][0]["hashes"][0]["content"]
+            .as_str()
+            .unwrap();
         assert_eq!(content, "07".repeat(64));
         assert_eq!(
             sbom["dependencies"][1],
@@ -345,8 +368,14 @@ mod tests {
             let extra = json!({"bom-ref": "node_modules/evil"});
             sbom["components"].as_array_mut().unwrap().push(extra);
         });
-        assert_eq!(why, "components: `node_modules/evil` is not in the artifact");
+        assert_eq!(
+            why,
+            "components: `node_modules/evil` is not in the artifact"
+        );
         let why = refusal(&|sbom| sbom["dependencies"][1]["dependsOn"] = json!([]));
-        assert!(why.starts_with("dependencies: `node_modules/@acme/p`"), "{why}");
+        assert!(
+            why.starts_with("dependencies: `node_modules/@acme/p`"),
+            "{why}"
+        );
     }
 }

@@ -490,7 +490,10 @@ impl StoreClient {
             Err(error) => return Err(error),
         };
         let next = next_page(&answer, &url);
-        if next.as_ref().is_some_and(|next| next.origin() != self.base.origin()) {
+        if next
+            .as_ref()
+            .is_some_and(|next| next.origin() != self.base.origin())
+        {
             // The credential would go there too.
             return Err(self.mismatch(&action, "the next page is on another host"));
         }

@@ -70,14 +70,20 @@ pub async fn verify(
     let entries = unpack(&opened, work, &tree).await?;
     let marker = opened.annotation(annotations::MARKER)?;
     verified.add("layers", "bytes match their digests, packed and unpacked");
-    verified.add("tree", format!("{entries} files and folders with marker {marker}"));
+    verified.add(
+        "tree",
+        format!("{entries} files and folders with marker {marker}"),
+    );
     let facts = opened.facts().await?;
     let lock = check_facts(&opened, &facts)?;
     verified.add("plugin manifest", "keeps every rule of Paperclip");
     verified.add("lock", format!("digest {}", lock.digest()));
     install::compare(&tree, &lock).map_err(|e| opened.refused("the tree", e.to_string()))?;
     let count = lock.len();
-    verified.add("packages", format!("the tree holds the {count} of the lock, and no others"));
+    verified.add(
+        "packages",
+        format!("the tree holds the {count} of the lock, and no others"),
+    );
     let referrers = Referrers {
         opened: &opened,
         facts: &facts,
@@ -202,7 +208,9 @@ impl Referrers<'_> {
             Kind::Lock if content == self.lock.bytes() => Ok(()),
             Kind::Lock => {
                 let (found, wanted) = (Digest::of(content), self.lock.digest());
-                Err(format!("its digest is {found}, and the artifact's lock has {wanted}"))
+                Err(format!(
+                    "its digest is {found}, and the artifact's lock has {wanted}"
+                ))
             }
         }
     }
