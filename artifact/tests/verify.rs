@@ -7,13 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use paperclip_artifact::Digest;
 use paperclip_artifact::causes::chain;
+use paperclip_artifact::image::{ImageBuilder, LayerBuilder, Manifest};
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::layout::Layout;
 use paperclip_artifact::referrers::Kind;
 use paperclip_artifact::source::Source;
 use paperclip_artifact::verify::{self, Verified};
+use paperclip_artifact::{Digest, tree};
 use serde_json::{Value, json};
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
@@ -136,6 +137,91 @@ impl Forged {
     }
 }
 
+/// A new image of the unpacked layers of an honest one, changed: every digest and the marker
+/// are right, and only what the parts say of each other is not.
+fn rebuilt(honest: &Path, change: impl Fn(&Path)) -> tempfile::TempDir {
+    let layout = Layout::open(honest).unwrap();
+    let manifest = layout.manifest(&layout.image().unwrap()).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+    let unpacked = tempfile::tempdir().unwrap();
+    for layer in &manifest.layers {
+        let blob = fs::File::open(layout.path(&layer.digest)).unwrap();
+        let plain = flate2::read::GzDecoder::new(blob);
+        tar::Archive::new(plain).unpack(unpacked.path()).unwrap();
+    }
+    change(unpacked.path());
+    let facts = unpacked.path().join(tree::FACTS);
+    let marker = tree::marker(&tree::list(unpacked.path(), tree::LIMITS).unwrap());
+    fs::write(facts.join("marker"), &marker).unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let moved = kept.path().join(tree::FACTS);
+    fs::rename(&facts, &moved).unwrap();
+    let layers = [(tree::FACTS, moved.as_path()), ("", unpacked.path())];
+    let layers = layers.map(|(path, from)| {
+        let layer = LayerBuilder::new().tree(path, from).unwrap();
+        layer.build().unwrap()
+    });
+    let mut image = ImageBuilder::new();
+    for layer in layers {
+        image = image.layer(layer);
+    }
+    for (name, value) in manifest.annotations {
+        image = image.annotation(&name, value);
+    }
+    let image = image
+        .annotation("ing.paperclip.plugins.marker", marker)
+        .build();
+    let folder = tempfile::tempdir().unwrap();
+    Layout::write(folder.path(), &image, &[], "1").unwrap();
+    folder
+}
+
+async fn parts_that_contradict_each_other_are_refused(honest: &Path) {
+    let refusal = async |change: &dyn Fn(&Path)| {
+        let folder = rebuilt(honest, change);
+        verified(folder.path()).await.unwrap_err()
+    };
+    let why = refusal(&|_| ()).await;
+    assert!(why.contains("has no SBOM"), "nothing else is wrong: {why}");
+    let why = refusal(&|root| {
+        let folder = root.join("node_modules/evil");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("package.json"), r#"{"version":"1.0.0"}"#).unwrap();
+    })
+    .await;
+    assert!(
+        why.contains("node_modules/evil is in the tree and not in the lock"),
+        "{why}"
+    );
+    let why = refusal(&|root| fs::remove_dir_all(root.join("node_modules/zod")).unwrap()).await;
+    assert!(
+        why.contains("node_modules/zod is in the lock and not in the tree"),
+        "{why}"
+    );
+    let why = refusal(&|root| {
+        let path = root.join(".paperclip/package-lock.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text} ")).unwrap();
+    })
+    .await;
+    assert!(why.contains("the lock: its digest is"), "{why}");
+    let why = refusal(&|root| {
+        let path = root.join(".paperclip/plugin-manifest.json");
+        fs::write(&path, r#"{"id":"x"}"#).unwrap();
+    })
+    .await;
+    assert!(
+        why.contains("the plugin manifest: plugin manifest: `"),
+        "{why}"
+    );
+    let why = refusal(&|root| {
+        let path = root.join(".paperclip/artifact.json");
+        fs::write(&path, r#"{"package":"other","version":"0.1.0"}"#).unwrap();
+    })
+    .await;
+    assert!(why.contains("and the artifact itself says other"), "{why}");
+}
+
 #[tokio::test]
 async fn artifact_is_packed_twice_alike_verifies_and_is_refused_once_anything_is_changed() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,6 +255,7 @@ async fn artifact_is_packed_twice_alike_verifies_and_is_refused_once_anything_is
         ]
     );
     every_referrer_says_what_it_must(&first).await;
+    parts_that_contradict_each_other_are_refused(&first).await;
 
     let layers = {
         let forged = Forged::of(&honest);
