@@ -29,6 +29,7 @@ pub mod seal;
 pub mod source;
 pub mod store;
 pub mod tarballs;
+mod token;
 pub mod toolchain;
 pub mod tree;
 pub mod verify;

@@ -7,7 +7,8 @@
 //!
 //! Pushing again adds what is missing and nothing twice. The index is read, completed,
 //! written and read again until all is in it, because such a registry has no conditional
-//! write; two different artifacts never share an index.
+//! write; two different artifacts never share an index. Two writers of different entries at
+//! the same instant may still lose one, until it is pushed again.
 
 use std::collections::BTreeMap;
 

@@ -13,6 +13,7 @@ use crate::digest::{Digest, Hashing};
 use crate::image::{
     Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json,
 };
+use crate::token::{self, Token};
 
 /// Largest manifest this client reads.
 pub const MAX_MANIFEST: u64 = 1024 * 1024;
@@ -184,6 +185,7 @@ pub struct StoreClient {
     base: Url,
     address: String,
     credentials: Option<Credentials>,
+    token: Token,
 }
 
 impl StoreClient {
@@ -223,6 +225,7 @@ impl StoreClient {
             base,
             address,
             credentials,
+            token: Token::default(),
         })
     }
 
@@ -683,14 +686,40 @@ impl StoreClient {
         action: &str,
         request: RequestBuilder,
     ) -> Result<Response, StoreError> {
-        let response = request
-            .send()
-            .await
-            .map_err(|source| self.unreachable(action, source))?;
+        let failed = |source| self.unreachable(action, source);
+        let mut request = request.build().map_err(failed)?;
+        let again = request.try_clone();
+        self.token.authorise(&mut request);
+        let mut response = self.http.execute(request).await.map_err(failed)?;
+        if let (Some(place), Some(mut request)) = (token::place(&response), again) {
+            self.renew_token(place).await?;
+            self.token.authorise(&mut request);
+            response = self.http.execute(request).await.map_err(failed)?;
+        }
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
+        Err(self.refused(action, response).await)
+    }
+
+    async fn renew_token(&self, place: Url) -> Result<(), StoreError> {
+        const ACTION: &str = "get a token";
+        let request = self.request(Method::GET, place);
+        let answer = request.send().await;
+        let answer = answer.map_err(|source| self.unreachable(ACTION, source))?;
+        if !answer.status().is_success() {
+            return Err(self.refused(ACTION, answer).await);
+        }
+        let mut content = Vec::new();
+        self.read(ACTION, answer, token::MAX_ANSWER, &mut content)
+            .await?;
+        let renewed = self.token.renew(&content);
+        renewed.map_err(|why| self.mismatch(ACTION, why))
+    }
+
+    async fn refused(&self, action: &str, response: Response) -> StoreError {
+        let status = response.status();
         let mut message = Vec::new();
         // Best effort: the status is what counts.
         let _ = self.read(action, response, 4096, &mut message).await;
@@ -698,12 +727,12 @@ impl StoreClient {
             .chars()
             .take(300)
             .collect();
-        Err(StoreError::Refused {
+        StoreError::Refused {
             address: self.address.clone(),
             action: action.to_owned(),
             status,
             message,
-        })
+        }
     }
 
     fn unreachable(&self, action: &str, source: reqwest::Error) -> StoreError {
