@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::digest::Digest;
+use crate::image::Manifest;
 use crate::inspect::{Facts, InspectError, Opened, kind};
 use crate::install;
 use crate::lock::Lock;
@@ -158,23 +159,26 @@ impl Referrers<'_> {
     /// Checks every referrer, and that there is one of each kind.
     async fn verify(&self, work: &Path, verified: &mut Verified) -> Result<(), InspectError> {
         let mut found = Vec::new();
+        let mut bytes = 0;
         for listed in self.opened.referrers().await? {
             let manifest = self.opened.referrer(&listed).await?;
-            let digest = &listed.descriptor.digest;
-            match kind(&manifest) {
-                Some(kind) => {
-                    let content = self.opened.content(&listed, &manifest).await?;
-                    self.check(kind, &content)
-                        .map_err(|why| self.opened.refused(kind.name(), why))?;
-                    verified.add(kind.name(), format!("agrees with the artifact ({digest})"));
-                    found.push(kind);
-                }
-                None => {
-                    self.check_bytes(&listed, &manifest.layers, work).await?;
-                    let what = format!("{} of others", listed.artifact_type);
-                    verified.add(what, format!("bytes match their digests ({digest})"));
-                }
+            bytes += manifest.layers.iter().map(|blob| blob.size).sum::<u64>();
+            if bytes > MAX_LAYER {
+                let why = format!("more than {MAX_LAYER} bytes together");
+                return Err(self.opened.refused("the referrers", why));
             }
+            self.check_bytes(&listed, &manifest, work).await?;
+            let digest = &listed.descriptor.digest;
+            let Some(kind) = kind(&manifest) else {
+                let what = format!("{} of others", listed.artifact_type);
+                verified.add(what, format!("bytes match their digests ({digest})"));
+                continue;
+            };
+            let content = self.opened.content(&listed, &manifest).await?;
+            self.check(kind, &content)
+                .map_err(|why| self.opened.refused(kind.name(), why))?;
+            verified.add(kind.name(), format!("agrees with the artifact ({digest})"));
+            found.push(kind);
         }
         match Kind::ALL.into_iter().find(|kind| !found.contains(kind)) {
             None => Ok(()),
@@ -218,10 +222,10 @@ impl Referrers<'_> {
     async fn check_bytes(
         &self,
         listed: &Listed,
-        blobs: &[crate::image::Descriptor],
+        manifest: &Manifest,
         work: &Path,
     ) -> Result<(), InspectError> {
-        for blob in blobs {
+        for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             let checked = self.opened.source().blob_file(blob, MAX_LAYER, work).await;
             let what = format!("the content of referrer {}", listed.descriptor.digest);
             checked.map_err(|e| self.opened.read(&what, e))?;

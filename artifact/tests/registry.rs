@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
 use paperclip_artifact::inputs::{self, Inputs};
 use paperclip_artifact::inspect;
+use paperclip_artifact::layout::Layout;
 use paperclip_artifact::outcome::{self, FailureReason, Fetched, Pushed, StepOutcome};
 use paperclip_artifact::pull;
 use paperclip_artifact::referrers::{self, Kind, Referrer};
@@ -445,6 +446,29 @@ async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
     let told = inspect::inspect(&opened).await.unwrap();
     assert_eq!(told.platforms, ["linux/amd64"]);
     assert_eq!(told.plugin.id, manifest["id"]);
+    // The lock alone gives the same on a laptop: the image and all that is attached.
+    let lock = pod.path().join(".paperclip/package-lock.json");
+    let layout = tempfile::tempdir().unwrap();
+    let packed = tokio::process::Command::new(support::packer())
+        .args(["pack", "--package", &request.package])
+        .args([
+            "--version",
+            &request.version,
+            "--registry",
+            &request.registry,
+        ])
+        .args([
+            Path::new("--lock"),
+            &lock,
+            Path::new("--output"),
+            layout.path(),
+        ])
+        .args([Path::new("--cache"), &support::cache()])
+        .status();
+    assert!(packed.await.unwrap().success());
+    let here = Source::Layout(Layout::open(layout.path()).unwrap());
+    assert_eq!(here.tagged("0.1.0").await.unwrap(), first.digest);
+    assert_eq!(here.referrers(&first.digest).await.unwrap(), attached);
     let work = tempfile::tempdir().unwrap();
     verify::verify(&source, &first.digest, work.path())
         .await
