@@ -2,24 +2,32 @@
 
 use std::{
     fs,
-    path::Path,
-    process::{Command, Output},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use paperclip_artifact::{
     image::{Image, ImageBuilder, LayerBuilder},
     layout::Layout,
-    referrers::{Kind, Referrer},
+    referrers::{self, Kind, Referrer},
+    store::{Credentials, StoreClient, StoreOptions},
 };
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
 
 fn run(arguments: &[&str]) -> Output {
+    run_as(Path::new("/nonexistent/docker"), arguments)
+}
+
+/// Runs the program with the credentials of a folder of Docker's.
+fn run_as(docker: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kubectl-paperclip"))
         .args(arguments)
         .env("KUBECONFIG", "/nonexistent/kubeconfig")
         .env("PAPERCLIP_NPM_REGISTRY", npm_registry())
-        .env("DOCKER_CONFIG", "/nonexistent/docker")
+        .env("DOCKER_CONFIG", docker)
         .env_remove("KUBERNETES_SERVICE_HOST")
         .output()
         .unwrap()
@@ -151,6 +159,131 @@ fn registry_that_is_not_there_exits_with_4() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains(&address.to_string()), "{said}");
+}
+
+/// The CNCF registry over plain HTTP, with a login; ends with the value.
+struct Registry {
+    child: Child,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    /// `None` where the program is not there; the test cluster's bring-up brings it.
+    fn start() -> Option<Self> {
+        let program = registry_program()?;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let login = format!("me:{}\n", bcrypt::hash("secret", 4).unwrap());
+        fs::write(path("htpasswd"), login).unwrap();
+        // me:secret
+        let docker = |address| format!(r#"{{"auths":{{"{address}":{{"auth":"bWU6c2VjcmV0"}}}}}}"#);
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        fs::write(path("config.json"), docker(&address)).unwrap();
+        let config = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n\
+             auth: {{htpasswd: {{realm: r, path: {}}}}}\nlog: {{level: error}}\n",
+            path("data"),
+            path("htpasswd"),
+        );
+        fs::write(path("config.yml"), config).unwrap();
+        let child = Command::new(program)
+            .arg("serve")
+            .arg(path("config.yml"))
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(&address).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no registry");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self {
+            child,
+            address,
+            folder,
+        })
+    }
+
+    /// Puts the sample there, with what is attached to it.
+    fn fill(&self) {
+        let store = StoreClient::new(StoreOptions {
+            credentials: Some(Credentials {
+                username: "me".into(),
+                password: "secret".into(),
+            }),
+            ..StoreOptions::plain(&self.address)
+        });
+        let store = store.unwrap();
+        let (image, attached) = sample();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let digest = store.push_image("plugins/tea", &image, &["v1"]).await;
+            let digest = digest.unwrap();
+            let pushed = referrers::push(&store, "plugins/tea", &digest, &attached);
+            pushed.await.unwrap();
+        });
+    }
+}
+
+fn registry_program() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("PAPERCLIP_TEST_REGISTRY") {
+        return Some(named.into());
+    }
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    let cache = std::env::var_os("PAPERCLIP_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| home.join(".cache/paperclip-kubernetes"));
+    let folders = fs::read_dir(cache).ok()?.filter_map(Result::ok);
+    let mut programs = folders
+        .filter(|folder| {
+            folder
+                .file_name()
+                .to_string_lossy()
+                .starts_with("registry-")
+        })
+        .map(|folder| folder.path().join("registry"));
+    programs.find(|program| program.is_file())
+}
+
+#[test]
+fn registry_shows_what_the_folder_shows_to_whom_it_lets_in() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let Some(registry) = Registry::start() else {
+        eprintln!("skipped: no registry program; set PAPERCLIP_TEST_REGISTRY");
+        return;
+    };
+    registry.fill();
+    let folder = tempfile::tempdir().unwrap();
+    layout(folder.path());
+    let here = succeeded(&["inspect", folder.path().to_str().unwrap()]);
+    let (image, _) = sample();
+    let docker = registry.folder.path();
+    for name in [":v1".to_owned(), format!("@{}", image.digest())] {
+        let place = format!("{}/plugins/tea{name}", registry.address);
+        let output = run_as(docker, &["inspect", "--plain-http", &place]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), here);
+    }
+    let place = format!("{}/plugins/tea:v2", registry.address);
+    let absent = run_as(docker, &["inspect", "--plain-http", &place]);
+    let said = text(&absent.stderr);
+    assert_eq!(absent.status.code(), Some(3), "{said}");
+    assert!(said.contains("has no tag v2"), "{said}");
+    let stranger = run(&["inspect", "--plain-http", &place]);
+    let said = text(&stranger.stderr);
+    assert_eq!(stranger.status.code(), Some(1), "{said}");
+    assert!(said.contains("401"), "{said}");
 }
 
 #[test]
