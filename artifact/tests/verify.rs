@@ -300,7 +300,7 @@ async fn artifact_is_packed_twice_alike_verifies_and_is_refused_once_anything_is
 
     let forged = Forged::of(&honest);
     forged.change(Kind::Lock, |lock| {
-        lock["packages"]["node_modules/zod"] = Value::Null
+        lock["packages"]["node_modules/zod"] = Value::Null;
     });
     let why = forged.refusal().await;
     assert!(why.contains("refused: lock: its digest is"), "{why}");
