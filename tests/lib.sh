@@ -96,14 +96,22 @@ lint_contract() {
   (cd proto && "$buf" lint && "$buf" format --diff --exit-code && "$buf" breaking proto --against released --config buf.yaml)
 }
 
-# Every chart, as strictly as Helm can.
+# Every chart, as strictly as Helm can, and what it renders from each of its ci/*.yaml, which
+# stands in tests/golden/charts. PAPERCLIP_UPDATE_GOLDEN=1 writes that anew.
 lint_charts() {
-  local helm chart
+  local helm chart values golden status=0
   helm=$(cluster tool helm) || return 1
   for chart in charts/*/; do
     "$helm" lint --strict --quiet "$chart" || return 1
-    local values=()
-    [[ ! -f $chart/ci/values.yaml ]] || values=(--values "$chart/ci/values.yaml")
-    "$helm" template release "$chart" "${values[@]}" >/dev/null || return 1
+    for values in "$chart"ci/*.yaml; do
+      [[ -f $values ]] || continue
+      golden=tests/golden/charts/$(basename "$chart")-$(basename "$values")
+      if [[ -n ${PAPERCLIP_UPDATE_GOLDEN:-} ]]; then
+        "$helm" template release "$chart" --namespace paperclip --values "$values" >"$golden" || return 1
+      fi
+      "$helm" template release "$chart" --namespace paperclip --values "$values" |
+        diff --unified "$golden" - || status=1
+    done
   done
+  return "$status"
 }

@@ -293,7 +293,11 @@ impl<'a> Npm<'a> {
         fs::write(&path, content).map_err(|e| work_error("write", &path, e))
     }
 
-    async fn run(&self, action: &str, arguments: &[&str]) -> Result<Vec<u8>, InstallError> {
+    pub(crate) async fn run(
+        &self,
+        action: &str,
+        arguments: &[&str],
+    ) -> Result<Vec<u8>, InstallError> {
         let started = |source| InstallError::Work {
             action: format!("start npm to {action}"),
             path: self.toolchain.node(),
@@ -405,7 +409,7 @@ fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
 impl InstallError {
     /// A fault of a look-up of the package itself, where "404" means that it is not there.
     /// npm gives a missing version the same code, and names the version in its words.
-    fn of_lookup(self, package: &str) -> Self {
+    pub(crate) fn of_lookup(self, package: &str) -> Self {
         let Self::Refused { action, message } = self else {
             return self;
         };

@@ -11,7 +11,7 @@ use crate::install::Registry;
 use crate::layout::{Layout, LayoutError};
 use crate::outcome::{Failure, FailureReason};
 use crate::pack::{Assembled, PackError, Package, Work};
-use crate::request;
+use crate::request::{self, InvalidRequest};
 use crate::toolchain::{Toolchain, ToolchainError};
 
 /// The lock's file beside the layout, to pack from again.
@@ -52,6 +52,9 @@ pub enum LocalError {
         /// What is wanted.
         wanted: &'static str,
     },
+    /// The registry's URL is none that npm may ask.
+    #[error(transparent)]
+    Registry(#[from] InvalidRequest),
     /// Node and npm.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
@@ -119,11 +122,7 @@ fn check(package: &Package<'_>, registry: &Registry) -> Result<(), LocalError> {
     if semver::Version::parse(package.version).is_err() {
         return refuse(package.version, "an exact version such as 1.2.3");
     }
-    if !request::is_registry(&registry.url) {
-        // Not shown: it may hold a credential.
-        return refuse("the registry", "an http or https URL without a credential");
-    }
-    Ok(())
+    Ok(request::check_registry(&registry.url)?)
 }
 
 /// Writes an artifact with its referrers as an OCI image layout, and its lock beside it.

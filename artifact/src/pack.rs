@@ -14,6 +14,7 @@ use crate::causes::chain;
 use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
+use crate::inline::{Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::install::{InstallError, Npm, Registry};
 use crate::lock::{self, Lock, LockError};
@@ -22,6 +23,7 @@ use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
 use crate::provenance;
 use crate::referrers::{self, Kind, Referrer};
 use crate::request::{PackRequest, Platform};
+use crate::resolve::Resolved;
 use crate::sbom::{self, SbomError};
 use crate::store::{StoreClient, StoreError};
 use crate::tarballs::{self, TarballError};
@@ -61,6 +63,9 @@ pub enum PackError {
     /// The lock alone.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A plugin of one file.
+    #[error(transparent)]
+    Inline(#[from] InlineError),
     /// The tree.
     #[error(transparent)]
     Normalise(#[from] NormaliseError),
@@ -116,7 +121,9 @@ impl From<&PackError> for Failure {
     fn from(error: &PackError) -> Self {
         let reason = match error {
             PackError::Install(error) => reason_of_install(error),
-            PackError::Lock(_) | PackError::Integrity { .. } => FailureReason::PackageRefused,
+            PackError::Lock(_)
+            | PackError::Inline(InlineError::Field { .. } | InlineError::Lock(_))
+            | PackError::Integrity { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
             PackError::Evaluate(EvaluateError::Seal(_) | EvaluateError::Read { .. }) => {
@@ -133,6 +140,7 @@ impl From<&PackError> for Failure {
                 FailureReason::StoreUnavailable
             }
             PackError::Normalise(_)
+            | PackError::Inline(InlineError::Write { .. })
             | PackError::Tree(_)
             | PackError::Image(_)
             | PackError::Sbom(_)
@@ -207,6 +215,22 @@ impl Work {
         self.folder.join("plugin-manifest.json")
     }
 
+    /// The version that npm would take for a range or a dist-tag.
+    ///
+    /// # Errors
+    /// When the registry fails, or has no such version.
+    pub async fn look_up(
+        &self,
+        package: &str,
+        range: &str,
+        registry: &Registry,
+        toolchain: &Toolchain,
+    ) -> Result<Resolved, PackError> {
+        let platform = Platform::default();
+        let npm = Npm::new(toolchain, registry, &platform, &self.folder, &self.tree())?;
+        Ok(npm.look_up(package, range).await?)
+    }
+
     /// Brings the package and its dependencies into the work folder: from the given lock,
     /// else the one recorded in the store, else a new one.
     ///
@@ -243,21 +267,53 @@ impl Work {
             None => Vec::new(),
         };
         npm.install(&lock, &lent).await?;
+        self.keep(inputs, &lock, lock_origin).await
+    }
+
+    /// Lays a plugin of one file out in the work folder, as [`Self::fetch`] does a package.
+    ///
+    /// # Errors
+    /// When its plugin manifest lacks what the layout needs.
+    pub async fn lay_out(
+        &self,
+        inline: &Inline,
+        platform: &Platform,
+    ) -> Result<Fetched, PackError> {
+        let lock = inline.lay_out(&self.tree())?;
+        let package = inline.package()?;
+        let inputs = Inputs {
+            registry: "configMap".into(),
+            package: package.into(),
+            version: inline.version()?.into(),
+            integrity: lock.integrity(package).unwrap_or_default().into(),
+            platform: platform.clone(),
+        };
+        self.keep(inputs, &lock, Origin::Given).await
+    }
+
+    /// Leaves the installed tree as the steps after this want it.
+    async fn keep(
+        &self,
+        inputs: Inputs,
+        lock: &Lock,
+        lock_origin: Origin,
+    ) -> Result<Fetched, PackError> {
         let tree = self.tree();
         let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
         normalised.map_err(|e| work_error(&self.tree(), e))??;
         self.write(&self.lock(), lock.bytes())?;
+        let fetched = Fetched {
+            integrity: inputs.integrity.clone(),
+            lock_digest: lock.digest(),
+            packages: lock.len(),
+        };
         let state = State {
-            inputs: inputs.clone(),
+            inputs,
             lock_digest: lock.digest(),
             lock_origin,
         };
         self.write(&self.state(), &canonical::readable(&json!(state)))?;
-        Ok(Fetched {
-            integrity: inputs.integrity,
-            lock_digest: lock.digest(),
-            packages: lock.len(),
-        })
+        Ok(fetched)
     }
 
     /// Evaluates and checks the manifest of the fetched package.

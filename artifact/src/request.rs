@@ -3,10 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::inline::Inline;
 use crate::inputs;
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
+
+/// Longest request: Linux takes a variable of 128 KiB, with its name.
+pub const MAX_BYTES: usize = 128 * 1024 - 64;
 
 /// One packing. Holds no credential.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -22,6 +26,9 @@ pub struct PackRequest {
     /// lock is taken, else a new one is resolved and recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<String>,
+    /// A plugin of one file. Its id and version are `package` and `version`, and npm is not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<Inline>,
     /// Where the artifact is to run.
     #[serde(default)]
     pub platform: Platform,
@@ -86,34 +93,35 @@ pub struct InvalidRequest {
     wanted: &'static str,
 }
 
+impl InvalidRequest {
+    pub(crate) fn new(field: &'static str, found: &str, wanted: &'static str) -> Self {
+        Self {
+            field,
+            found: found.chars().take(200).collect(),
+            wanted,
+        }
+    }
+}
+
 impl PackRequest {
     /// Checks every field, so that later steps may put them in paths, URLs and arguments.
     ///
     /// # Errors
     /// Names the first field that breaks its rule.
     pub fn validate(&self) -> Result<(), InvalidRequest> {
-        let refuse = |field, found: &str, wanted| {
-            Err(InvalidRequest {
-                field,
-                found: found.chars().take(200).collect(),
-                wanted,
-            })
-        };
+        let refuse = |field, found: &str, wanted| Err(InvalidRequest::new(field, found, wanted));
         if !inputs::is_package_name(&self.package) {
             return refuse("package", &self.package, "the name of an npm package");
         }
         if semver::Version::parse(&self.version).is_err() || self.version.len() > 256 {
             return refuse("version", &self.version, "an exact version such as 1.2.3");
         }
-        match url::Url::parse(&self.registry) {
-            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                return refuse("registry", url.scheme(), "an http or https URL");
-            }
-            Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                return refuse("registry", "a URL with a credential", "a URL without one");
-            }
-            Ok(_) => {}
-            Err(_) => return refuse("registry", &self.registry, "an http or https URL"),
+        check_registry(&self.registry)?;
+        let length = serde_json::to_vec(self).map_or(0, |text| text.len());
+        if length > MAX_BYTES {
+            let found = format!("{length} bytes long");
+            let wanted = "at most 128 KiB as JSON, lock or worker file included";
+            return refuse("lock", &found, wanted);
         }
         if self.platform.oci_architecture().is_none() {
             let found = format!(
@@ -148,31 +156,36 @@ impl PackRequest {
     /// Name of the Job that carries this request out: a DNS label of at most 63 characters.
     #[must_use]
     pub fn job_name(&self) -> String {
-        let package: String = self
-            .package
-            .chars()
-            .map(|c| {
-                if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                    c
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        let package = package.trim_matches('-');
-        let package = package[..package.len().min(40)].trim_end_matches('-');
-        format!("pack-{package}-{}", self.digest().short(16))
+        job_name("pack", &self.package, &self.digest())
     }
 }
 
-/// Whether a text is the URL of a registry, without a credential in it.
-#[must_use]
-pub fn is_registry(text: &str) -> bool {
-    url::Url::parse(text).is_ok_and(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.username().is_empty()
-            && url.password().is_none()
-    })
+/// Whether this is a URL that npm may ask.
+pub(crate) fn check_registry(registry: &str) -> Result<(), InvalidRequest> {
+    let refuse = |found, wanted| Err(InvalidRequest::new("registry", found, wanted));
+    match url::Url::parse(registry) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            refuse(url.scheme(), "an http or https URL")
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            refuse("a URL with a credential", "a URL without one")
+        }
+        Ok(_) => Ok(()),
+        Err(_) => refuse(registry, "an http or https URL"),
+    }
+}
+
+/// `<what>-<package>-<hash>`, a DNS label of at most 63 characters.
+pub(crate) fn job_name(what: &str, package: &str, digest: &Digest) -> String {
+    let plain = |c: char| match c {
+        'a'..='z' | '0'..='9' => c,
+        _ => '-',
+    };
+    let package: String = package.chars().map(plain).collect();
+    let package = package.trim_matches('-');
+    // The hash is 16 characters long, and "resolve" the longest word.
+    let package = package[..package.len().min(38)].trim_end_matches('-');
+    format!("{what}-{package}-{}", digest.short(16))
 }
 
 #[cfg(test)]
@@ -185,6 +198,7 @@ mod tests {
             package: package.into(),
             version: "1.2.3".into(),
             lock: None,
+            inline: None,
             platform: Platform::default(),
             store: StoreEndpoints {
                 read: "s:5000".into(),

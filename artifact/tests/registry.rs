@@ -360,6 +360,7 @@ fn request(registry: &RealRegistry) -> PackRequest {
         package: package.into(),
         version: "0.1.0".into(),
         lock: None,
+        inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
             read: endpoint.clone(),

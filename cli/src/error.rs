@@ -234,7 +234,7 @@ fn code_of(error: &(dyn StdError + 'static)) -> u8 {
 }
 
 fn code_of_packing(error: &LocalError) -> u8 {
-    if matches!(error, LocalError::Input { .. }) {
+    if matches!(error, LocalError::Input { .. } | LocalError::Registry(_)) {
         return 2;
     }
     match Failure::from(error).reason {

@@ -28,6 +28,7 @@ use crate::{
     events::Events,
     manifests::Manifests,
     metrics::Metrics,
+    plugin::Queue,
     pods::Pods,
     secrets::{self, SecretError},
 };
@@ -80,6 +81,8 @@ pub struct Context {
     pub started: Timestamp,
     /// Passes over a plugin that broke off one after the other, while it was Ready.
     pub broken_off: Mutex<BTreeMap<String, u32>>,
+    /// Who packs next. Held while a Job is made, so that there is never one too many.
+    pub queue: tokio::sync::Mutex<Queue>,
     /// The time, which tests set.
     pub clock: fn() -> Timestamp,
     store: StoreClient,
@@ -128,6 +131,7 @@ impl Context {
             metrics,
             started: Timestamp::now(),
             broken_off: Mutex::default(),
+            queue: tokio::sync::Mutex::default(),
             clock: Timestamp::now,
             store,
             manifests: Manifests::default(),

@@ -10,6 +10,7 @@ mod cache;
 mod control_plane;
 mod image_registry;
 pub mod images;
+mod inventory;
 pub mod layout;
 mod network;
 mod node;
@@ -24,6 +25,7 @@ mod storage;
 mod toolchain;
 mod wire;
 
+pub use inventory::Inventory;
 pub use process::eventually;
 
 use std::{

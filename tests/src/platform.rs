@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
+use crate::{Cluster, programs};
+
 /// Namespace of the platform's release.
 pub const PLATFORM_NAMESPACE: &str = "paperclip-system";
 /// Namespace of the host's release.
@@ -33,6 +35,23 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// The installation of a test cluster, with the images last pushed and all its own.
+    ///
+    /// # Errors
+    /// When Helm or kubectl cannot be built, or no images were pushed.
+    pub fn on(cluster: &Cluster) -> Result<Self> {
+        Ok(Self {
+            helm: programs::helm()?,
+            kubectl: cluster.kubectl_path().to_owned(),
+            kubeconfig: cluster.kubeconfig(),
+            image_registry: cluster.registry(),
+            image_tag: cluster.image_tag()?,
+            npm_registry: cluster.npm().url_in_cluster(),
+            storage_class: "shared".into(),
+            allowed_cidrs: Vec::new(),
+        })
+    }
+
     /// Installs or upgrades the charts and waits until each is ready. Pod Security
     /// `restricted` is enforced on both namespaces.
     ///

@@ -27,6 +27,11 @@ pub fn post(url: &str) -> Result<String> {
     send(url, |client| client.post(url))
 }
 
+/// Body of a successful PUT of JSON, with a bearer token.
+pub fn put_json(url: &str, token: &str, body: &serde_json::Value) -> Result<String> {
+    send(url, |client| client.put(url).bearer_auth(token).json(body))
+}
+
 fn send(
     url: &str,
     request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder + Send,

@@ -14,6 +14,7 @@ use paperclip_artifact::local::{self, Local};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
 use paperclip_artifact::pack::{Assembled, Package, Work};
 use paperclip_artifact::request::{self, PackRequest, Platform};
+use paperclip_artifact::resolve::{self, ResolveRequest, Resolved};
 use paperclip_artifact::seal::Seal;
 use paperclip_artifact::store::{StoreClient, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
@@ -38,6 +39,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Finds the exact version that a range or a dist-tag stands for
+    Resolve(Resolve),
     /// Step one of the packing Job: brings the package and its dependencies into the work folder
     Fetch(Step),
     /// Step two: evaluates the plugin manifest in a sealed process
@@ -51,22 +54,21 @@ enum Command {
     SealedNode(SealedNode),
 }
 
-/// What every step of the Job takes.
 #[derive(Args)]
-struct Step {
+struct Resolve {
     /// The request, as JSON
-    #[arg(long, env = request::ENVIRONMENT, hide_env_values = true)]
+    #[arg(long, env = resolve::ENVIRONMENT, hide_env_values = true)]
     request: String,
+    #[command(flatten)]
+    npm: NpmAccess,
+}
+
+/// How a step comes to npm.
+#[derive(Args)]
+struct NpmAccess {
     /// Folder that the steps share
     #[arg(long, env = "PAPERCLIP_PACK_WORK_DIR", default_value = "/work")]
     work_dir: PathBuf,
-    /// Folder with `username`, `password` and `ca.crt` of the artifact store
-    #[arg(
-        long,
-        env = "PAPERCLIP_PACK_STORE_DIR",
-        default_value = "/etc/paperclip/store"
-    )]
-    store_dir: PathBuf,
     /// Folder with `ca.crt` and `npmrc` for the npm registry, each optional
     #[arg(
         long,
@@ -80,6 +82,23 @@ struct Step {
     /// File that takes the outcome
     #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = outcome::termination_log())]
     termination_log: PathBuf,
+}
+
+/// What every step of the Job takes.
+#[derive(Args)]
+struct Step {
+    /// The request, as JSON
+    #[arg(long, env = request::ENVIRONMENT, hide_env_values = true)]
+    request: String,
+    /// Folder with `username`, `password` and `ca.crt` of the artifact store
+    #[arg(
+        long,
+        env = "PAPERCLIP_PACK_STORE_DIR",
+        default_value = "/etc/paperclip/store"
+    )]
+    store_dir: PathBuf,
+    #[command(flatten)]
+    npm: NpmAccess,
 }
 
 #[derive(Args)]
@@ -162,21 +181,43 @@ fn run(command: Command) -> ExitCode {
     };
     runtime.block_on(async {
         match command {
-            Command::Fetch(step) => report(&step.termination_log, fetch(&step).await),
-            Command::Evaluate(step) => report(&step.termination_log, evaluate(&step)),
-            Command::Push(step) => report(&step.termination_log, push(&step).await),
+            Command::Resolve(step) => report(&step.npm.termination_log, look_up(&step).await),
+            Command::Fetch(step) => report(&step.npm.termination_log, fetch(&step).await),
+            Command::Evaluate(step) => report(&step.npm.termination_log, evaluate(&step)),
+            Command::Push(step) => report(&step.npm.termination_log, push(&step).await),
             Command::Pack(pack) => print(pack_here(&pack).await),
             Command::SealedNode(_) => ExitCode::FAILURE,
         }
     })
 }
 
+async fn look_up(step: &Resolve) -> Result<Resolved, Failure> {
+    let failed = |message: String| Failure {
+        reason: FailureReason::PackingFailed,
+        message,
+    };
+    let request: ResolveRequest = serde_json::from_str(&step.request)
+        .map_err(|e| failed(format!("cannot read the request: {e}")))?;
+    request.validate().map_err(|e| failed(e.to_string()))?;
+    let registry = registry_of(&request.registry, &step.npm.npm_dir);
+    let toolchain = Toolchain::at(&step.npm.toolchain);
+    let looked = Work::at(&step.npm.work_dir)
+        .look_up(&request.package, &request.range, &registry, &toolchain)
+        .await;
+    looked.map_err(|e| Failure::from(&e))
+}
+
 async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     let request = parse_request(step)?;
-    let registry = registry_of(&request, &step.npm_dir);
+    if let Some(inline) = &request.inline {
+        let work = Work::at(&step.npm.work_dir);
+        let laid_out = work.lay_out(inline, &request.platform).await;
+        return laid_out.map_err(|e| Failure::from(&e));
+    }
+    let registry = registry_of(&request.registry, &step.npm.npm_dir);
     let store = connect(step, &request, &request.store.read)?;
-    let work = Work::at(&step.work_dir);
-    let toolchain = Toolchain::at(&step.toolchain);
+    let work = Work::at(&step.npm.work_dir);
+    let toolchain = Toolchain::at(&step.npm.toolchain);
     let package = Package::from(&request);
     let fetched = work.fetch(
         &package,
@@ -191,9 +232,9 @@ fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
     parse_request(step)?;
     let evaluator = Evaluator {
         packer: this_program()?,
-        toolchain: Toolchain::at(&step.toolchain),
+        toolchain: Toolchain::at(&step.npm.toolchain),
     };
-    Work::at(&step.work_dir)
+    Work::at(&step.npm.work_dir)
         .evaluate(&evaluator)
         .map_err(|e| Failure::from(&e))
 }
@@ -201,15 +242,16 @@ fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
 async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
     let request = parse_request(step)?;
     let store = connect(step, &request, &request.store.push)?;
-    let work = Work::at(&step.work_dir);
+    let work = Work::at(&step.npm.work_dir);
     let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
     let pushed = assembled
         .push(&store, &request.repository, &request.tag())
         .await
         .map_err(|e| Failure::from(&e))?;
-    work.keep_tarballs(&store)
-        .await
-        .map_err(|e| Failure::from(&e))?;
+    if request.inline.is_none() {
+        let kept = work.keep_tarballs(&store).await;
+        kept.map_err(|e| Failure::from(&e))?;
+    }
     Ok(pushed)
 }
 
@@ -257,12 +299,12 @@ fn parse_request(step: &Step) -> Result<PackRequest, Failure> {
     Ok(request)
 }
 
-fn registry_of(request: &PackRequest, folder: &Path) -> Registry {
+fn registry_of(url: &str, folder: &Path) -> Registry {
     let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     Registry {
         ca: existing("ca.crt"),
         npmrc: existing("npmrc"),
-        ..Registry::new(&request.registry)
+        ..Registry::new(url)
     }
 }
 

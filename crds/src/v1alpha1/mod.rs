@@ -15,7 +15,8 @@ pub use plugin::{
     ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, EgressPort,
     EgressRule, FailurePolicy, NpmSource, PaperclipPlugin, PaperclipPluginSpec,
     PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource, PluginSummary, PortProtocol,
-    RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, WorkerSpec,
+    ResolutionStatus, RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy,
+    WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,

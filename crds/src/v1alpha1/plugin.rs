@@ -51,7 +51,9 @@ use super::{Condition, HostReference};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')")
-        .message("name must be a DNS label of at most 50 characters, since names of Services are made from it")
+        .message("name must be a DNS label of at most 50 characters, since names of Services are made from it"),
+    validation = Rule::new("!has(self.spec.source.configMap) || has(self.spec.manifest)")
+        .message("spec.manifest is required with spec.source.configMap, whose file has no plugin manifest of its own")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PaperclipPluginSpec {
@@ -209,11 +211,17 @@ fn free_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub enum PluginSource {
     /// A package of an npm registry.
     Npm(NpmSource),
+    /// A worker of one file, which depends on nothing, in a ConfigMap of this namespace. Its plugin
+    /// manifest is `spec.manifest`, whole. Read again within half a minute after a change; the
+    /// version in the manifest must change with it. At most about 120 KiB.
+    ConfigMap(ConfigMapKey),
 }
 
 /// A package of the npm registry that the platform is installed with.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.version) != has(self.range)")
+    .message("exactly one of version and range is required"))]
 pub struct NpmSource {
     /// Name of the package, with its scope if it has one.
     #[schemars(
@@ -222,18 +230,46 @@ pub struct NpmSource {
     )]
     pub package: String,
     /// Exact version, as in `1.2.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 5, max = 256),
         regex(
             pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$"
         )
     )]
-    pub version: String,
+    pub version: Option<String>,
+    /// Versions as npm writes them, such as `^1.2.0`, or a dist-tag such as `latest`. What it
+    /// stands for is in `status.resolution`. With `lock` it stands for the version in the lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = r"^[0-9A-Za-z.*^~<>=|_-][0-9A-Za-z.*^~<>=| +_-]*$")
+    )]
+    pub range: Option<String>,
+    /// Seconds after which the registry is asked again what `range` stands for. The annotation
+    /// `plugins.paperclip.ing/reconcile-requested-at` asks at once. Default: 3600.
+    #[serde(default = "default_resolve_interval")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub resolve_interval_seconds: i32,
     /// A `package-lock.json` for the whole dependency tree, in a ConfigMap of this
     /// namespace. Default: the package's own `npm-shrinkwrap.json`, else the lock
     /// recorded when this version was first packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<ConfigMapKey>,
+}
+
+fn default_resolve_interval() -> i32 {
+    3600
+}
+
+impl NpmSource {
+    /// `package@version`, or `package@range`.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        let wanted = self.version.as_ref().or(self.range.as_ref());
+        let wanted = wanted.map(String::as_str).unwrap_or_default();
+        format!("{}@{wanted}", self.package)
+    }
 }
 
 /// A key of a ConfigMap in the same namespace.
@@ -324,6 +360,10 @@ pub struct PaperclipPluginStatus {
     /// again; a change of source or lock is another request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_request: Option<String>,
+    /// What a range or a dist-tag stood for when the registry was last asked. It is here
+    /// before any of it rolls out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<ResolutionStatus>,
     /// The artifact that the source resolved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactStatus>,
@@ -346,6 +386,26 @@ pub struct PaperclipPluginStatus {
     /// upgrade_pending or uninstalled. Nothing reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<String>,
+}
+
+/// What a range or a dist-tag stands for.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolutionStatus {
+    /// What was asked, as in `paperclip-plugin-example@^1.2.0`.
+    pub source: String,
+    /// Exact version.
+    pub version: String,
+    /// npm's integrity of that version.
+    pub integrity: String,
+    /// When the operator learnt it, as RFC 3339.
+    pub resolved_at: String,
+    /// The request, by annotation, that it was the answer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Why the last attempt to ask again failed. The version above goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A revision in short.

@@ -2,22 +2,28 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, api::PostParams};
-use paperclip_artifact::{Digest, outcome::Pushed, request::PackRequest};
-use paperclip_crds::v1alpha1::{
-    ArtifactStatus, ConditionType, NpmSource, PaperclipPlugin, PaperclipPluginStatus, PluginSource,
-    Reason,
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+    runtime::reflector::ObjectRef,
 };
+use paperclip_artifact::{Digest, inline::Inline, outcome::Pushed, request::PackRequest};
+use paperclip_crds::v1alpha1::{
+    ArtifactStatus, ConditionType, ConfigMapKey, NpmSource, PaperclipPlugin, PaperclipPluginStatus,
+    PluginSource, Reason,
+};
+use serde_json::Value;
 
 use super::{
     conditions::{Finding, rfc3339},
     packing::{self, Progress},
     pins,
+    queue::{self, Turn},
     reconcile::ReconcileError,
     references::map_text,
-    steady, summary,
+    source, steady, summary,
 };
-use crate::context::Context;
+use crate::{context::Context, errors::chain};
 
 /// What became of the source.
 pub struct Stage {
@@ -30,7 +36,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn under_way(finding: Finding) -> Self {
+    pub(super) fn under_way(finding: Finding) -> Self {
         Self {
             finding,
             refused: None,
@@ -38,7 +44,7 @@ impl Stage {
         }
     }
 
-    fn stalled(finding: Finding) -> Self {
+    pub(super) fn stalled(finding: Finding) -> Self {
         Self {
             finding,
             refused: None,
@@ -53,15 +59,17 @@ pub async fn resolve(
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
-    let PluginSource::Npm(source) = &plugin.spec.source;
-    let lock = match &source.lock {
-        None => None,
-        Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
-            Ok(text) => Some(text),
-            Err(missing) => return Ok(Stage::under_way(missing)),
-        },
+    let request = match &plugin.spec.source {
+        PluginSource::Npm(source) => npm_request(context, plugin, status, source).await?,
+        PluginSource::ConfigMap(key) => {
+            status.resolution = None;
+            inline_request(context, plugin, key).await?
+        }
     };
-    let request = packing::build_request(source, lock, &context.args);
+    let request = match request {
+        Ok(request) => request,
+        Err(stage) => return Ok(stage),
+    };
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
         return Ok(Stage::stalled(finding));
@@ -77,7 +85,7 @@ pub async fn resolve(
         .as_ref()
         .is_none_or(|artifact| artifact.request != name)
     {
-        match pack(context, &request).await? {
+        match pack(context, plugin, &request).await? {
             Progress::Under(finding) => {
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
             }
@@ -87,15 +95,57 @@ pub async fn resolve(
             }
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
-            Progress::Pushed(pushed) => record(context, source, name, pushed, status).await?,
+            Progress::Done(pushed) => {
+                record(context, plugin, &request, pushed, status).await?;
+            }
         }
     }
     status.failed_request = None;
     check_pins(context, plugin, status).await
 }
 
+async fn npm_request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+    source: &NpmSource,
+) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let lock = match &source.lock {
+        None => None,
+        Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
+            Ok(text) => Some(text),
+            Err(missing) => return Ok(Err(Stage::under_way(missing))),
+        },
+    };
+    let version = source::version(context, plugin, status, source, lock.as_deref()).await?;
+    Ok(version.map(|version| packing::build_request(source, &version, lock, &context.args)))
+}
+
+async fn inline_request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    key: &ConfigMapKey,
+) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let worker = match map_text(context, plugin, key, "spec.source.configMap").await? {
+        Ok(text) => text,
+        Err(missing) => return Ok(Err(Stage::under_way(missing))),
+    };
+    let inline = Inline {
+        // The schema wants it there.
+        manifest: Value::Object(plugin.spec.manifest.clone().unwrap_or_default()),
+        worker,
+    };
+    let request = packing::build_inline_request(inline, &context.args);
+    Ok(request.map_err(|error| {
+        Stage::stalled(Finding::no(
+            Reason::ManifestInvalid,
+            format!("{}.", chain(&error)),
+        ))
+    }))
+}
+
 /// The failure that an earlier pass wrote down.
-fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
+pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
     let condition = plugin.condition(ConditionType::ArtifactReady)?;
     let reasons = [
         Reason::PackageNotFound,
@@ -112,7 +162,7 @@ fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
 }
 
 /// A Job that packs the same again after one that failed says nothing new until it ends.
-fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
+pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
     let before = plugin
         .condition(ConditionType::ArtifactReady)
         .filter(|stage| stage.observed_generation == plugin.metadata.generation)
@@ -121,37 +171,73 @@ fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
 }
 
 /// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.
-async fn pack(context: &Context, request: &PackRequest) -> Result<Progress, ReconcileError> {
+async fn pack(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    request: &PackRequest,
+) -> Result<Progress<Pushed>, ReconcileError> {
     let namespace = &context.args.namespace;
-    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     let name = request.job_name();
     let package = packing::package_of(request);
-    let failed = ReconcileError::request("reading or creating the packing Job");
-    if let Some(job) = api.get_opt(&name).await.map_err(failed)? {
+    if let Some(job) = job(context, &name).await? {
         let pods = context.pods.of_job(namespace, &name);
         return Ok(packing::progress(&job, &package, &pods));
     }
     if let Some(pushed) = context.packed(request).await {
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
-        return Ok(Progress::Pushed(pushed));
+        return Ok(Progress::Done(pushed));
     }
     let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
-    match api.create(&PostParams::default(), &job).await {
-        // Another plugin's pass was faster; the Job is the same.
-        Err(kube::Error::Api(status)) if status.code == 409 => {}
-        created => {
-            created.map_err(ReconcileError::request("creating the packing Job"))?;
-            tracing::info!(job = name, package, "packing Job created");
+    create(context, plugin, &job, &package).await
+}
+
+/// A Job of the platform's namespace.
+pub(super) async fn job(context: &Context, name: &str) -> Result<Option<Job>, ReconcileError> {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
+    let found = api.get_opt(name).await;
+    found.map_err(ReconcileError::request("reading the packing Job"))
+}
+
+/// Creates a Job when it is its turn, and says what happens now.
+pub(super) async fn create<T>(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    job: &Job,
+    package: &str,
+) -> Result<Progress<T>, ReconcileError> {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
+    let name = job.name_any();
+    let limit = usize::from(context.args.max_packing_jobs);
+    // Held until the Job is there, so that it is counted by who asks next.
+    let mut queue = context.queue.lock().await;
+    let ours = ListParams::default().labels(packing::JOBS);
+    let jobs = api.list(&ours).await;
+    let jobs = jobs.map_err(ReconcileError::request("listing the packing Jobs"))?;
+    let running = jobs.iter().filter(|job| queue::runs(job)).count();
+    let of = ObjectRef::from_obj(plugin);
+    let message = match queue.ask(&name, of, (running, limit), context.now()) {
+        Turn::After(before) => format!(
+            "{package} waits to be packed: {running} packing Jobs run, of {limit} at once, and {before} wait before it."
+        ),
+        Turn::Now => {
+            match api.create(&PostParams::default(), job).await {
+                // Another plugin's pass was faster; the Job is the same.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                created => {
+                    created.map_err(ReconcileError::request("creating the packing Job"))?;
+                    tracing::info!(job = name, package, "packing Job created");
+                }
+            }
+            format!("The packing Job of {package} runs.")
         }
-    }
-    let message = format!("The packing Job of {package} runs.");
+    };
     Ok(Progress::Under(Finding::no(Reason::Packing, message)))
 }
 
 async fn record(
     context: &Context,
-    source: &NpmSource,
-    request: String,
+    plugin: &PaperclipPlugin,
+    request: &PackRequest,
     pushed: Pushed,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
@@ -160,9 +246,12 @@ async fn record(
         .await?;
     status.plugin = Some(summary::summarise(&manifest));
     status.artifact = Some(ArtifactStatus {
-        request,
-        source: format!("npm:{}@{}", source.package, source.version),
-        version: source.version.clone(),
+        request: request.job_name(),
+        source: match &plugin.spec.source {
+            PluginSource::Npm(_) => format!("npm:{}", packing::package_of(request)),
+            PluginSource::ConfigMap(key) => format!("configMap:{}/{}", key.name, key.key),
+        },
+        version: request.version.clone(),
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
         marker: pushed.marker,

@@ -22,7 +22,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::reconcile::{ReconcileError, reconcile};
+use super::{
+    queue,
+    reconcile::{ReconcileError, reconcile},
+};
 use crate::{backoff::Backoff, context::Context, errors::chain, pods::Wakes};
 
 const NAME: &str = "paperclipplugin";
@@ -135,20 +138,29 @@ async fn watch(context: Arc<Context>, wake: mpsc::UnboundedSender<Wakes>, stop: 
     .default_backoff()
     .touched_objects()
     .for_each(|job| {
-        match job {
-            Ok(job) => tell(&job, &wake),
-            Err(error) => tracing::warn!(%error, "watching packing Jobs failed"),
+        let (context, wake) = (context.clone(), wake.clone());
+        async move {
+            match job {
+                Ok(job) => tell(&context, &job, &wake).await,
+                Err(error) => tracing::warn!(%error, "watching packing Jobs failed"),
+            }
         }
-        ready(())
     });
     let watching = Box::pin(async { tokio::join!(pods, jobs) });
     stop.run_until_cancelled(watching).await;
 }
 
-fn tell(job: &Job, wake: &mpsc::UnboundedSender<Wakes>) {
+/// Wakes the plugins of a Job, and when it no longer runs those that are next.
+async fn tell(context: &Context, job: &Job, wake: &mpsc::UnboundedSender<Wakes>) {
+    // The receiver is gone only while the operator stops.
     if let Some(package) = job.annotations().get(labels::PACKAGE) {
-        // The receiver is gone only while the operator stops.
         let _ = wake.send(Wakes::Package(package.clone()));
+    }
+    if !queue::runs(job) {
+        let limit = usize::from(context.args.max_packing_jobs);
+        for plugin in context.queue.lock().await.first(limit) {
+            let _ = wake.send(Wakes::Plugin(plugin.clone()));
+        }
     }
 }
 
@@ -160,14 +172,27 @@ fn expand(
     UnboundedReceiverStream::new(woken).flat_map(move |wakes| {
         stream::iter(match wakes {
             Wakes::Plugin(plugin) => vec![plugin],
-            Wakes::Package(package) => select(&plugins, |plugin| package_of(plugin) == package),
+            Wakes::Package(package) => select(&plugins, |plugin| concerns(plugin, &package)),
         })
     })
 }
 
-fn package_of(plugin: &PaperclipPlugin) -> String {
-    let PluginSource::Npm(source) = &plugin.spec.source;
-    format!("{}@{}", source.package, source.version)
+/// Whether the Jobs of a package, or of a range of it, are this plugin's.
+fn concerns(plugin: &PaperclipPlugin, package: &str) -> bool {
+    let source = match &plugin.spec.source {
+        PluginSource::Npm(source) => source,
+        PluginSource::ConfigMap(_) => {
+            let field = |name| plugin.spec.manifest.as_ref()?.get(name)?.as_str();
+            let named = field("id").zip(field("version"));
+            return named.is_some_and(|(id, version)| format!("{id}@{version}") == package);
+        }
+    };
+    let asked = source.asked();
+    let resolution = plugin.status.as_ref().and_then(|s| s.resolution.as_ref());
+    let resolved = resolution
+        .filter(|resolution| resolution.source == asked)
+        .map(|resolution| format!("{}@{}", source.package, resolution.version));
+    asked == package || resolved.as_deref() == Some(package)
 }
 
 fn plugins_of_host(

@@ -42,7 +42,9 @@ pub fn args() -> Args {
 pub fn npm() -> NpmSource {
     NpmSource {
         package: "example".into(),
-        version: "1.0.0".into(),
+        version: Some("1.0.0".into()),
+        range: None,
+        resolve_interval_seconds: 3600,
         lock: None,
     }
 }

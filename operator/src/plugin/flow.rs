@@ -61,7 +61,7 @@ impl World {
         let mut plugin = fixtures::plugin();
         plugin.metadata.generation = Some(1);
         let context = Self::operator(&server).await;
-        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        let request = packing::build_request(&fixtures::npm(), "1.0.0", None, &context.args);
         plugin.status = Some(PaperclipPluginStatus {
             artifact: Some(ArtifactStatus {
                 request: request.job_name(),

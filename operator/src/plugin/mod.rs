@@ -16,10 +16,12 @@ mod network;
 mod packing;
 mod pins;
 mod pod;
+mod queue;
 mod reconcile;
 mod references;
 mod revision;
 mod rollout;
+mod source;
 mod steady;
 mod summary;
 mod verdict;
@@ -27,3 +29,4 @@ mod worker;
 
 pub use conditions::{Finding, condition, rfc3339};
 pub use controller::run;
+pub use queue::Queue;

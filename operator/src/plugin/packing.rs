@@ -17,14 +17,18 @@ use k8s_openapi::{
 };
 use kube::api::ObjectMeta;
 use paperclip_artifact::{
+    inline::{Inline, InlineError},
     inputs,
     outcome::{FailureReason, PACKAGE_AT_FAULT, Pushed, StepOutcome, parse, parse_failure},
     request::{self, PackRequest, Platform, StoreEndpoints},
+    resolve::{self, ResolveRequest, Resolved},
 };
 use paperclip_crds::{
     labels,
     v1alpha1::{NpmSource, Reason},
 };
+
+use serde::de::DeserializeOwned;
 
 use super::{
     conditions::Finding,
@@ -33,6 +37,10 @@ use super::{
 };
 use crate::{args::Args, pods::Seen};
 
+/// Selects every Job of this module.
+pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
+/// Names of the steps; each is a command of the packer.
+const RESOLVE: &str = "resolve";
 const FETCH: &str = "fetch";
 const EVALUATE: &str = "evaluate";
 const PUSH: &str = "push";
@@ -41,21 +49,46 @@ const KEEP_SECONDS: i32 = 120;
 const DEADLINE_SECONDS: i64 = 900;
 const RETRIES: i32 = 3;
 
-/// The request that packs a source.
+/// The request that packs a version of a source.
 #[must_use]
-pub fn build_request(source: &NpmSource, lock: Option<String>, args: &Args) -> PackRequest {
+pub fn build_request(
+    source: &NpmSource,
+    version: &str,
+    lock: Option<String>,
+    args: &Args,
+) -> PackRequest {
+    PackRequest {
+        lock,
+        ..request_of(&source.package, version, args)
+    }
+}
+
+/// The request that packs a plugin of one file.
+///
+/// # Errors
+/// When its plugin manifest names no package.
+pub fn build_inline_request(inline: Inline, args: &Args) -> Result<PackRequest, InlineError> {
+    let request = request_of(inline.package()?, inline.version()?, args);
+    Ok(PackRequest {
+        inline: Some(inline),
+        ..request
+    })
+}
+
+fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
     PackRequest {
         registry: args.npm_registry.clone(),
-        package: source.package.clone(),
-        version: source.version.clone(),
-        lock,
+        package: package.to_owned(),
+        version: version.to_owned(),
+        lock: None,
+        inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
             read: args.store_read.clone(),
             push: args.store_push.clone(),
             plain_http: false,
         },
-        repository: inputs::repository(&source.package),
+        repository: inputs::repository(package),
     }
 }
 
@@ -66,16 +99,52 @@ pub fn build_request(source: &NpmSource, lock: Option<String>, args: &Args) -> P
 /// When the request is no JSON, which cannot be.
 pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::Error> {
     let text = serde_json::to_string(request)?;
-    let step = |name| build_step(name, &text, args);
+    let step = |name| build_step(name, request::ENVIRONMENT, &text, args);
+    Ok(build(
+        request.job_name(),
+        package_of(request),
+        PodSpec {
+            init_containers: Some(vec![step(FETCH), step(EVALUATE)]),
+            containers: vec![step(PUSH)],
+            volumes: Some(build_volumes(args)),
+            ..restricted_pod()
+        },
+        args,
+    ))
+}
+
+/// The Job that finds out what a range stands for. It has what is needed to ask npm.
+///
+/// # Errors
+/// When the request is no JSON, which cannot be.
+pub fn build_resolve_job(request: &ResolveRequest, args: &Args) -> Result<Job, serde_json::Error> {
+    let text = serde_json::to_string(request)?;
+    let mut volumes = build_volumes(args);
+    volumes.retain(|volume| !volume.name.starts_with("store"));
+    Ok(build(
+        request.job_name(),
+        format!("{}@{}", request.package, request.range),
+        PodSpec {
+            containers: vec![build_step(RESOLVE, resolve::ENVIRONMENT, &text, args)],
+            volumes: Some(volumes),
+            ..restricted_pod()
+        },
+        args,
+    ))
+}
+
+fn build(name: String, package: String, pod: PodSpec, args: &Args) -> Job {
     let labels = BTreeMap::from([
         (labels::MANAGED_BY.into(), labels::OPERATOR.into()),
         (labels::NAME.into(), "paperclip-packer".into()),
         (labels::COMPONENT.into(), "packer".into()),
     ]);
-    let annotations = BTreeMap::from([(labels::PACKAGE.into(), package_of(request))]);
-    Ok(Job {
+    let annotations = BTreeMap::from([(labels::PACKAGE.into(), package)]);
+    let steps = pod.init_containers.iter().flatten().chain(&pod.containers);
+    let policy = failure_policy(steps.map(|step| step.name.clone()));
+    Job {
         metadata: ObjectMeta {
-            name: Some(request.job_name()),
+            name: Some(name),
             namespace: Some(args.namespace.clone()),
             labels: Some(labels.clone()),
             annotations: Some(annotations.clone()),
@@ -84,7 +153,7 @@ pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::
         spec: Some(JobSpec {
             active_deadline_seconds: Some(DEADLINE_SECONDS),
             backoff_limit: Some(RETRIES),
-            pod_failure_policy: Some(failure_policy()),
+            pod_failure_policy: Some(policy),
             ttl_seconds_after_finished: Some(KEEP_SECONDS),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -93,17 +162,14 @@ pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {
-                    init_containers: Some(vec![step(FETCH), step(EVALUATE)]),
-                    containers: vec![step(PUSH)],
                     restart_policy: Some("Never".into()),
-                    volumes: Some(build_volumes(args)),
-                    ..restricted_pod()
+                    ..pod
                 }),
             },
             ..JobSpec::default()
         }),
         ..Job::default()
-    })
+    }
 }
 
 /// `name@version` of a request.
@@ -112,30 +178,28 @@ pub fn package_of(request: &PackRequest) -> String {
     format!("{}@{}", request.package, request.version)
 }
 
-fn failure_policy() -> PodFailurePolicy {
-    let at_fault = |step: &str| PodFailurePolicyRule {
+fn failure_policy(steps: impl Iterator<Item = String>) -> PodFailurePolicy {
+    let at_fault = |step| PodFailurePolicyRule {
         action: "FailJob".into(),
         on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
-            container_name: Some(step.into()),
+            container_name: Some(step),
             operator: "In".into(),
             values: vec![i32::from(PACKAGE_AT_FAULT)],
         }),
         ..PodFailurePolicyRule::default()
     };
     PodFailurePolicy {
-        rules: [FETCH, EVALUATE, PUSH].map(at_fault).to_vec(),
+        rules: steps.map(at_fault).collect(),
     }
 }
 
-fn build_step(name: &str, request: &str, args: &Args) -> Container {
+fn build_step(name: &str, variable: &str, request: &str, args: &Args) -> Container {
     let mut mounts = vec![mount("work", "/work", false), mount("tmp", "/tmp", false)];
+    if matches!(name, FETCH | RESOLVE) && args.npm_secret.is_some() {
+        mounts.push(mount("npm", "/etc/paperclip/npm", true));
+    }
     match name {
-        FETCH => {
-            mounts.push(mount("store-read", "/etc/paperclip/store", true));
-            if args.npm_secret.is_some() {
-                mounts.push(mount("npm", "/etc/paperclip/npm", true));
-            }
-        }
+        FETCH => mounts.push(mount("store-read", "/etc/paperclip/store", true)),
         PUSH => mounts.push(mount("store-push", "/etc/paperclip/store", true)),
         _ => {}
     }
@@ -145,7 +209,7 @@ fn build_step(name: &str, request: &str, args: &Args) -> Container {
         image_pull_policy: Some(args.image_pull_policy.clone()),
         command: Some(vec!["/usr/local/bin/paperclip-packer".into(), name.into()]),
         env: Some(vec![EnvVar {
-            name: request::ENVIRONMENT.into(),
+            name: variable.into(),
             value: Some(request.into()),
             ..EnvVar::default()
         }]),
@@ -199,22 +263,38 @@ fn build_secret_volume(volume: &str, secret: &str, keys: &[&str]) -> Volume {
 
 /// What a packing Job came to so far.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Progress {
-    /// The artifact is in the store.
-    Pushed(Pushed),
+pub enum Progress<T> {
+    /// Its last step has reported this.
+    Done(T),
     /// It works, or will be tried again; the finding says what it hangs on.
     Under(Finding),
     /// It has failed for good; whether the package is at fault.
     Failed(Finding, bool),
 }
 
-/// Reads a Job and its pods.
+/// How far the packing of a package is.
 #[must_use]
-pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress {
+pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Pushed> {
+    progress_to(PUSH, job, package, pods)
+}
+
+/// How far the look at the registry is.
+#[must_use]
+pub fn resolve_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Resolved> {
+    progress_to(RESOLVE, job, package, pods)
+}
+
+/// Reads a Job and its pods.
+fn progress_to<T: DeserializeOwned>(
+    last: &str,
+    job: &Job,
+    package: &str,
+    pods: &[Seen],
+) -> Progress<T> {
     for seen in pods {
-        let message = diagnose::termination(&seen.pod, PUSH).and_then(|end| end.message.as_deref());
-        if let Some(StepOutcome::Ok(pushed)) = message.and_then(parse::<Pushed>) {
-            return Progress::Pushed(pushed);
+        let message = diagnose::termination(&seen.pod, last).and_then(|end| end.message.as_deref());
+        if let Some(StepOutcome::Ok(done)) = message.and_then(parse::<T>) {
+            return Progress::Done(done);
         }
     }
     let failure = newest_failure(pods);
@@ -251,7 +331,7 @@ fn newest_failure(pods: &[Seen]) -> Option<(Reason, String, bool)> {
     let mut pods: Vec<_> = pods.iter().map(|seen| &seen.pod).collect();
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     for pod in pods.iter().rev() {
-        for step in [FETCH, EVALUATE, PUSH] {
+        for step in [RESOLVE, FETCH, EVALUATE, PUSH] {
             let Some(end) = diagnose::termination(pod, step).filter(|end| end.exit_code != 0)
             else {
                 continue;
@@ -305,7 +385,7 @@ mod tests {
     use serde_json::json;
 
     fn request() -> PackRequest {
-        build_request(&fixtures::npm(), None, &fixtures::args())
+        build_request(&fixtures::npm(), "1.0.0", None, &fixtures::args())
     }
 
     #[test]
@@ -337,7 +417,7 @@ mod tests {
     fn equal_requests_have_one_job() {
         let name = |lock: Option<&str>| {
             let lock = lock.map(str::to_owned);
-            build_request(&fixtures::npm(), lock, &fixtures::args()).job_name()
+            build_request(&fixtures::npm(), "1.0.0", lock, &fixtures::args()).job_name()
         };
         assert_eq!(name(None), name(None));
         assert_ne!(name(None), name(Some("{}")));
@@ -351,7 +431,7 @@ mod tests {
             "sizeBytes": 1, "lockDigest": digest}});
         let pod = fixtures::ended("push", 0, &message.to_string());
         let found = progress(&Job::default(), "x@1.0.0", &[fixtures::seen(pod)]);
-        assert!(matches!(found, Progress::Pushed(pushed) if pushed.digest.as_str() == digest));
+        assert!(matches!(found, Progress::Done(pushed) if pushed.digest.as_str() == digest));
     }
 
     #[test]

@@ -31,8 +31,13 @@ const TLS: &str = "/paperclip/tls";
 const FACTS: &str = "/paperclip/facts";
 const CONFIG: &str = "/paperclip/config";
 const STORE: &str = "/paperclip/store";
-/// Longest drain (a job's 310 s) and 20 s to stop the worker.
-const GRACE_SECONDS: i64 = 330;
+/// The capability without which a manifest may not declare jobs.
+const JOBS: &str = "jobs.schedule";
+/// Longest drain, as the sidecar knows it: a job's 310 s or a call's 30 s.
+const JOB_SECONDS: i64 = 310;
+const CALL_SECONDS: i64 = 30;
+/// What it takes to stop the worker once it is drained.
+const STOP_SECONDS: i64 = 20;
 const PROGRESS_SECONDS: i32 = 600;
 /// ReplicaSets that are kept, so that a revision can be put back as it was.
 const OLD_TEMPLATES: i32 = 5;
@@ -112,10 +117,17 @@ pub fn rendered_by(args: &Args) -> String {
     format!("{}-{}", env!("CARGO_PKG_VERSION"), hash.short(8))
 }
 
+/// How long a pod may take to go. No longer than it can need: a namespace that is deleted
+/// comes back to its pods only after half the longest of these.
+fn grace_seconds(granted: &[String]) -> i64 {
+    let has_jobs = granted.iter().any(|capability| capability == JOBS);
+    STOP_SECONDS + if has_jobs { JOB_SECONDS } else { CALL_SECONDS }
+}
+
 fn build_pod(wanted: &Wanted<'_>, args: &Args) -> PodSpec {
     PodSpec {
         service_account_name: Some(wanted.name("")),
-        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        termination_grace_period_seconds: Some(grace_seconds(wanted.granted)),
         init_containers: Some(vec![build_fetch(wanted, args), build_sidecar(args)]),
         containers: vec![build_worker(args)],
         volumes: Some(build_volumes(wanted)),
@@ -373,6 +385,12 @@ mod tests {
             .flatten()
             .chain(pod.containers);
         all.find(|container| container.name == name).unwrap()
+    }
+
+    #[test]
+    fn only_a_plugin_that_may_have_jobs_gets_the_time_of_a_job() {
+        assert_eq!(grace_seconds(&["tools.register".to_owned()]), 50);
+        assert_eq!(grace_seconds(&["jobs.schedule".to_owned()]), 330);
     }
 
     #[test]

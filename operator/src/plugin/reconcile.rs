@@ -7,14 +7,16 @@ use kube::{Api, ResourceExt, runtime::controller::Action};
 use paperclip_artifact::pull::PullError;
 use paperclip_crds::{
     labels,
-    v1alpha1::{ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, Reason},
+    v1alpha1::{
+        ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
+    },
 };
 
 use super::{
     apply::{scale, stop},
     artifact,
     conditions::{Finding, Findings, Revision, broken_off, conditions, first, is_error},
-    rollout, worker,
+    rollout, source, worker,
 };
 use crate::{
     apply::ApplyError,
@@ -218,7 +220,8 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
     let refers = spec
         .config
         .as_ref()
-        .is_some_and(|config| !config.default_from.is_empty());
+        .is_some_and(|config| !config.default_from.is_empty())
+        || matches!(spec.source, PluginSource::ConfigMap(_));
     let wait = if unwatched && !findings.stalled {
         LOOK_AGAIN
     } else if refers || !spec.secrets.is_empty() {
@@ -294,7 +297,8 @@ async fn bring_about(
         host,
         egress: worker::egress(deployment.as_ref(), &pods),
     };
-    let action = next(plugin, &findings, again);
+    let again = [again, source::due_in(plugin, status, context.now())];
+    let action = next(plugin, &findings, again.into_iter().flatten().min());
     Ok((findings, action))
 }
 
@@ -401,7 +405,7 @@ mod tests {
         let context = server.context_without_pods().await;
         let mut plugin = fixtures::plugin();
         plugin.metadata.generation = Some(1);
-        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        let request = packing::build_request(&fixtures::npm(), "1.0.0", None, &context.args);
         plugin.status = Some(PaperclipPluginStatus {
             artifact: Some(ArtifactStatus {
                 request: request.job_name(),
@@ -521,7 +525,7 @@ mod tests {
         assert!(server.writes().contains(&format!("POST {jobs}")));
         assert_eq!(words(&server)[0], "Ready=False Packing");
 
-        let request = packing::build_request(&fixtures::npm(), None, &context.args);
+        let request = packing::build_request(&fixtures::npm(), "1.0.0", None, &context.args);
         let outcome = r#"{"error":{"reason":"PackageNotFound","message":"E404 example"}}"#;
         let mut pod = fixtures::ended("fetch", 10, outcome);
         pod.metadata.namespace = Some("paperclip-system".into());

@@ -150,7 +150,11 @@ fn run(command: Command) -> Result<()> {
         } => {
             let mut installation = match kubeconfig.zip(registry) {
                 Some((kubeconfig, registry)) => elsewhere(kubeconfig, registry, npm)?,
-                None => here(&cluster.attach()?)?,
+                None => {
+                    let cluster = cluster.attach()?;
+                    cluster.keep_inventory()?;
+                    Installation::on(&cluster)?
+                }
             };
             if let Some(helm) = helm {
                 installation.helm = helm;
@@ -217,19 +221,6 @@ fn tool(name: &str) -> Result<PathBuf> {
         "node" => Ok(programs::node()?.node()),
         _ => bail!("no tool {name}: wanted kubectl, helm, helm3, ctr, registry or node"),
     }
-}
-
-fn here(cluster: &Cluster) -> Result<Installation> {
-    Ok(Installation {
-        helm: programs::helm()?,
-        kubectl: programs::kubernetes("kubectl")?,
-        kubeconfig: cluster.kubeconfig(),
-        image_registry: cluster.registry(),
-        image_tag: cluster.image_tag()?,
-        npm_registry: cluster.npm().url_in_cluster(),
-        storage_class: "shared".into(),
-        allowed_cidrs: Vec::new(),
-    })
 }
 
 fn elsewhere(kubeconfig: PathBuf, registry: String, npm: Option<String>) -> Result<Installation> {

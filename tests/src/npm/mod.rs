@@ -13,6 +13,8 @@ pub mod proxy;
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
 
 use crate::{
     cache,
@@ -83,7 +85,7 @@ impl Npm {
     pub fn publish(&self, folder: &Path) -> Result<()> {
         let manifest = fs::read(folder.join("package.json"))
             .with_context(|| format!("read package.json of {}", folder.display()))?;
-        let manifest: serde_json::Value = serde_json::from_slice(&manifest)?;
+        let manifest: Value = serde_json::from_slice(&manifest)?;
         let name = manifest["name"]
             .as_str()
             .context("package.json has a name")?;
@@ -119,6 +121,27 @@ impl Npm {
         );
         // Named, since npm gives a version lower than the last one no tag by itself.
         npm(&["publish", &archive.display().to_string(), "--tag=latest"]).map(drop)
+    }
+
+    /// Publishes what no author's npm would: this `package.json`, this tarball whatever is in
+    /// it, and these words of the registry about it.
+    pub fn publish_raw(&self, manifest: &Value, tarball: &[u8], dist: &Value) -> Result<()> {
+        let field = |name: &str| manifest[name].as_str().context("name and version");
+        let (name, version) = (field("name")?, field("version")?);
+        let file = format!("{name}-{version}.tgz");
+        let url = self.url_on_this_machine();
+        let mut described = manifest.clone();
+        described["dist"] = dist.clone();
+        described["dist"]["tarball"] = format!("{url}/{name}/-/{file}").into();
+        let document = json!({
+            "_id": name, "name": name, "dist-tags": {"latest": version},
+            "versions": {version: described},
+            "_attachments": {file: {
+                "content_type": "application/octet-stream",
+                "data": BASE64_STANDARD.encode(tarball), "length": tarball.len(),
+            }},
+        });
+        wire::put_json(&format!("{url}/{name}"), "anyone", &document).map(drop)
     }
 
     /// npm insists on a token to publish; this registry takes any.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     resilience::{NAMESPACE, publish_ledger},
-    support::{HOST_NAMESPACE, Namespace, cluster},
+    support::{HOST, HOST_NAMESPACE, Namespace, cluster},
 };
 
 /// A chart of one plugin of this version.
@@ -67,5 +67,12 @@ fn helm_waits_for_a_plugin_and_gives_up_on_one_that_cannot_work() -> Result<()> 
     let took = started.elapsed();
     let error = refused.err().context("Helm says that it failed")?;
     ensure!(took < Duration::from_secs(60), "{took:?}: {error:#}");
+    Ok(())
+}
+
+#[test]
+fn the_hosts_release_tests_itself() -> Result<()> {
+    let said = cluster().helm(&["test", HOST, "-n", HOST_NAMESPACE, "--timeout=90s"])?;
+    ensure!(said.contains("Succeeded"), "{said}");
     Ok(())
 }

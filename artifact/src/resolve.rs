@@ -1,0 +1,225 @@
+//! What a version range or a dist-tag stands for at the moment: the exact version that npm
+//! would take, and its integrity.
+
+use nodejs_semver::Version;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    inputs,
+    install::{InstallError, Npm},
+    lock,
+    request::{InvalidRequest, check_registry, job_name},
+};
+
+/// Environment variable that holds the request.
+pub const ENVIRONMENT: &str = "PAPERCLIP_RESOLVE_REQUEST";
+
+/// One look at the registry. Holds no credential.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// URL of the npm registry.
+    pub registry: String,
+    /// Name of the package, with its scope if it has one.
+    pub package: String,
+    /// A range or a dist-tag.
+    pub range: String,
+    /// Tells one look from the next.
+    pub round: String,
+}
+
+impl ResolveRequest {
+    /// Checks every field, so that later steps may put them in arguments.
+    ///
+    /// # Errors
+    /// Names the first field that breaks its rule.
+    pub fn validate(&self) -> Result<(), InvalidRequest> {
+        if !inputs::is_package_name(&self.package) {
+            let wanted = "the name of an npm package";
+            return Err(InvalidRequest::new("package", &self.package, wanted));
+        }
+        if !is_range(&self.range) {
+            let wanted = "a version range or a dist-tag";
+            return Err(InvalidRequest::new("range", &self.range, wanted));
+        }
+        check_registry(&self.registry)
+    }
+
+    /// Name of the Job that looks: a DNS label of at most 63 characters.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        let text = serde_json::to_vec(self).expect("a struct of strings is always JSON");
+        job_name("resolve", &self.package, &Digest::of(&text))
+    }
+}
+
+/// Whether npm reads this as a range or a tag: never as a URL, a path or an alias.
+fn is_range(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".*^~<>=| +-_".contains(&byte);
+    !text.trim().is_empty() && text.len() <= 128 && text.bytes().all(allowed)
+}
+
+/// What the range stands for.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct Resolved {
+    /// Exact version.
+    pub version: String,
+    /// Its integrity, as npm writes it.
+    pub integrity: String,
+}
+
+impl Npm<'_> {
+    /// The version that npm would install for this range or tag: what `latest` names where
+    /// that is within, else the newest that is not deprecated, else the newest.
+    ///
+    /// # Errors
+    /// When no version is within, the one that is has no SHA-512, or the registry does not
+    /// answer.
+    pub async fn look_up(&self, package: &str, range: &str) -> Result<Resolved, InstallError> {
+        let spec = format!("{package}@{range}");
+        let fields = [
+            "version",
+            "dist.integrity",
+            "deprecated",
+            "dist-tags.latest",
+        ];
+        let arguments = [&["view", &spec, "--json"][..], &fields].concat();
+        let action = format!("look up {spec}");
+        let answer = self.run(&action, &arguments).await;
+        let answer = answer.map_err(|failure| failure.of_lookup(&spec))?;
+        let Some(found) = choose(&answer) else {
+            let message = "the registry names no version".to_owned();
+            return Err(InstallError::VersionNotFound {
+                package: spec,
+                message,
+            });
+        };
+        let version = found.version;
+        match found.integrity {
+            Some(integrity) if lock::sha512(&integrity).is_some() => {
+                Ok(Resolved { version, integrity })
+            }
+            _ => Err(InstallError::Refused {
+                action,
+                message: format!("its version {version} has no sha512 integrity"),
+            }),
+        }
+    }
+}
+
+/// The version of a package in a `package-lock.json` that was made for it.
+#[must_use]
+pub fn locked(lock: &str, package: &str) -> Option<String> {
+    let lock: serde_json::Value = serde_json::from_str(lock).ok()?;
+    let entry = &lock["packages"][format!("node_modules/{package}")];
+    entry["version"].as_str().map(str::to_owned)
+}
+
+/// A version, as `npm view --json` tells it.
+#[derive(Deserialize)]
+struct Candidate {
+    version: String,
+    #[serde(rename = "dist.integrity")]
+    integrity: Option<String>,
+    /// A text; false in packages of old.
+    deprecated: Option<serde_json::Value>,
+    #[serde(rename = "dist-tags.latest")]
+    latest: Option<String>,
+}
+
+impl Candidate {
+    fn is_deprecated(&self) -> bool {
+        let text = self.deprecated.as_ref().and_then(serde_json::Value::as_str);
+        text.is_some_and(|text| !text.is_empty())
+    }
+}
+
+/// npm tells one candidate as an object and more of them as a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Candidates {
+    One(Candidate),
+    Some(Vec<Candidate>),
+}
+
+fn choose(answer: &[u8]) -> Option<Candidate> {
+    let mut candidates = match serde_json::from_slice(answer).ok()? {
+        Candidates::One(one) => vec![one],
+        Candidates::Some(several) => several,
+    };
+    let is_latest = |one: &Candidate| one.latest.as_ref() == Some(&one.version);
+    // What is no version cannot be packed.
+    candidates.retain(|one| semver::Version::parse(&one.version).is_ok());
+    candidates.into_iter().max_by_key(|one| {
+        let newest = Version::parse(&one.version).ok();
+        (is_latest(one), !one.is_deprecated(), newest)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn chosen(answer: &Value) -> Option<String> {
+        choose(answer.to_string().as_bytes()).map(|one| one.version)
+    }
+
+    #[test]
+    fn latest_goes_before_newer_and_newer_before_deprecated() {
+        let of = |version: &str, latest: &str, deprecated: Option<&str>| {
+            json!({"version": version, "dist.integrity": "sha512-x", "dist-tags.latest": latest,
+                "deprecated": deprecated})
+        };
+        let within = json!([of("1.9.0", "1.9.0", None), of("1.10.0", "1.9.0", None)]);
+        assert_eq!(chosen(&within).as_deref(), Some("1.9.0"));
+        let without = json!([of("1.9.0", "2.0.0", None), of("1.10.0", "2.0.0", None)]);
+        assert_eq!(chosen(&without).as_deref(), Some("1.10.0"));
+        let broken = json!([
+            of("1.9.0", "2.0.0", None),
+            of("1.10.0", "2.0.0", Some("broken"))
+        ]);
+        assert_eq!(chosen(&broken).as_deref(), Some("1.9.0"));
+    }
+
+    #[test]
+    fn one_candidate_is_no_list_and_nonsense_is_none() {
+        assert_eq!(
+            chosen(&json!({"version": "1.0.0"})).as_deref(),
+            Some("1.0.0")
+        );
+        assert_eq!(chosen(&json!({"version": "../1.0.0"})), None);
+        assert_eq!(chosen(&json!("1.0.0")), None);
+        assert_eq!(chosen(&json!([])), None);
+    }
+
+    #[test]
+    fn what_npm_would_not_look_up_is_no_range() {
+        let request = |range: &str| ResolveRequest {
+            registry: "https://registry.example/".into(),
+            package: "@acme/plugin".into(),
+            range: range.into(),
+            round: String::new(),
+        };
+        for good in ["^1.2.0", "1.x || >=2.5.0 <3", "latest", "next-1", "*"] {
+            assert!(request(good).validate().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "git+ssh://host/x",
+            "file:../x",
+            "npm:other@1",
+            "../x",
+            "a@b",
+        ] {
+            assert!(request(bad).validate().is_err(), "{bad}");
+        }
+        let name = request("^1.2.0").job_name();
+        assert!(
+            name.starts_with("resolve-acme-plugin-") && name.len() <= 63,
+            "{name}"
+        );
+    }
+}
