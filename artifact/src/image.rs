@@ -12,6 +12,8 @@ use crate::gzip;
 
 /// Media type of an OCI image manifest.
 pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of an OCI image index.
+pub const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 /// Media type of an OCI image config.
 pub const CONFIG_MEDIA_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 /// Media type of a layer that is not compressed.
@@ -41,14 +43,6 @@ pub enum ImageError {
     /// The archive could not be written.
     #[error("cannot write a layer")]
     Archive(#[source] io::Error),
-    /// A layout on disk could not be written.
-    #[error("cannot write the image layout at {}", path.display())]
-    Layout {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// How the bytes of a layer are stored.
@@ -335,6 +329,18 @@ pub struct Descriptor {
     pub size: u64,
 }
 
+impl Descriptor {
+    /// Describes bytes.
+    #[must_use]
+    pub fn of(media_type: &str, content: &[u8]) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(content),
+            size: content.len() as u64,
+        }
+    }
+}
+
 /// An OCI manifest: of an image, or of an artifact with an `artifactType`.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -350,6 +356,9 @@ pub struct Manifest {
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// What a referrer speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Facts that can be read without pulling a layer.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -418,6 +427,12 @@ impl Image {
         Digest::of(&self.manifest)
     }
 
+    /// The image as an index or a referrer names it.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::of(MANIFEST_MEDIA_TYPE, &self.manifest)
+    }
+
     /// Bytes of the manifest.
     #[must_use]
     pub fn manifest(&self) -> &Bytes {
@@ -455,40 +470,6 @@ impl Image {
             Digest::of(&self.config),
             self.config.clone(),
         )))
-    }
-
-    /// Writes the image as an OCI image layout.
-    ///
-    /// # Errors
-    /// When a file cannot be written.
-    pub fn write_layout(&self, folder: &Path) -> Result<(), ImageError> {
-        let failed = |path: &Path, source| ImageError::Layout {
-            path: path.to_owned(),
-            source,
-        };
-        let write = |path: PathBuf, content: &[u8]| {
-            std::fs::write(&path, content).map_err(|e| failed(&path, e))
-        };
-        let blobs = folder.join("blobs/sha256");
-        std::fs::create_dir_all(&blobs).map_err(|e| failed(&blobs, e))?;
-        for (digest, content) in self.blobs() {
-            write(blobs.join(digest.hex()), &content)?;
-        }
-        write(blobs.join(self.digest().hex()), &self.manifest)?;
-        let index = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": [{
-                "mediaType": MANIFEST_MEDIA_TYPE,
-                "digest": self.digest(),
-                "size": self.manifest.len(),
-            }],
-        });
-        write(folder.join("index.json"), index.to_string().as_bytes())?;
-        write(
-            folder.join("oci-layout"),
-            br#"{"imageLayoutVersion":"1.0.0"}"#,
-        )
     }
 }
 
@@ -588,6 +569,7 @@ impl ImageBuilder {
                 size: config.len() as u64,
             },
             layers: self.layers.iter().map(Layer::descriptor).collect(),
+            subject: None,
             annotations: self.annotations,
         };
         Image {

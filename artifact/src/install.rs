@@ -546,7 +546,7 @@ fn code_of_json(stdout: &[u8]) -> String {
 }
 
 /// Compares what npm left with the lock, in both directions.
-fn compare(root: &Path, lock: &Lock) -> Result<(), InstallError> {
+pub(crate) fn compare(root: &Path, lock: &Lock) -> Result<(), InstallError> {
     let refuse = |message: String| InstallError::Refused {
         action: "compare the installed tree with the lock".into(),
         message,

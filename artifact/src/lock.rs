@@ -1,6 +1,6 @@
 //! The lock of a dependency tree: npm's `package-lock.json`, checked and brought to one spelling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -59,6 +59,7 @@ struct File {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Entry {
+    name: Option<String>,
     version: Option<String>,
     integrity: Option<String>,
     dependencies: BTreeMap<String, String>,
@@ -87,6 +88,21 @@ pub struct MissingPeer {
     pub range: String,
     /// Path of the package that wants it.
     pub wanted_by: String,
+}
+
+/// A package as a lock names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Locked<'a> {
+    /// Where it is installed, as in `node_modules/a/node_modules/b`.
+    pub path: &'a str,
+    /// Its name, which may be another than the path's where it is installed under an alias.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// Its SHA-512; none where it came inside the tarball of a package above it.
+    pub sha512: Option<[u8; 64]>,
+    /// Whether it may be missing.
+    pub optional: bool,
 }
 
 /// A checked lock. Its bytes hold no URL, so they say nothing of the registry.
@@ -206,6 +222,45 @@ impl Lock {
         })
     }
 
+    /// Every package, in order of the paths.
+    pub fn locked(&self) -> impl Iterator<Item = Locked<'_>> {
+        self.entries.iter().map(|(path, entry)| Locked {
+            path,
+            name: entry.name.as_deref().unwrap_or_else(|| {
+                let start = path
+                    .rfind("node_modules/")
+                    .map(|at| at + "node_modules/".len());
+                &path[start.unwrap_or_default()..]
+            }),
+            version: entry.version.as_deref().unwrap_or_default(),
+            sha512: entry.integrity.as_deref().and_then(sha512),
+            optional: entry.optional,
+        })
+    }
+
+    /// Paths of the packages that the root depends on.
+    #[must_use]
+    pub fn top(&self) -> BTreeSet<&str> {
+        let wanted = self.root.keys();
+        wanted.filter_map(|name| self.resolve("", name)).collect()
+    }
+
+    /// Paths of the packages that the one at `path` loads as its dependencies, peers among
+    /// them. What it wants and Node would not find is left out.
+    #[must_use]
+    pub fn dependencies(&self, path: &str) -> BTreeSet<&str> {
+        let Some(entry) = self.entries.get(path) else {
+            return BTreeSet::new();
+        };
+        let wanted = [
+            &entry.dependencies,
+            &entry.optional_dependencies,
+            &entry.peer_dependencies,
+        ];
+        let names = wanted.into_iter().flat_map(BTreeMap::keys);
+        names.filter_map(|name| self.resolve(path, name)).collect()
+    }
+
     /// Path and integrity of every package that is a tarball of its own.
     pub fn integrities(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries
@@ -240,17 +295,21 @@ impl Lock {
 
     /// Whether Node finds `name` from the package at `path`.
     fn resolves(&self, path: &str, name: &str) -> bool {
-        let mut folder = Some(path);
+        self.resolve(path, name).is_some()
+    }
+
+    /// Path of the package that Node finds for `name` from the package at `path`, which is
+    /// empty for the root.
+    fn resolve(&self, path: &str, name: &str) -> Option<&str> {
+        let key = |path: &str| Some(self.entries.get_key_value(path)?.0.as_str());
+        let mut folder = Some(path).filter(|path| !path.is_empty());
         while let Some(at) = folder {
-            if self
-                .entries
-                .contains_key(&format!("{at}/node_modules/{name}"))
-            {
-                return true;
+            if let Some(found) = key(&format!("{at}/node_modules/{name}")) {
+                return Some(found);
             }
             folder = at.rfind("/node_modules/").map(|end| &at[..end]);
         }
-        self.entries.contains_key(&format!("node_modules/{name}"))
+        key(&format!("node_modules/{name}"))
     }
 }
 
@@ -443,6 +502,35 @@ mod tests {
             "sha512-{}",
             base64::engine::general_purpose::STANDARD.encode([7_u8; 64])
         )
+    }
+
+    #[test]
+    fn dependencies_are_what_node_finds_from_the_package() {
+        let lock = with(json!({
+            "node_modules/p": {"version": "1.0.0", "integrity": integrity(),
+                "dependencies": {"a": "1", "b": "1"}, "peerDependencies": {"absent": "1"}},
+            "node_modules/a": {"version": "1.0.0", "integrity": integrity(), "dependencies": {"b": "1"}},
+            "node_modules/b": {"version": "1.0.0", "integrity": integrity()},
+            "node_modules/a/node_modules/b": {"name": "@x/b", "version": "1.1.0", "integrity": integrity()},
+        }))
+        .unwrap();
+        let paths = |path: &str| Vec::from_iter(lock.dependencies(path));
+        assert_eq!(Vec::from_iter(lock.top()), ["node_modules/p"]);
+        assert_eq!(
+            paths("node_modules/p"),
+            ["node_modules/a", "node_modules/b"]
+        );
+        assert_eq!(paths("node_modules/a"), ["node_modules/a/node_modules/b"]);
+        let named = lock.locked().map(|one| (one.path, one.name));
+        assert_eq!(
+            Vec::from_iter(named),
+            [
+                ("node_modules/a", "a"),
+                ("node_modules/a/node_modules/b", "@x/b"),
+                ("node_modules/b", "b"),
+                ("node_modules/p", "p"),
+            ]
+        );
     }
 
     fn with(entries: Value) -> Result<Lock, LockError> {

@@ -20,12 +20,15 @@ use crate::install::{InstallError, Npm, Registry};
 use crate::lock::{self, Lock, LockError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
+use crate::provenance;
+use crate::referrers::{self, Kind, Referrer};
 use crate::request::{PackRequest, Platform};
 use crate::resolve::Resolved;
+use crate::sbom::{self, SbomError};
 use crate::store::{StoreClient, StoreError};
 use crate::tarballs::{self, TarballError};
 use crate::toolchain::{self, Toolchain};
-use crate::tree::{self, Entry, FACTS, Kind, TreeError};
+use crate::tree::{self, Entry, FACTS, TreeError};
 
 /// What to pack.
 #[derive(Clone, Debug)]
@@ -75,6 +78,9 @@ pub enum PackError {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The bill of materials.
+    #[error(transparent)]
+    Sbom(#[from] SbomError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -138,6 +144,7 @@ impl From<&PackError> for Failure {
             | PackError::Inline(InlineError::Write { .. })
             | PackError::Tree(_)
             | PackError::Image(_)
+            | PackError::Sbom(_)
             | PackError::LockRecorded { .. }
             | PackError::Tarballs(TarballError::Cache { .. })
             | PackError::Work { .. } => FailureReason::PackingFailed,
@@ -356,13 +363,48 @@ impl Work {
         let facts = facts_layer(&state.inputs, &marker, &lock, &manifest)?;
         let image = describe(&state, &marker)
             .layer(facts)
-            .layer(tree_layer(&self.tree(), &entries)?);
+            .layer(tree_layer(&self.tree(), &entries)?)
+            .build();
+        let referrers = self.attach(&state, &image, &lock)?;
         Ok(Assembled {
-            image: image.build(),
+            image,
+            referrers,
             marker,
             state,
             lock,
         })
+    }
+
+    /// What goes with the image: bill of materials, provenance and lock.
+    fn attach(
+        &self,
+        state: &State,
+        image: &Image,
+        lock: &[u8],
+    ) -> Result<Vec<Referrer>, PackError> {
+        let State {
+            inputs,
+            lock_digest,
+            ..
+        } = state;
+        let Inputs {
+            package, version, ..
+        } = inputs;
+        let digest = image.digest();
+        let parsed = Lock::parse(lock, package, version)?;
+        let sbom = sbom::build(&digest, package, version, &parsed, &self.tree())?;
+        let contents = [
+            (Kind::Sbom, sbom::bytes(&sbom)),
+            (
+                Kind::Provenance,
+                provenance::build(&digest, inputs, lock_digest),
+            ),
+            (Kind::Lock, lock.to_vec()),
+        ];
+        let attach = |(kind, content): (Kind, Vec<u8>)| {
+            Referrer::new(kind, image.descriptor(), content.into())
+        };
+        Ok(contents.into_iter().map(attach).collect())
     }
 
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), PackError> {
@@ -466,8 +508,8 @@ fn tree_layer(root: &Path, entries: &[Entry]) -> Result<Layer, ImageError> {
     let layer = entries.iter().fold(
         LayerBuilder::new(),
         |layer, Entry { path, kind }| match kind {
-            Kind::Directory => layer.directory(path, kind.mode()),
-            Kind::File { .. } => layer.file(path, root.join(path), kind.mode()),
+            tree::Kind::Directory => layer.directory(path, kind.mode()),
+            tree::Kind::File { .. } => layer.file(path, root.join(path), kind.mode()),
         },
     );
     layer.build()
@@ -529,15 +571,16 @@ pub async fn find(
 }
 
 /// Annotations of an artifact that are read again.
-mod annotations {
-    pub(super) const MARKER: &str = "ing.paperclip.plugins.marker";
-    pub(super) const LOCK_DIGEST: &str = "ing.paperclip.plugins.lock-digest";
+pub(crate) mod annotations {
+    pub(crate) const MARKER: &str = "ing.paperclip.plugins.marker";
+    pub(crate) const LOCK_DIGEST: &str = "ing.paperclip.plugins.lock-digest";
 }
 
 /// An artifact that is ready to be pushed.
 #[derive(Clone, Debug)]
 pub struct Assembled {
     image: Image,
+    referrers: Vec<Referrer>,
     marker: String,
     state: State,
     lock: Vec<u8>,
@@ -548,6 +591,18 @@ impl Assembled {
     #[must_use]
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// What is attached to the image.
+    #[must_use]
+    pub fn referrers(&self) -> &[Referrer] {
+        &self.referrers
+    }
+
+    /// The version as a tag: it holds no `+`.
+    #[must_use]
+    pub fn version_tag(&self) -> String {
+        self.state.inputs.version.replace('+', "_")
     }
 
     /// Content of its marker file.
@@ -568,9 +623,10 @@ impl Assembled {
         &self.lock
     }
 
-    /// Pushes the image under the tag of its inputs and `request_tag`, then records the lock
-    /// if a new one was resolved. Nothing is pushed when another packing recorded another
-    /// lock since.
+    /// Pushes the image, what is attached to it, the lock if a new one was resolved, and
+    /// last the tags: of the inputs, and `request_tag`. So whoever finds a tag finds the
+    /// rest, and a second run adds what a first one that was cut off left out. No tag is
+    /// pushed when another packing recorded another lock since.
     ///
     /// # Errors
     /// When the store fails, or holds another lock for these inputs.
@@ -589,16 +645,18 @@ impl Assembled {
         if is_new {
             self.check_recorded(store, repository).await?;
         }
-        let tag = inputs.image_tag(lock_digest);
-        let digest = store
-            .push_image(repository, &self.image, &[&tag, request_tag])
-            .await?;
+        let digest = store.push_image(repository, &self.image, &[]).await?;
+        referrers::push(store, repository, &digest, &self.referrers).await?;
         if is_new && recorded_lock(store, repository, inputs).await?.is_none() {
             let lock = self.lock.clone().into();
             store
                 .push_artifact(repository, LOCK_MEDIA_TYPE, lock, &inputs.lock_tag())
                 .await?;
             self.check_recorded(store, repository).await?;
+        }
+        for tag in [inputs.image_tag(lock_digest).as_str(), request_tag] {
+            let manifest = self.image.manifest().clone();
+            store.push_manifest(repository, tag, manifest).await?;
         }
         tracing::info!(%digest, repository, "artifact pushed");
         Ok(Pushed {

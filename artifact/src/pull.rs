@@ -7,7 +7,7 @@
 //! The folder may be a mount point, so it is filled from a folder inside it by renames,
 //! the facts last: where they are, everything is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::digest::{Digest, Hashing};
-use crate::image::{CONFIG_MEDIA_TYPE, Config, GZIP_MEDIA_TYPE, Manifest};
+use crate::image::{CONFIG_MEDIA_TYPE, Config, Descriptor, GZIP_MEDIA_TYPE, Manifest};
 use crate::store::{StoreClient, StoreError};
 use crate::tree::{self, Entry, FACTS, Kind, LIMITS, Limits, TreeError};
 
 /// Largest config this module reads.
 const MAX_CONFIG: u64 = 1024 * 1024;
 /// Largest compressed layer.
-const MAX_LAYER: u64 = 256 * 1024 * 1024;
+pub(crate) const MAX_LAYER: u64 = 256 * 1024 * 1024;
 /// An artifact has exactly this many layers: facts, tree.
 const LAYERS: usize = 2;
 /// Bounds of the facts layer: manifest and lock of one plugin.
@@ -34,6 +34,8 @@ const FACTS_LIMITS: Limits = Limits {
 };
 /// Largest plugin manifest.
 pub const MAX_PLUGIN_MANIFEST: u64 = 1024 * 1024;
+/// Largest facts layer, compressed.
+pub(crate) const MAX_FACTS: u64 = FACTS_LIMITS.bytes;
 /// Work in progress inside the destination.
 const STAGING: &str = ".incomplete";
 const MARKER: &str = "marker";
@@ -214,17 +216,7 @@ async fn describe(
         why: why.to_owned(),
     };
     let manifest = store.manifest(repository, digest).await.map_err(failed)?;
-    if manifest.config.media_type != CONFIG_MEDIA_TYPE {
-        return Err(refused("it is no OCI image"));
-    }
-    if manifest.layers.len() != LAYERS
-        || manifest
-            .layers
-            .iter()
-            .any(|l| l.media_type != GZIP_MEDIA_TYPE)
-    {
-        return Err(refused("wanted two gzip layers"));
-    }
+    check_shape(&manifest).map_err(refused)?;
     let config = store
         .blob(repository, &manifest.config, MAX_CONFIG)
         .await
@@ -235,6 +227,52 @@ async fn describe(
         return Err(refused("its config names another number of layers"));
     }
     Ok((manifest, config))
+}
+
+/// Whether a manifest is one of a plugin artifact.
+pub(crate) fn check_shape(manifest: &Manifest) -> Result<(), &'static str> {
+    if manifest.config.media_type != CONFIG_MEDIA_TYPE {
+        return Err("it is no OCI image");
+    }
+    let is_gzip = |layer: &Descriptor| layer.media_type == GZIP_MEDIA_TYPE;
+    if manifest.layers.len() != LAYERS || !manifest.layers.iter().all(is_gzip) {
+        return Err("wanted two gzip layers");
+    }
+    Ok(())
+}
+
+/// The files of a facts layer, by their names below [`FACTS`].
+pub(crate) fn read_facts(
+    blob: &[u8],
+    diff_id: &Digest,
+) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let mut files = BTreeMap::new();
+    walk(blob, diff_id, FACTS_LIMITS, |path, kind, content| {
+        let name = path.strip_prefix(".paperclip/");
+        if let (Some(name), RawKind::File { .. }) = (name, kind) {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+            files.insert(name.to_owned(), bytes);
+        }
+        Ok(())
+    })?;
+    Ok(files)
+}
+
+/// Unpacks the layers of an artifact, each a file and the digest of its archive, into an
+/// empty folder, and checks the marker. Gives the number of entries of the tree.
+pub(crate) fn unpack(
+    digest: &Digest,
+    marker: &str,
+    root: &Path,
+    layers: &[(PathBuf, Digest)],
+) -> Result<usize, PullError> {
+    let unpacking = Unpacking {
+        digest: digest.clone(),
+        marker: marker.to_owned(),
+        root: root.to_owned(),
+    };
+    unpacking.run(layers)
 }
 
 fn prepare(destination: &Path, fresh: &[PathBuf]) -> Result<(), PullError> {
@@ -279,7 +317,8 @@ struct Unpacking {
 }
 
 impl Unpacking {
-    fn run(&self, layers: &[(PathBuf, Digest)]) -> Result<(), PullError> {
+    /// Gives the number of entries of the tree.
+    fn run(&self, layers: &[(PathBuf, Digest)]) -> Result<usize, PullError> {
         let refused = |why| PullError::Refused {
             digest: self.digest.clone(),
             why,
@@ -310,7 +349,9 @@ impl Unpacking {
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         tree::refuse_case_collisions(&entries).map_err(|e| refused(e.to_string()))?;
-        self.check_marker(&tree::marker(&entries)).map_err(refused)
+        self.check_marker(&tree::marker(&entries))
+            .map_err(refused)?;
+        Ok(entries.len())
     }
 
     fn check_marker(&self, found: &str) -> Result<(), String> {

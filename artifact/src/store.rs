@@ -6,14 +6,20 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use futures::StreamExt as _;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, LINK, LOCATION};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 
 use crate::digest::{Digest, Hashing};
-use crate::image::{Descriptor, EMPTY_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json};
+use crate::image::{
+    Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json,
+};
+use crate::token::{self, Token};
 
 /// Largest manifest this client reads.
 pub const MAX_MANIFEST: u64 = 1024 * 1024;
+
+/// Header by which a registry says that it lists a referrer by itself.
+const SUBJECT_HEADER: &str = "oci-subject";
 
 /// Attempts after the first one, for faults that pass.
 const RETRIES: usize = 5;
@@ -96,7 +102,9 @@ impl StoreError {
         }
     }
 
-    fn is_not_found(&self) -> bool {
+    /// Whether the registry says that it has no such thing.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 }
@@ -177,6 +185,7 @@ pub struct StoreClient {
     base: Url,
     address: String,
     credentials: Option<Credentials>,
+    token: Token,
 }
 
 impl StoreClient {
@@ -216,6 +225,7 @@ impl StoreClient {
             base,
             address,
             credentials,
+            token: Token::default(),
         })
     }
 
@@ -271,17 +281,13 @@ impl StoreClient {
         tag: &str,
     ) -> Result<Digest, StoreError> {
         let empty = Bytes::from_static(b"{}");
-        let describe = |media_type: &str, content: &Bytes| Descriptor {
-            media_type: media_type.to_owned(),
-            digest: Digest::of(content),
-            size: content.len() as u64,
-        };
         let manifest = Manifest {
             schema_version: 2,
             media_type: MANIFEST_MEDIA_TYPE.into(),
             artifact_type: Some(media_type.to_owned()),
-            config: describe(EMPTY_MEDIA_TYPE, &empty),
-            layers: vec![describe(media_type, &content)],
+            config: Descriptor::of(EMPTY_MEDIA_TYPE, &empty),
+            layers: vec![Descriptor::of(media_type, &content)],
+            subject: None,
             annotations: std::collections::BTreeMap::new(),
         };
         for blob in [empty, content] {
@@ -392,14 +398,29 @@ impl StoreClient {
         reference: &str,
         content: Bytes,
     ) -> Result<(), StoreError> {
+        self.put_manifest(repository, reference, MANIFEST_MEDIA_TYPE, content)
+            .await
+            .map(drop)
+    }
+
+    /// Puts a manifest or an index under a tag or its digest. Gives whether the registry says
+    /// that it lists it with its subject, which the tag schema does otherwise.
+    pub(crate) async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        content: Bytes,
+    ) -> Result<bool, StoreError> {
         let url = self.url(&format!("{repository}/manifests/{reference}"))?;
         let action = format!("push manifest {repository}:{reference}");
         let request = || {
             self.request(Method::PUT, url.clone())
-                .header(CONTENT_TYPE, MANIFEST_MEDIA_TYPE)
+                .header(CONTENT_TYPE, media_type)
                 .body(content.clone())
         };
-        self.send(&action, request).await.map(drop)
+        let answer = self.send(&action, request).await?;
+        Ok(answer.headers().contains_key(SUBJECT_HEADER))
     }
 
     /// The manifest of this digest.
@@ -411,13 +432,78 @@ impl StoreClient {
         repository: &str,
         digest: &Digest,
     ) -> Result<Manifest, StoreError> {
+        let content = self.manifest_bytes(repository, digest).await?;
+        self.parse_manifest(&format!("manifest {digest}"), &content)
+    }
+
+    /// Bytes of the manifest or index of this digest.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached, refuses or sends other bytes.
+    pub async fn manifest_bytes(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Bytes, StoreError> {
         let content = self.raw_manifest(repository, digest.as_str()).await?;
-        let action = format!("manifest {digest}");
         let found = Digest::of(&content);
         if found != *digest {
+            let action = format!("manifest {digest}");
             return Err(self.mismatch(&action, &format!("its digest is {found}")));
         }
-        self.parse_manifest(&action, &content)
+        Ok(content)
+    }
+
+    /// Bytes of the manifest or index under a tag, or `None` without the tag.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn tagged_bytes(
+        &self,
+        repository: &str,
+        tag: &str,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match self.raw_manifest(repository, tag).await {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One page of the referrers that the registry itself lists, and where the next one is.
+    /// `None` from a registry that lists none.
+    pub(crate) async fn referrers_page(
+        &self,
+        repository: &str,
+        subject: &Digest,
+        next: Option<Url>,
+    ) -> Result<Option<(Bytes, Option<Url>)>, StoreError> {
+        let url = match next {
+            Some(url) => url,
+            None => self.url(&format!("{repository}/referrers/{subject}"))?,
+        };
+        let action = format!("list referrers of {repository}@{subject}");
+        let request = || {
+            self.request(Method::GET, url.clone())
+                .header(ACCEPT, INDEX_MEDIA_TYPE)
+        };
+        let answer = match self.send(&action, request).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let next = next_page(&answer, &url);
+        if next
+            .as_ref()
+            .is_some_and(|next| next.origin() != self.base.origin())
+        {
+            // The credential would go there too.
+            return Err(self.mismatch(&action, "the next page is on another host"));
+        }
+        let mut content = Vec::new();
+        self.read(&action, answer, MAX_MANIFEST, &mut content)
+            .await?;
+        Ok(Some((content.into(), next)))
     }
 
     /// Digest and manifest under a tag, or `None` without the tag.
@@ -429,10 +515,8 @@ impl StoreClient {
         repository: &str,
         tag: &str,
     ) -> Result<Option<(Digest, Manifest)>, StoreError> {
-        let content = match self.raw_manifest(repository, tag).await {
-            Ok(content) => content,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
+        let Some(content) = self.tagged_bytes(repository, tag).await? else {
+            return Ok(None);
         };
         let manifest = self.parse_manifest(&format!("tag {tag}"), &content)?;
         Ok(Some((Digest::of(&content), manifest)))
@@ -444,7 +528,8 @@ impl StoreClient {
         let attempt = || async {
             let request = self
                 .request(Method::GET, url.clone())
-                .header(ACCEPT, MANIFEST_MEDIA_TYPE);
+                .header(ACCEPT, MANIFEST_MEDIA_TYPE)
+                .header(ACCEPT, INDEX_MEDIA_TYPE);
             let response = self.send_once(&action, request).await?;
             let mut content = Vec::new();
             self.read(&action, response, MAX_MANIFEST, &mut content)
@@ -601,14 +686,40 @@ impl StoreClient {
         action: &str,
         request: RequestBuilder,
     ) -> Result<Response, StoreError> {
-        let response = request
-            .send()
-            .await
-            .map_err(|source| self.unreachable(action, source))?;
+        let failed = |source| self.unreachable(action, source);
+        let mut request = request.build().map_err(failed)?;
+        let again = request.try_clone();
+        self.token.authorise(&mut request);
+        let mut response = self.http.execute(request).await.map_err(failed)?;
+        if let (Some(place), Some(mut request)) = (token::place(&response), again) {
+            self.renew_token(place).await?;
+            self.token.authorise(&mut request);
+            response = self.http.execute(request).await.map_err(failed)?;
+        }
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
+        Err(self.refused(action, response).await)
+    }
+
+    async fn renew_token(&self, place: Url) -> Result<(), StoreError> {
+        const ACTION: &str = "get a token";
+        let request = self.request(Method::GET, place);
+        let answer = request.send().await;
+        let answer = answer.map_err(|source| self.unreachable(ACTION, source))?;
+        if !answer.status().is_success() {
+            return Err(self.refused(ACTION, answer).await);
+        }
+        let mut content = Vec::new();
+        self.read(ACTION, answer, token::MAX_ANSWER, &mut content)
+            .await?;
+        let renewed = self.token.renew(&content);
+        renewed.map_err(|why| self.mismatch(ACTION, why))
+    }
+
+    async fn refused(&self, action: &str, response: Response) -> StoreError {
+        let status = response.status();
         let mut message = Vec::new();
         // Best effort: the status is what counts.
         let _ = self.read(action, response, 4096, &mut message).await;
@@ -616,12 +727,12 @@ impl StoreClient {
             .chars()
             .take(300)
             .collect();
-        Err(StoreError::Refused {
+        StoreError::Refused {
             address: self.address.clone(),
             action: action.to_owned(),
             status,
             message,
-        })
+        }
     }
 
     fn unreachable(&self, action: &str, source: reqwest::Error) -> StoreError {
@@ -639,6 +750,14 @@ impl StoreClient {
             why: why.to_owned(),
         }
     }
+}
+
+/// The address in `Link: <…>; rel="next"`.
+fn next_page(answer: &Response, url: &Url) -> Option<Url> {
+    let link = answer.headers().get(LINK)?.to_str().ok()?;
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    let is_next = parameters.contains(r#"rel="next""#) || parameters.contains("rel=next");
+    url.join(target).ok().filter(|_| is_next)
 }
 
 fn backoff() -> ExponentialBuilder {

@@ -10,10 +10,15 @@ use std::time::{Duration, Instant};
 
 use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
 use paperclip_artifact::inputs::{self, Inputs};
+use paperclip_artifact::inspect;
+use paperclip_artifact::layout::Layout;
 use paperclip_artifact::outcome::{self, FailureReason, Fetched, Pushed, StepOutcome};
 use paperclip_artifact::pull;
+use paperclip_artifact::referrers::{self, Kind, Referrer};
 use paperclip_artifact::request::{PackRequest, Platform, StoreEndpoints};
+use paperclip_artifact::source::Source;
 use paperclip_artifact::store::{Credentials, StoreClient, StoreError, StoreOptions};
+use paperclip_artifact::verify;
 
 /// The registry's program, from the environment or the cache of the test cluster.
 fn program() -> Option<PathBuf> {
@@ -165,6 +170,63 @@ async fn image_comes_back_by_digest_and_tag() {
         .await
         .unwrap();
     assert_eq!(&content, image.layers()[0].content());
+}
+
+#[tokio::test]
+async fn referrers_are_found_after_a_push_and_a_second_push_adds_only_what_is_missing() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let store = StoreClient::new(registry.options()).unwrap();
+    let image = ImageBuilder::new().build();
+    let digest = store.push_image("plugins/p", &image, &[]).await.unwrap();
+    let list = async || referrers::list(&store, "plugins/p", &digest).await.unwrap();
+    assert_eq!(list().await, []);
+    let all = Kind::ALL
+        .map(|kind| Referrer::new(kind, image.descriptor(), kind.name().as_bytes().into()));
+    // The first push is cut off after one of three.
+    for count in [1, 3, 3, 2] {
+        referrers::push(&store, "plugins/p", &digest, &all[..count])
+            .await
+            .unwrap();
+    }
+    assert_eq!(list().await, all.clone().map(|one| one.listed().clone()));
+    for referrer in &all {
+        let listed = referrer.listed();
+        let manifest = store
+            .manifest("plugins/p", &listed.descriptor.digest)
+            .await
+            .unwrap();
+        assert_eq!(manifest.subject, Some(image.descriptor()));
+        let content = store.blob("plugins/p", &manifest.layers[0], 100).await;
+        assert_eq!(content.unwrap(), referrer.content());
+    }
+    // This registry lists none by itself, which is why the tag is there.
+    let tag = referrers::fallback_tag(&digest);
+    assert!(
+        store
+            .tagged_bytes("plugins/p", &tag)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn two_that_push_referrers_at_once_lose_none_of_the_same() {
+    let Some(registry) = RealRegistry::start().await else {
+        return;
+    };
+    let store = StoreClient::new(registry.options()).unwrap();
+    let image = ImageBuilder::new().build();
+    let digest = store.push_image("plugins/p", &image, &[]).await.unwrap();
+    let all = Kind::ALL
+        .map(|kind| Referrer::new(kind, image.descriptor(), kind.name().as_bytes().into()));
+    let push = || referrers::push(&store, "plugins/p", &digest, &all);
+    let (one, two, three) = tokio::join!(push(), push(), push());
+    one.and(two).and(three).unwrap();
+    let found = referrers::list(&store, "plugins/p", &digest).await.unwrap();
+    assert_eq!(found, all.map(|one| one.listed().clone()));
 }
 
 #[tokio::test]
@@ -369,6 +431,49 @@ async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
     )
     .await
     .unwrap();
+    let attached = referrers::list(&store, &first.repository, &first.digest)
+        .await
+        .unwrap();
+    let kinds: Vec<_> = attached
+        .iter()
+        .map(|one| one.artifact_type.as_str())
+        .collect();
+    assert_eq!(kinds, Kind::ALL.map(Kind::media_type), "each once");
+    let source = Source::Store {
+        client: store,
+        repository: first.repository.clone(),
+    };
+    let opened = inspect::Opened::open(&source, &first.digest).await.unwrap();
+    let told = inspect::inspect(&opened).await.unwrap();
+    assert_eq!(told.platforms, ["linux/amd64"]);
+    assert_eq!(told.plugin.id, manifest["id"]);
+    // The lock alone gives the same on a laptop: the image and all that is attached.
+    let lock = pod.path().join(".paperclip/package-lock.json");
+    let layout = tempfile::tempdir().unwrap();
+    let packed = tokio::process::Command::new(support::packer())
+        .args(["pack", "--package", &request.package])
+        .args([
+            "--version",
+            &request.version,
+            "--registry",
+            &request.registry,
+        ])
+        .args([
+            Path::new("--lock"),
+            &lock,
+            Path::new("--output"),
+            layout.path(),
+        ])
+        .args([Path::new("--cache"), &support::cache()])
+        .status();
+    assert!(packed.await.unwrap().success());
+    let here = Source::Layout(Layout::open(layout.path()).unwrap());
+    assert_eq!(here.tagged("0.1.0").await.unwrap(), first.digest);
+    assert_eq!(here.referrers(&first.digest).await.unwrap(), attached);
+    let work = tempfile::tempdir().unwrap();
+    verify::verify(&source, &first.digest, work.path())
+        .await
+        .unwrap();
     let toolchain = support::toolchain().await;
     let imported = Command::new(toolchain.node())
         .args([

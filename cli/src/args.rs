@@ -1,8 +1,9 @@
 //! The command line, parsed into types.
 
-use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
+use std::{convert::Infallible, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paperclip_artifact::{evaluate::SEAL_COMMAND, seal::Seal};
 
 /// The one company of the host of this project.
 pub const DEFAULT_COMPANY: &str = "00000000-0000-4000-8000-000000000001";
@@ -247,6 +248,33 @@ Examples:
         #[arg(long)]
         timestamps: bool,
     },
+    /// Pack a plugin on this machine into the artifact that the cluster would make of it
+    #[command(after_help = "\
+Needs no cluster. Brings the pinned Node and npm once, and writes an OCI image layout with the bill
+of materials, the provenance and the lock attached. One lock gives one digest, here and there.
+
+Examples:
+  kubectl paperclip pack paperclip-plugin-example@1.2.3
+  kubectl paperclip pack plugin.yaml --layout ./artifact
+  kubectl paperclip pack @acme/tea@1.2.3 --lock package-lock.json -o name")]
+    Pack(PackArguments),
+    /// Show what an artifact is, without pulling its tree
+    #[command(after_help = "\
+Needs no cluster. Credentials are those of `docker login`.
+
+Examples:
+  kubectl paperclip inspect ./artifact
+  kubectl paperclip inspect ./artifact --sbom > bom.json
+  kubectl paperclip inspect registry.example/plugins/acme--tea:v1.2.3 --provenance")]
+    Inspect(InspectArguments),
+    /// Check every byte of an artifact, and its tree, lock, bill of materials and provenance against each other
+    #[command(after_help = "\
+Needs no cluster. Ends with 0 when everything agrees, and with 1 when something does not.
+
+Examples:
+  kubectl paperclip verify ./artifact
+  kubectl paperclip verify registry.example/plugins/acme--tea@sha256:… -o json")]
+    Verify(PlaceArguments),
     /// Print a completion script
     #[command(after_help = "\
 For kubectl itself, put a script where PATH finds it:
@@ -266,6 +294,112 @@ Examples:
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Seals this process and becomes the program
+    #[command(name = SEAL_COMMAND, hide = true)]
+    SealedNode(SealedNode),
+}
+
+/// Arguments of `pack`.
+#[derive(Args, Debug, Default)]
+pub struct PackArguments {
+    /// Package and exact version, or a file with a PaperclipPlugin
+    #[arg(value_name = "NAME@VERSION|FILE.yaml")]
+    pub what: String,
+    /// A package-lock.json to install from. Default: the file's, else a new one is resolved
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// URL of the npm registry
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PAPERCLIP_NPM_REGISTRY",
+        hide_env_values = true,
+        default_value = "https://registry.npmjs.org/"
+    )]
+    pub registry: String,
+    /// PEM of authorities to trust for the registry beside the usual ones
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "NODE_EXTRA_CA_CERTS",
+        hide_env_values = true
+    )]
+    pub registry_ca: Option<PathBuf>,
+    /// An .npmrc with the credential for the registry
+    #[arg(long, value_name = "FILE")]
+    pub npmrc: Option<PathBuf>,
+    /// Folder for the OCI image layout and the lock. Default: NAME-VERSION
+    #[arg(long, value_name = "FOLDER")]
+    pub layout: Option<PathBuf>,
+    /// Folder that keeps Node and npm between runs. Default: paperclip-kubernetes in the user's cache
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        env = "PAPERCLIP_CACHE",
+        hide_env_values = true
+    )]
+    pub cache: Option<PathBuf>,
+}
+
+/// Where an artifact is.
+#[derive(Args, Debug, Default)]
+pub struct PlaceArguments {
+    /// Folder with an OCI image layout, HOST/REPOSITORY:TAG, or HOST/REPOSITORY@DIGEST
+    #[arg(value_name = "REFERENCE|FOLDER")]
+    pub place: String,
+    /// Speak HTTP without TLS with the registry
+    #[arg(long)]
+    pub plain_http: bool,
+    /// PEM of the only authorities to trust for the registry
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Args, Debug)]
+#[group(id = "part", multiple = false, args = ["sbom", "provenance", "lock", "manifest"])]
+pub struct InspectArguments {
+    /// Where it is.
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    /// Print the CycloneDX bill of materials
+    #[arg(long)]
+    pub sbom: bool,
+    /// Print the SLSA provenance
+    #[arg(long)]
+    pub provenance: bool,
+    /// Print the lock
+    #[arg(long)]
+    pub lock: bool,
+    /// Print the plugin manifest
+    #[arg(long)]
+    pub manifest: bool,
+}
+
+/// Arguments of the seal, which `pack` gives to itself.
+#[derive(Args, Debug)]
+pub struct SealedNode {
+    #[arg(long)]
+    program: PathBuf,
+    #[arg(long)]
+    readable: Vec<PathBuf>,
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+impl From<SealedNode> for Seal {
+    fn from(sealed: SealedNode) -> Self {
+        let SealedNode {
+            program,
+            readable,
+            arguments,
+        } = sealed;
+        Self {
+            program,
+            arguments,
+            readable,
+        }
+    }
 }
 
 /// Arguments of `data` and `action`.

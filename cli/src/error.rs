@@ -3,6 +3,13 @@
 use std::{error::Error as StdError, fmt::Write as _, path::PathBuf};
 
 use http::StatusCode;
+use paperclip_artifact::{
+    inspect::InspectError,
+    local::LocalError,
+    outcome::{Failure, FailureReason},
+    source::SourceError,
+    store::StoreError,
+};
 
 /// A failure of a command.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +91,17 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// An artifact cannot be packed, read or verified.
+    #[error("{doing}")]
+    Artifact {
+        /// What we were doing.
+        doing: String,
+        /// The exit code that says what kind of failure it is.
+        code: u8,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// Standard output is gone.
     #[error("write the answer")]
     Write(#[source] std::io::Error),
@@ -108,6 +126,19 @@ impl Error {
         }
     }
 
+    /// An error of packing, reading or verifying an artifact.
+    #[must_use]
+    pub fn artifact(
+        doing: impl Into<String>,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        Self::Artifact {
+            doing: doing.into(),
+            code: code_of(&source),
+            source: Box::new(source),
+        }
+    }
+
     /// Whether the reader of our output has seen enough, as `head` does.
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
@@ -119,6 +150,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Input { .. } | Self::ReadFile { .. } | Self::Kubeconfig(_) => 2,
+            Self::Artifact { code, .. } => *code,
             Self::NotFound { .. } => 3,
             Self::NotReady { .. } | Self::Connection { .. } | Self::TimedOut { .. } => 4,
             Self::Cluster { source, .. } => match source {
@@ -183,6 +215,41 @@ impl Error {
             },
             _ => None,
         }
+    }
+}
+
+/// The exit code of a failure with an artifact.
+fn code_of(error: &(dyn StdError + 'static)) -> u8 {
+    if let Some(error) = error.downcast_ref() {
+        return code_of_packing(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            InspectError::Missing { .. } => 3,
+            InspectError::Read { source, .. } => code_of_source(source),
+            InspectError::Refused { .. } | InspectError::Unpack(_) => 1,
+        };
+    }
+    error.downcast_ref().map_or(1, code_of_source)
+}
+
+fn code_of_packing(error: &LocalError) -> u8 {
+    if matches!(error, LocalError::Input { .. } | LocalError::Registry(_)) {
+        return 2;
+    }
+    match Failure::from(error).reason {
+        FailureReason::PackageNotFound | FailureReason::VersionNotFound => 3,
+        FailureReason::RegistryUnavailable => 4,
+        _ => 1,
+    }
+}
+
+fn code_of_source(error: &SourceError) -> u8 {
+    match error {
+        SourceError::NoTag { .. } => 3,
+        SourceError::Store(error) if error.is_not_found() => 3,
+        SourceError::Store(StoreError::Unreachable { .. }) => 4,
+        SourceError::Store(_) | SourceError::Layout(_) => 1,
     }
 }
 

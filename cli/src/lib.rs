@@ -2,16 +2,18 @@
 //!
 //! `list`, `get` and `logs` ask the Kubernetes API server. Everything else asks the
 //! plugin's host, through a port-forward that the API server makes, so it works
-//! wherever kubectl works. Answers go to standard output, talk to standard error.
+//! wherever kubectl works. `pack`, `inspect` and `verify` need no cluster. Answers go to standard output, talk to standard error.
 
 pub mod args;
 pub mod cluster;
 pub mod commands;
+pub mod docker;
 pub mod error;
 pub mod host;
 pub mod merge;
 pub mod output;
 pub mod payload;
+pub mod place;
 pub mod plugin;
 pub mod table;
 pub mod token;

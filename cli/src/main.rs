@@ -3,11 +3,24 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kubectl_paperclip::{args::Cli, commands};
+use kubectl_paperclip::{
+    args::{Cli, Command},
+    commands,
+};
+use paperclip_artifact::{causes::chain, evaluate::SEAL_FAILED, seal::Seal};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // First of all: the seal wants a process with one thread.
+    if let Command::SealedNode(sealed) = cli.command {
+        eprintln!("{}", chain(&Seal::from(sealed).execute()));
+        return ExitCode::from(u8::try_from(SEAL_FAILED).unwrap_or(1));
+    }
+    run(cli)
+}
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    let cli = Cli::parse();
+async fn run(cli: Cli) -> ExitCode {
     if rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .is_err()

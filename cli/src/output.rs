@@ -57,6 +57,12 @@ pub fn answer(
     })
 }
 
+/// Text of others in a line of ours: control characters become spaces.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// Whether to colour what goes to standard output: on a terminal, unless `NO_COLOR` is set.
 #[must_use]
 pub fn is_coloured() -> bool {

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use paperclip_artifact::causes::chain;
 use paperclip_artifact::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
-use paperclip_artifact::inputs::is_package_name;
 use paperclip_artifact::install::Registry;
+use paperclip_artifact::local::{self, Local};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
 use paperclip_artifact::pack::{Assembled, Package, Work};
 use paperclip_artifact::request::{self, PackRequest, Platform};
@@ -230,7 +230,10 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
 
 fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
     parse_request(step)?;
-    let evaluator = evaluator(Toolchain::at(&step.npm.toolchain))?;
+    let evaluator = Evaluator {
+        packer: this_program()?,
+        toolchain: Toolchain::at(&step.npm.toolchain),
+    };
     Work::at(&step.npm.work_dir)
         .evaluate(&evaluator)
         .map_err(|e| Failure::from(&e))
@@ -257,53 +260,31 @@ async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
         reason: FailureReason::PackingFailed,
         message,
     };
-    if !is_package_name(&pack.package) || semver::Version::parse(&pack.version).is_err() {
-        return Err(failed(
-            "wanted the name of an npm package and an exact version".into(),
-        ));
-    }
-    let lock = match &pack.lock {
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .map_err(|e| failed(format!("cannot read {}: {e}", path.display())))?;
-            Some(text)
-        }
-        None => None,
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path).map_err(|e| failed(format!("cannot read {}: {e}", path.display())))
     };
-    let mut registry = Registry::new(&pack.registry);
-    registry.ca.clone_from(&pack.registry_ca);
-    registry.npmrc.clone_from(&pack.npmrc);
-    let cache = pack
-        .cache
-        .clone()
-        .or_else(user_cache)
-        .ok_or_else(|| failed("HOME is not set: use --cache".into()))?;
-    let toolchain = Toolchain::provision(&cache, &registry)
-        .await
-        .map_err(|e| failed(chain(&e)))?;
-    let folder =
-        tempfile::tempdir().map_err(|e| failed(format!("cannot make a work folder: {e}")))?;
-    let work = Work::at(folder.path());
-    let platform = Platform::default();
+    let lock = pack.lock.as_ref().map(read).transpose()?;
+    let registry = Registry {
+        ca: pack.registry_ca.clone(),
+        npmrc: pack.npmrc.clone(),
+        ..Registry::new(&pack.registry)
+    };
+    let cache = pack.cache.clone().or_else(local::user_cache);
+    let cache = cache.ok_or_else(|| failed("HOME is not set: use --cache".into()))?;
+    let local = Local {
+        registry: &registry,
+        cache: &cache,
+        program: this_program()?,
+    };
     let package = Package {
         name: &pack.package,
         version: &pack.version,
         lock: lock.as_deref(),
-        platform: &platform,
+        platform: &Platform::default(),
     };
-    work.fetch(&package, &registry, &toolchain, None)
-        .await
-        .map_err(|e| Failure::from(&e))?;
-    work.evaluate(&evaluator(toolchain)?)
-        .map_err(|e| Failure::from(&e))?;
-    let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
-    assembled
-        .image()
-        .write_layout(&pack.output)
-        .map_err(|e| failed(chain(&e)))?;
-    let lock = pack.output.join("package-lock.json");
-    fs::write(&lock, assembled.lock())
-        .map_err(|e| failed(format!("cannot write {}: {e}", lock.display())))?;
+    let assembled = local.pack(&package, |_| ()).await;
+    let assembled = assembled.map_err(|e| Failure::from(&e))?;
+    local::write(&assembled, &pack.output).map_err(|e| Failure::from(&e))?;
     Ok(assembled)
 }
 
@@ -338,18 +319,11 @@ fn connect(step: &Step, request: &PackRequest, address: &str) -> Result<StoreCli
     })
 }
 
-fn evaluator(toolchain: Toolchain) -> Result<Evaluator, Failure> {
-    let packer = std::env::current_exe().map_err(|e| Failure {
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|e| Failure {
         reason: FailureReason::PackingFailed,
         message: format!("cannot find this program: {e}"),
-    })?;
-    Ok(Evaluator { packer, toolchain })
-}
-
-fn user_cache() -> Option<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    Some(base.or_else(home)?.join("paperclip-kubernetes"))
+    })
 }
 
 /// Writes the outcome where the kubelet, or whoever runs the step, finds it.

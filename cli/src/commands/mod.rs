@@ -3,13 +3,16 @@
 mod call;
 mod complete;
 mod doctor;
+mod inspect;
 mod job;
 mod list;
 mod logs;
+mod pack;
 mod request;
 mod revisions;
 mod show;
 mod tree;
+mod verify;
 mod webhook;
 mod why;
 
@@ -35,6 +38,14 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
     match command {
         Command::Completion { shell } => return complete::script(shell),
         Command::Complete { words } => return complete::candidates(&global, &words).await,
+        Command::Pack(arguments) => return pack::run(global.output, &arguments).await,
+        Command::Inspect(arguments) => return inspect::run(global.output, &arguments).await,
+        Command::Verify(arguments) => return verify::run(global.output, &arguments).await,
+        Command::SealedNode(_) => {
+            return Err(Error::Input {
+                what: "this command is for `pack` itself".into(),
+            });
+        }
         _ => {}
     }
     let cluster = Cluster::connect(&global).await?;
@@ -78,7 +89,12 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             };
             logs::run(&session, &plugin, &wanted).await
         }
-        Command::Completion { .. } | Command::Complete { .. } => Ok(()),
+        Command::Completion { .. }
+        | Command::Complete { .. }
+        | Command::Pack(_)
+        | Command::Inspect(_)
+        | Command::Verify(_)
+        | Command::SealedNode(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,401 @@
+//! What an artifact is, told without pulling its tree: of its layers only the small first
+//! one, which holds the facts, is read.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::digest::Digest;
+use crate::image::{Config, Descriptor, INDEX_MEDIA_TYPE, Manifest};
+use crate::pack::annotations;
+use crate::pull::{self, PullError};
+use crate::referrers::{Kind, Listed};
+use crate::source::{Source, SourceError};
+
+/// Largest config that is read.
+const MAX_CONFIG: u64 = 1024 * 1024;
+/// Largest content of a referrer that is read into memory.
+pub const MAX_CONTENT: u64 = 64 * 1024 * 1024;
+
+/// Why an artifact could not be read, or does not hold what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// Bytes could not be had, or are others than their digest says.
+    #[error("cannot read {what} of artifact {artifact}")]
+    Read {
+        /// Which part.
+        what: String,
+        /// The artifact.
+        artifact: Digest,
+        /// What went wrong.
+        source: Box<SourceError>,
+    },
+    /// A part is whole and breaks a rule.
+    #[error("artifact {artifact} is refused: {what}: {why}")]
+    Refused {
+        /// Which part.
+        what: String,
+        /// The artifact.
+        artifact: Digest,
+        /// What was found and what is wanted.
+        why: String,
+    },
+    /// A referrer is not there.
+    #[error("artifact {artifact} has no {}: wanted a referrer of type {}, made by a packer of this project", kind.name(), kind.media_type())]
+    Missing {
+        /// The artifact.
+        artifact: Digest,
+        /// What is missing.
+        kind: Kind,
+    },
+    /// The tree could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] PullError),
+}
+
+/// An artifact whose manifest and config were read and have the shape of one.
+#[derive(Clone, Debug)]
+pub struct Opened<'a> {
+    source: &'a Source,
+    digest: Digest,
+    manifest: Manifest,
+    manifest_size: u64,
+    config: Config,
+}
+
+/// The facts that an artifact carries about itself.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Name of the package.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// The plugin manifest.
+    pub plugin_manifest: Value,
+    /// Text of the lock.
+    pub lock: Vec<u8>,
+}
+
+impl<'a> Opened<'a> {
+    /// Reads manifest and config of an artifact.
+    ///
+    /// # Errors
+    /// When they cannot be had, or are not those of a plugin artifact.
+    pub async fn open(source: &'a Source, digest: &Digest) -> Result<Self, InspectError> {
+        let read = |what: &str| {
+            let what = what.to_owned();
+            move |source: SourceError| InspectError::Read {
+                what,
+                artifact: digest.clone(),
+                source: Box::new(source),
+            }
+        };
+        let refused = |what: &str, why: String| InspectError::Refused {
+            what: what.to_owned(),
+            artifact: digest.clone(),
+            why,
+        };
+        let bytes = source
+            .manifest(digest)
+            .await
+            .map_err(read("the OCI manifest"))?;
+        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if value["mediaType"] == INDEX_MEDIA_TYPE {
+            let why = format!("it is an index of images: name one of {}", images(&value));
+            return Err(refused("the OCI manifest", why));
+        }
+        let manifest: Manifest = serde_json::from_value(value)
+            .map_err(|e| refused("the OCI manifest", e.to_string()))?;
+        pull::check_shape(&manifest).map_err(|why| refused("the OCI manifest", why.into()))?;
+        let config = source
+            .blob(&manifest.config, MAX_CONFIG)
+            .await
+            .map_err(read("the OCI config"))?;
+        let config: Config = serde_json::from_slice(&config)
+            .map_err(|e| refused("the OCI config", e.to_string()))?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            let why = "it names another number of layers than the manifest";
+            return Err(refused("the OCI config", why.into()));
+        }
+        Ok(Self {
+            source,
+            digest: digest.clone(),
+            manifest,
+            manifest_size: bytes.len() as u64,
+            config,
+        })
+    }
+
+    /// Where the artifact was read from.
+    #[must_use]
+    pub fn source(&self) -> &'a Source {
+        self.source
+    }
+
+    /// Its digest.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Its OCI manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Its OCI config.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// An annotation that every artifact has.
+    ///
+    /// # Errors
+    /// When this one has not.
+    pub fn annotation(&self, name: &str) -> Result<&str, InspectError> {
+        let found = self.manifest.annotations.get(name);
+        found
+            .map(String::as_str)
+            .ok_or_else(|| self.refused("the OCI manifest", format!("it has no {name}")))
+    }
+
+    /// Reads the facts, from the small first layer.
+    ///
+    /// # Errors
+    /// When the layer cannot be had or does not hold them.
+    pub async fn facts(&self) -> Result<Facts, InspectError> {
+        const WHAT: &str = "the facts layer";
+        let layer = &self.manifest.layers[0];
+        let blob = self.source.blob(layer, pull::MAX_FACTS).await;
+        let blob = blob.map_err(|e| self.read(WHAT, e))?;
+        let mut files = pull::read_facts(&blob, &self.config.rootfs.diff_ids[0])
+            .map_err(|why| self.refused(WHAT, why))?;
+        let mut take = |name: &str| {
+            let why = || format!("it holds no {name}");
+            files.remove(name).ok_or_else(|| self.refused(WHAT, why()))
+        };
+        let artifact = self.json("artifact.json", &take("artifact.json")?)?;
+        let plugin_manifest = self.json("plugin-manifest.json", &take("plugin-manifest.json")?)?;
+        let lock = take("package-lock.json")?;
+        let text = |field: &str| artifact[field].as_str().unwrap_or_default().to_owned();
+        Ok(Facts {
+            package: text("package"),
+            version: text("version"),
+            plugin_manifest,
+            lock,
+        })
+    }
+
+    fn json(&self, name: &str, text: &[u8]) -> Result<Value, InspectError> {
+        serde_json::from_slice(text).map_err(|e| self.refused(name, e.to_string()))
+    }
+
+    /// What refers to the artifact.
+    ///
+    /// # Errors
+    /// When the list cannot be had.
+    pub async fn referrers(&self) -> Result<Vec<Listed>, InspectError> {
+        let found = self.source.referrers(&self.digest).await;
+        found.map_err(|e| self.read("the referrers", e))
+    }
+
+    /// Reads the manifest of a referrer.
+    ///
+    /// # Errors
+    /// When it cannot be had, or is not about this artifact.
+    pub async fn referrer(&self, listed: &Listed) -> Result<Manifest, InspectError> {
+        let what = format!("referrer {}", listed.descriptor.digest);
+        let bytes = self.source.manifest(&listed.descriptor.digest).await;
+        let bytes = bytes.map_err(|e| self.read(&what, e))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|e| self.refused(&what, e.to_string()))?;
+        let subject = manifest.subject.as_ref();
+        let is_ours =
+            subject.is_some_and(|one| one.digest == self.digest && one.size == self.manifest_size);
+        if !is_ours {
+            let found = subject.map_or("nothing", |subject| subject.digest.as_str());
+            let why = format!("its subject is {found}, wanted {}", self.digest);
+            return Err(self.refused(&what, why));
+        }
+        Ok(manifest)
+    }
+
+    /// Reads what a packer attached to the artifact; of several the first.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be had.
+    pub async fn attached(&self, wanted: Kind) -> Result<Bytes, InspectError> {
+        for listed in self.referrers().await? {
+            if listed.artifact_type != wanted.media_type() {
+                continue;
+            }
+            let manifest = self.referrer(&listed).await?;
+            if kind(&manifest) == Some(wanted) {
+                return self.content(&listed, &manifest).await;
+            }
+        }
+        Err(InspectError::Missing {
+            artifact: self.digest.clone(),
+            kind: wanted,
+        })
+    }
+
+    /// Reads the one blob of a referrer of ours.
+    ///
+    /// # Errors
+    /// When it has another number of blobs, or the blob cannot be had.
+    pub async fn content(
+        &self,
+        listed: &Listed,
+        manifest: &Manifest,
+    ) -> Result<Bytes, InspectError> {
+        let what = format!("referrer {}", listed.descriptor.digest);
+        let [blob] = &manifest.layers[..] else {
+            let why = format!("it has {} blobs, wanted one", manifest.layers.len());
+            return Err(self.refused(&what, why));
+        };
+        let content = self.source.blob(blob, MAX_CONTENT).await;
+        content.map_err(|e| self.read(&format!("the content of {what}"), e))
+    }
+
+    pub(crate) fn read(&self, what: &str, source: SourceError) -> InspectError {
+        InspectError::Read {
+            what: what.to_owned(),
+            artifact: self.digest.clone(),
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn refused(&self, what: &str, why: impl Into<String>) -> InspectError {
+        InspectError::Refused {
+            what: what.to_owned(),
+            artifact: self.digest.clone(),
+            why: why.into(),
+        }
+    }
+}
+
+/// What a referrer of ours is.
+#[must_use]
+pub fn kind(manifest: &Manifest) -> Option<Kind> {
+    let artifact_type = manifest.artifact_type.as_deref().unwrap_or_default();
+    Kind::of(artifact_type, &manifest.annotations)
+}
+
+fn images(index: &Value) -> String {
+    let manifests = index["manifests"].as_array();
+    let named = manifests.into_iter().flatten().take(16).map(|one| {
+        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+        let platform = &one["platform"];
+        format!(
+            "{} ({}/{})",
+            text(&one["digest"]),
+            text(&platform["os"]),
+            text(&platform["architecture"])
+        )
+    });
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// What a person wants to know of an artifact.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspection {
+    /// Its digest.
+    pub digest: Digest,
+    /// Bytes of its layers, as stored.
+    pub size_bytes: u64,
+    /// Where it runs, as in `linux/amd64`.
+    pub platforms: Vec<String>,
+    /// Annotations of the OCI manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The layers: facts, tree.
+    pub layers: Vec<Descriptor>,
+    /// What the plugin declares.
+    pub plugin: PluginSummary,
+    /// What refers to it.
+    pub referrers: Vec<Listed>,
+}
+
+/// What a plugin declares, in short.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginSummary {
+    /// Id of the plugin.
+    pub id: String,
+    /// Version in its manifest.
+    pub version: String,
+    /// Name for people.
+    pub display_name: String,
+    /// What it may do.
+    pub capabilities: Vec<String>,
+    /// Names of its tools.
+    pub tools: Vec<String>,
+    /// Its jobs, each with its schedule if it has one.
+    pub jobs: Vec<Job>,
+    /// Keys of its webhooks.
+    pub webhooks: Vec<String>,
+}
+
+/// A job that a plugin declares.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Job {
+    /// Its key.
+    pub key: String,
+    /// When it runs, as cron has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+}
+
+impl PluginSummary {
+    fn of(manifest: &Value) -> Self {
+        let text = |field: &str| manifest[field].as_str().unwrap_or_default().to_owned();
+        let items = |field: &str| manifest[field].as_array().cloned().unwrap_or_default();
+        let keys = |field: &str, key: &str| {
+            let found = items(field);
+            let keys = found.iter().filter_map(|one| one[key].as_str());
+            keys.map(str::to_owned).collect()
+        };
+        let jobs = items("jobs").into_iter().map(|job| Job {
+            key: job["jobKey"].as_str().unwrap_or_default().to_owned(),
+            schedule: job["schedule"].as_str().map(str::to_owned),
+        });
+        let capabilities = items("capabilities").into_iter();
+        Self {
+            id: text("id"),
+            version: text("version"),
+            display_name: text("displayName"),
+            capabilities: capabilities
+                .filter_map(|one| one.as_str().map(str::to_owned))
+                .collect(),
+            tools: keys("tools", "name"),
+            jobs: jobs.collect(),
+            webhooks: keys("webhooks", "endpointKey"),
+        }
+    }
+}
+
+/// Tells what an artifact is.
+///
+/// # Errors
+/// When a part that is read cannot be had or is not what its digest says.
+pub async fn inspect(opened: &Opened<'_>) -> Result<Inspection, InspectError> {
+    let facts = opened.facts().await?;
+    let Opened {
+        manifest, config, ..
+    } = opened;
+    opened.annotation(annotations::MARKER)?;
+    Ok(Inspection {
+        digest: opened.digest.clone(),
+        size_bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+        platforms: vec![format!("{}/{}", config.os, config.architecture)],
+        annotations: manifest.annotations.clone(),
+        layers: manifest.layers.clone(),
+        plugin: PluginSummary::of(&facts.plugin_manifest),
+        referrers: opened.referrers().await?,
+    })
+}

@@ -1,0 +1,381 @@
+//! The CycloneDX bill of materials of an artifact: every entry of its lock, and nothing else.
+//!
+//! It says where each package is (`bom-ref` is its path), what it is (purl, SHA-512), what
+//! its own `package.json` says of its licence, and which packages Node finds for it. A
+//! package that the lock allows to be missing, and that is, has the scope `excluded`.
+//! Nothing in it depends on time or machine: equal artifacts have equal bytes.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::canonical;
+use crate::digest::Digest;
+use crate::inputs::PACKER;
+use crate::lock::{Lock, Locked};
+use crate::toolchain;
+
+/// Media type of the document, and artifact type of its referrer.
+pub const MEDIA_TYPE: &str = "application/vnd.cyclonedx+json";
+
+/// Version of the format.
+const SPEC_VERSION: &str = "1.6";
+
+/// Largest `package.json` that is read for its licence.
+const MAX_PACKAGE_JSON: u64 = 1024 * 1024;
+/// Longest licence that is taken over.
+const MAX_LICENCE: usize = 200;
+/// Most licences of one package.
+const MAX_LICENCES: usize = 16;
+
+/// What two descriptions of one package are compared by.
+const COMPARED: [&str; 9] = [
+    "type", "group", "name", "version", "scope", "hashes", "licenses", "purl", "bom-ref",
+];
+
+/// A `package.json` of the tree could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {} for the bill of materials", path.display())]
+pub struct SbomError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The bill of materials of the artifact `subject`, whose tree is unpacked at `tree`.
+///
+/// # Errors
+/// When a `package.json` is there and cannot be read.
+pub fn build(
+    subject: &Digest,
+    package: &str,
+    version: &str,
+    lock: &Lock,
+    tree: &Path,
+) -> Result<Value, SbomError> {
+    let components = lock.locked().map(|locked| component(&locked, tree));
+    let components = components.collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": SPEC_VERSION,
+        "serialNumber": Uuid::new_v5(&Uuid::NAMESPACE_OID, subject.as_str().as_bytes()).urn().to_string(),
+        "version": 1,
+        "metadata": {
+            "tools": { "components": tools() },
+            "component": {
+                "type": "container",
+                "bom-ref": subject,
+                "name": package,
+                "version": version,
+                "hashes": [{ "alg": "SHA-256", "content": subject.hex() }],
+            },
+        },
+        "components": components,
+        "dependencies": dependencies(subject, lock),
+    }))
+}
+
+/// Checks that a bill of materials is of the artifact `subject` and says what `wanted` says.
+///
+/// # Errors
+/// Names the first package or field that differs, what was found and what is wanted.
+pub fn check(found: &[u8], wanted: &Value) -> Result<(), String> {
+    let found: Value = serde_json::from_slice(found).map_err(|e| format!("it is no JSON: {e}"))?;
+    for field in ["bomFormat", "specVersion"] {
+        same(field, &found[field], &wanted[field])?;
+    }
+    same(
+        "metadata.component",
+        &found["metadata"]["component"],
+        &wanted["metadata"]["component"],
+    )?;
+    same_items("components", "bom-ref", &COMPARED, &found, wanted)?;
+    same_items("dependencies", "ref", &["dependsOn"], &found, wanted)
+}
+
+fn same(what: &str, found: &Value, wanted: &Value) -> Result<(), String> {
+    if found == wanted {
+        return Ok(());
+    }
+    Err(format!("{what} is {found:.300}, wanted {wanted:.300}"))
+}
+
+/// Compares two lists whose items are known by the field `key`.
+fn same_items(
+    list: &str,
+    key: &str,
+    fields: &[&str],
+    found: &Value,
+    wanted: &Value,
+) -> Result<(), String> {
+    let by_key = |value: &Value| {
+        let items = value[list].as_array().cloned().unwrap_or_default();
+        let named = items
+            .into_iter()
+            .map(|item| (item[key].as_str().unwrap_or_default().to_owned(), item));
+        named.collect::<Vec<_>>()
+    };
+    let mut left = by_key(found);
+    for (name, wanted) in by_key(wanted) {
+        let Some(at) = left.iter().position(|(found, _)| *found == name) else {
+            return Err(format!("{list}: `{name}` is missing"));
+        };
+        let (_, found) = left.swap_remove(at);
+        for &field in fields {
+            same(
+                &format!("{list}: `{name}`: {field}"),
+                &found[field],
+                &wanted[field],
+            )?;
+        }
+    }
+    match left.first() {
+        Some((extra, _)) => Err(format!("{list}: `{extra:.300}` is not in the artifact")),
+        None => Ok(()),
+    }
+}
+
+fn tools() -> Value {
+    let (name, version) = PACKER.split_once('/').unwrap_or((PACKER, ""));
+    json!([
+        { "type": "application", "name": name, "version": version },
+        { "type": "application", "name": "npm", "version": toolchain::NPM_VERSION },
+        { "type": "platform", "name": "node", "version": toolchain::NODE_VERSION },
+    ])
+}
+
+fn component(locked: &Locked<'_>, tree: &Path) -> Result<Value, SbomError> {
+    let path = tree.join(locked.path).join("package.json");
+    let package_json = read_package_json(&path).map_err(|source| SbomError { path, source })?;
+    let scope = match (&package_json, locked.optional) {
+        (None, _) => "excluded",
+        (Some(_), true) => "optional",
+        (Some(_), false) => "required",
+    };
+    let (group, name) = match locked.name.split_once('/') {
+        Some((group, name)) => (Some(group), name),
+        None => (None, locked.name),
+    };
+    let mut component = json!({
+        "type": "library",
+        "bom-ref": locked.path,
+        "name": name,
+        "version": locked.version,
+        "scope": scope,
+        "purl": purl(locked.name, locked.version),
+    });
+    if let Some(group) = group {
+        component["group"] = group.into();
+    }
+    if let Some(sha512) = locked.sha512 {
+        component["hashes"] = json!([{ "alg": "SHA-512", "content": hex::encode(sha512) }]);
+    }
+    let licences = package_json
+        .map(|fields| licences(&fields))
+        .unwrap_or_default();
+    if !licences.is_empty() {
+        component["licenses"] = licences.into();
+    }
+    Ok(component)
+}
+
+fn dependencies(subject: &Digest, lock: &Lock) -> Vec<Value> {
+    let root = json!({ "ref": subject, "dependsOn": lock.top() });
+    let packages = lock
+        .locked()
+        .map(|locked| json!({ "ref": locked.path, "dependsOn": lock.dependencies(locked.path) }));
+    std::iter::once(root).chain(packages).collect()
+}
+
+/// The package URL of a package of an npm registry.
+#[must_use]
+pub fn purl(name: &str, version: &str) -> String {
+    let name = name.replace('@', "%40");
+    format!("pkg:npm/{name}@{}", version.replace('+', "%2B"))
+}
+
+/// `None` without the file; nothing known where it is no JSON object or too large.
+fn read_package_json(path: &Path) -> io::Result<Option<Map<String, Value>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(MAX_PACKAGE_JSON).read_to_end(&mut text)?;
+    Ok(Some(serde_json::from_slice(&text).unwrap_or_default()))
+}
+
+/// The licences that a `package.json` names, in today's spelling or in one of npm's old ones.
+fn licences(package_json: &Map<String, Value>) -> Vec<Value> {
+    let named = |value: &Value| {
+        let text = value.as_str().or_else(|| value["type"].as_str())?;
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty() && text.len() <= MAX_LICENCE)
+    };
+    if let Some(text) = package_json.get("license").and_then(named) {
+        return vec![licence(&text)];
+    }
+    let old = package_json.get("licenses").and_then(Value::as_array);
+    let old = old
+        .into_iter()
+        .flatten()
+        .take(MAX_LICENCES)
+        .filter_map(named);
+    // An expression may only stand alone; the old spelling knew none.
+    old.map(|text| identified(&text)).collect()
+}
+
+fn licence(text: &str) -> Value {
+    let is_expression = spdx::license_id(text).is_none() && spdx::Expression::parse(text).is_ok();
+    if is_expression {
+        return json!({ "expression": text });
+    }
+    identified(text)
+}
+
+fn identified(text: &str) -> Value {
+    match spdx::license_id(text) {
+        Some(id) => json!({ "license": { "id": id.name } }),
+        None => json!({ "license": { "name": text } }),
+    }
+}
+
+/// The document as it is stored.
+#[must_use]
+pub fn bytes(sbom: &Value) -> Vec<u8> {
+    canonical::readable(sbom)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+
+    use super::*;
+
+    fn lock() -> Lock {
+        let integrity = format!(
+            "sha512-{}",
+            base64::engine::general_purpose::STANDARD.encode([7_u8; 64])
+        );
+        let lock = json!({"name": "mine", "lockfileVersion": 3, "packages": {
+            "": {"dependencies": {"@acme/p": "1.0.0+b"}},
+            "node_modules/@acme/p": {"version": "1.0.0+b", "integrity": integrity, "dependencies": {"q": "2", "gone": "1"}},
+            "node_modules/q": {"version": "2.0.0", "integrity": integrity},
+            "node_modules/gone": {"version": "1.0.0", "integrity": integrity, "optional": true},
+        }});
+        Lock::parse(lock.to_string().as_bytes(), "@acme/p", "1.0.0+b").unwrap()
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, licence) in [("@acme/p", "MIT OR Apache-2.0"), ("q", "ISC")] {
+            let package = folder.path().join("node_modules").join(path);
+            std::fs::create_dir_all(&package).unwrap();
+            let text = json!({ "license": licence }).to_string();
+            std::fs::write(package.join("package.json"), text).unwrap();
+        }
+        folder
+    }
+
+    fn sample() -> Value {
+        let tree = tree();
+        build(
+            &Digest::of(b"x"),
+            "@acme/p",
+            "1.0.0+b",
+            &lock(),
+            tree.path(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn every_entry_of_the_lock_is_a_component_and_nothing_else_is() {
+        let sbom = sample();
+        let told = sbom["components"].as_array().unwrap().iter().map(|c| {
+            (
+                c["purl"].as_str().unwrap(),
+                c["scope"].as_str().unwrap(),
+                c["licenses"].to_string(),
+            )
+        });
+        let expression = r#"[{"expression":"MIT OR Apache-2.0"}]"#;
+        assert_eq!(
+            Vec::from_iter(told),
+            [
+                ("pkg:npm/%40acme/p@1.0.0%2Bb", "required", expression.into()),
+                ("pkg:npm/gone@1.0.0", "excluded", "null".into()),
+                (
+                    "pkg:npm/q@2.0.0",
+                    "required",
+                    r#"[{"license":{"id":"ISC"}}]"#.into()
+                ),
+            ]
+        );
+        let content = sbom["components"][0]["hashes"][0]["content"]
+            .as_str()
+            .unwrap();
+        assert_eq!(content, "07".repeat(64));
+        assert_eq!(
+            sbom["dependencies"][1],
+            json!({"ref": "node_modules/@acme/p", "dependsOn": ["node_modules/gone", "node_modules/q"]})
+        );
+    }
+
+    #[test]
+    fn licences_are_told_as_far_as_they_are_known() {
+        let told = |package_json: Value| {
+            Value::from(licences(package_json.as_object().unwrap())).to_string()
+        };
+        assert_eq!(told(json!({})), "[]");
+        assert_eq!(
+            told(json!({"license": "SEE LICENSE IN terms.txt"})),
+            r#"[{"license":{"name":"SEE LICENSE IN terms.txt"}}]"#
+        );
+        assert_eq!(
+            told(json!({"license": {"type": "MIT"}})),
+            r#"[{"license":{"id":"MIT"}}]"#
+        );
+        assert_eq!(
+            told(json!({"licenses": [{"type": "MIT"}, "mine", 7]})),
+            r#"[{"license":{"id":"MIT"}},{"license":{"name":"mine"}}]"#
+        );
+        assert_eq!(told(json!({"license": "x".repeat(201)})), "[]");
+    }
+
+    #[test]
+    fn difference_is_named() {
+        let wanted = sample();
+        let refusal = |change: &dyn Fn(&mut Value)| {
+            let mut found = wanted.clone();
+            change(&mut found);
+            check(&bytes(&found), &wanted).unwrap_err()
+        };
+        assert_eq!(check(&bytes(&wanted), &wanted), Ok(()));
+        let why = refusal(&|sbom| sbom["components"][2]["version"] = "2.0.1".into());
+        assert_eq!(
+            why,
+            r#"components: `node_modules/q`: version is "2.0.1", wanted "2.0.0""#
+        );
+        let why = refusal(&|sbom| {
+            sbom["components"].as_array_mut().unwrap().remove(1);
+        });
+        assert_eq!(why, "components: `node_modules/gone` is missing");
+        let why = refusal(&|sbom| {
+            let extra = json!({"bom-ref": "node_modules/evil"});
+            sbom["components"].as_array_mut().unwrap().push(extra);
+        });
+        assert_eq!(
+            why,
+            "components: `node_modules/evil` is not in the artifact"
+        );
+        let why = refusal(&|sbom| sbom["dependencies"][1]["dependsOn"] = json!([]));
+        assert!(
+            why.starts_with("dependencies: `node_modules/@acme/p`"),
+            "{why}"
+        );
+    }
+}
