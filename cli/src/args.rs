@@ -117,6 +117,21 @@ Examples:
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
     },
+    /// Check resources without a cluster, in the words the cluster would use
+    #[command(after_help = "\
+Checks PaperclipPlugin and PaperclipHost: unknown fields, the schema, the rules of the kinds, and
+what the operator decides from the resource alone. Other kinds are passed over. Of a folder, the
+files .yaml, .yml and .json in it and below. Ends with 1 when something is wrong.
+
+Examples:
+  kubectl paperclip lint plugin.yaml
+  kubectl paperclip lint deploy/ -n shop
+  helm template . | kubectl paperclip lint - -o json")]
+    Lint {
+        /// Files, folders, or - for standard input
+        #[arg(required = true, value_name = "FILE|DIR|-")]
+        files: Vec<PathBuf>,
+    },
     /// Show what a plugin consists of in the cluster, as a tree
     #[command(after_help = "\
 Examples:

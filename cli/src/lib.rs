@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod commands;
 pub mod error;
 pub mod host;
+pub mod lint;
 pub mod merge;
 pub mod output;
 pub mod payload;

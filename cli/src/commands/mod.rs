@@ -4,6 +4,7 @@ mod call;
 mod complete;
 mod doctor;
 mod job;
+mod lint;
 mod list;
 mod logs;
 mod request;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
     match command {
         Command::Completion { shell } => return complete::script(shell),
         Command::Complete { words } => return complete::candidates(&global, &words).await,
+        Command::Lint { files } => return lint::run(&global, &files),
         _ => {}
     }
     let cluster = Cluster::connect(&global).await?;
@@ -78,7 +80,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             };
             logs::run(&session, &plugin, &wanted).await
         }
-        Command::Completion { .. } | Command::Complete { .. } => Ok(()),
+        Command::Completion { .. } | Command::Complete { .. } | Command::Lint { .. } => Ok(()),
     }
 }
 
