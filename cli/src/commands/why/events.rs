@@ -20,7 +20,8 @@ pub(super) fn newest(events: &[Event], now: Timestamp, said: &[String]) -> Vec<S
         .into_iter()
         .filter(|event| {
             let message = event.message.as_deref().unwrap_or_default();
-            let is_news = !said.iter().any(|said| is_said(message, said));
+            let words = message.trim_start_matches("Error creating: ");
+            let is_news = !said.iter().any(|said| is_said(words, said));
             is_news && told.insert((event.involved_object.kind.clone(), &event.reason, message))
         })
         .take(MOST)

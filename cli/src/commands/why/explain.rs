@@ -25,8 +25,10 @@ pub(super) struct Explanation {
     pub reason: String,
     /// The root cause in the words of what failed, and what to do about it.
     pub cause: String,
-    /// What else is not as it should be.
+    /// Conditions that are not as they should be either.
     pub follows: Vec<String>,
+    /// What the host, references, packing Jobs and pods say.
+    pub details: Vec<String>,
     /// What goes on in spite of it.
     pub goes_on: Vec<String>,
     /// The newest warnings of the cluster.
@@ -49,6 +51,7 @@ impl Explanation {
         let parts = [
             ("Goes on:", &self.goes_on),
             ("Follows from it:", &self.follows),
+            ("In detail:", &self.details),
             ("Newest warnings:", &self.events),
             ("Next:", &self.next),
             ("Not looked at:", &self.not_looked_at),
@@ -74,6 +77,7 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         reason: String::new(),
         cause: String::new(),
         follows: Vec::new(),
+        details: Vec::new(),
         goes_on: Vec::new(),
         events: Vec::new(),
         next: Vec::new(),
@@ -92,9 +96,10 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         return explanation;
     }
     explanation.follows = follows(facts, &explanation.cause);
+    explanation.details = details(facts, &explanation.cause);
     explanation.goes_on = goes_on(facts).into_iter().collect();
-    let mut said = explanation.follows.clone();
-    said.push(explanation.cause.clone());
+    let cause = std::slice::from_ref(&explanation.cause);
+    let said = [cause, &explanation.follows, &explanation.details].concat();
     explanation.events = events::newest(&facts.events, facts.now, &said);
     explanation.next = next(&explanation.reason, facts);
     explanation
@@ -105,40 +110,35 @@ fn full_name(plugin: &PaperclipPlugin) -> String {
     format!("{namespace}/{}", plugin.name_any())
 }
 
-/// What else is wrong, without what the cause says already.
+/// Conditions that are False beside the cause.
 fn follows(facts: &Facts, cause: &str) -> Vec<String> {
-    let conditions = facts
-        .plugin
-        .status
-        .iter()
-        .flat_map(|status| &status.conditions);
-    let broken = conditions.filter(|found| found.status == "False" && !is_summary(found));
-    let broken = broken.map(
-        |Condition {
-             type_,
-             reason,
-             message,
-             ..
-         }| {
-            (
-                message.clone(),
-                format!("{type_} is False ({reason}): {message}"),
-            )
-        },
-    );
+    let conditions = facts.plugin.status.iter();
+    conditions
+        .flat_map(|status| &status.conditions)
+        .filter(|found| found.status == "False" && !is_summary(found))
+        .filter(|found| found.message.is_empty() || !is_said(&found.message, cause))
+        .map(|found| {
+            let Condition {
+                type_,
+                reason,
+                message,
+                ..
+            } = found;
+            format!("{type_} is False ({reason}): {message}")
+        })
+        .collect()
+}
+
+/// What everything that belongs to the plugin says, without what the cause says already.
+fn details(facts: &Facts, cause: &str) -> Vec<String> {
     let named = facts.references.iter().filter_map(references::trouble);
-    let packing = facts
-        .packing
-        .iter()
-        .filter_map(|one| packing::trouble(one, facts.now));
-    let pods = facts.pods.iter().filter_map(pods::trouble);
-    let others = host_trouble(facts).into_iter().chain(named);
-    let others = others.map(|line| (line.clone(), line));
-    broken
-        .chain(others)
-        .chain(packing)
-        .chain(pods)
-        .filter(|(words, _)| words.is_empty() || !is_said(words, cause))
+    let sentences = host_trouble(facts).into_iter().chain(named);
+    let packing = facts.packing.iter();
+    sentences
+        .map(|sentence| (sentence.clone(), sentence))
+        .chain(packing.filter_map(|one| packing::trouble(one, facts.now)))
+        .chain(facts.pods.iter().filter_map(pods::trouble))
+        .filter(|(words, _)| !is_said(words, cause))
         .map(|(_, line)| line)
         .collect()
 }
