@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 /// The one company of the host of this project.
 pub const DEFAULT_COMPANY: &str = "00000000-0000-4000-8000-000000000001";
@@ -129,7 +129,7 @@ Examples:
   helm template . | kubectl paperclip lint - -o json")]
     Lint {
         /// Files, folders, or - for standard input
-        #[arg(required = true, value_name = "FILE|DIR|-")]
+        #[arg(required = true, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
         files: Vec<PathBuf>,
     },
     /// Show what a plugin consists of in the cluster, as a tree

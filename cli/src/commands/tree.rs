@@ -1,11 +1,14 @@
 //! `tree`: what a plugin consists of in the cluster.
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ContainerStatus, Pod, Service, ServiceAccount},
-    networking::v1::NetworkPolicy,
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::{ContainerStatus, Pod, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
 };
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use paperclip_crds::labels;
 use serde::{Serialize, de::DeserializeOwned};
