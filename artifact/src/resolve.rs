@@ -55,7 +55,8 @@ impl ResolveRequest {
 }
 
 /// Whether npm reads this as a range or a tag: never as a URL, a path or an alias.
-fn is_range(text: &str) -> bool {
+#[must_use]
+pub fn is_range(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".*^~<>=| +-_".contains(&byte);
     !text.trim().is_empty() && text.len() <= 128 && text.bytes().all(allowed)
 }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use paperclip_artifact::{evaluate::SEAL_COMMAND, seal::Seal};
 
 /// The one company of the host of this project.
@@ -117,6 +117,21 @@ Examples:
     Why {
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
+    },
+    /// Check resources without a cluster, in the words the cluster would use
+    #[command(after_help = "\
+Checks PaperclipPlugin and PaperclipHost: unknown fields, the schema, the rules of the kinds, and
+what the operator decides from the resource alone. Other kinds are passed over. Of a folder, the
+files .yaml, .yml and .json in it and below. Ends with 1 when something is wrong.
+
+Examples:
+  kubectl paperclip lint plugin.yaml
+  kubectl paperclip lint deploy/ -n shop
+  helm template . | kubectl paperclip lint - -o json")]
+    Lint {
+        /// Files, folders, or - for standard input
+        #[arg(required = true, value_name = "FILE|DIR|-", value_hint = ValueHint::AnyPath)]
+        files: Vec<PathBuf>,
     },
     /// Show what a plugin consists of in the cluster, as a tree
     #[command(after_help = "\

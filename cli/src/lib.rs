@@ -10,6 +10,7 @@ pub mod commands;
 pub mod docker;
 pub mod error;
 pub mod host;
+pub mod lint;
 pub mod merge;
 pub mod output;
 pub mod payload;

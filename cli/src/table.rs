@@ -1,5 +1,7 @@
 //! Tables for people: columns padded to their widest cell, as kubectl prints them.
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
 /// A table of text.
 #[derive(Debug)]
 pub struct Table {
@@ -67,6 +69,15 @@ pub fn age(seconds: i64) -> String {
         seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
         seconds => format!("{}d", seconds / 86_400),
     }
+}
+
+/// The age of what came to be then; empty where that is not known.
+#[must_use]
+pub fn age_since(time: Option<&Time>, now: Timestamp) -> String {
+    time.map_or_else(
+        String::new,
+        |time| age(now.as_second() - time.0.as_second()),
+    )
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Rules that the API server can check are in the schema; what is left is parsed
 //! by the operator. The types know nothing of a cluster: no client, no I/O.
 
+pub mod docs;
 pub mod labels;
 pub mod v1alpha1;
 

@@ -1,20 +1,47 @@
-//! The chart's copy of the definitions is what the types say.
+//! The committed copies of what is made from the types are what the types say.
 
+use std::{fs, path::Path};
+
+use paperclip_crds::v1alpha1::{ConditionType, Reason};
 use serde_json::Value;
 
-const GOLDEN: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../charts/paperclip-crds/templates/crds.yaml"
-);
+/// Compares a committed file with what is made from the types.
+fn assert_golden(path: &str, made: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    if std::env::var_os("PAPERCLIP_UPDATE_GOLDEN").is_some() {
+        fs::write(&file, made).unwrap();
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        committed == made,
+        "{path} is not what the types say; \
+         PAPERCLIP_UPDATE_GOLDEN=1 cargo test -p paperclip-crds writes it anew"
+    );
+}
 
-/// `PAPERCLIP_UPDATE_GOLDEN=1 cargo test -p paperclip-crds` writes the file anew.
 #[test]
 fn chart_holds_the_definitions_printed_from_the_types() {
     let printed = paperclip_crds::yaml().unwrap();
-    if std::env::var_os("PAPERCLIP_UPDATE_GOLDEN").is_some() {
-        std::fs::write(GOLDEN, &printed).unwrap();
+    assert_golden("charts/paperclip-crds/templates/crds.yaml", &printed);
+}
+
+#[test]
+fn documentation_lists_conditions_and_reasons_of_the_types() {
+    assert_golden("docs/conditions.md", &paperclip_crds::docs::conditions());
+}
+
+#[test]
+fn every_word_is_found_by_its_name_and_means_something() {
+    for reason in Reason::ALL {
+        assert_eq!(Reason::from_name(reason.name()), Some(*reason));
+        assert!(reason.meaning().ends_with('.'), "{reason}");
     }
-    assert_eq!(std::fs::read_to_string(GOLDEN).unwrap(), printed);
+    for condition in ConditionType::ALL {
+        assert_eq!(ConditionType::from_name(condition.name()), Some(*condition));
+        assert!(condition.meaning().ends_with('.'), "{condition}");
+        assert!(condition.statuses().ends_with('.'), "{condition}");
+    }
+    assert_eq!(Reason::from_name("Whatever"), None);
 }
 
 #[test]

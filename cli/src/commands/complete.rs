@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueHint};
 use clap_complete::Shell;
 
 use crate::{
@@ -18,6 +18,8 @@ const KUBECTL_SCRIPT: &str = "#!/bin/sh\nexec kubectl paperclip __complete -- \"
 const PATIENCE: Duration = Duration::from_secs(2);
 /// kubectl's directive "offer no file names".
 const NO_FILES: &str = ":4";
+/// kubectl's directive "offer file names where there is no candidate".
+const FILES: &str = ":0";
 
 pub(super) fn script(target: CompletionTarget) -> Result<(), Error> {
     let shell = match target {
@@ -37,7 +39,12 @@ pub(super) fn script(target: CompletionTarget) -> Result<(), Error> {
 
 pub(super) async fn candidates(global: &Global, words: &[String]) -> Result<(), Error> {
     let (wanted, prefix) = wanted(words);
+    let directive = match wanted {
+        Candidates::Files => FILES,
+        Candidates::Words(_) | Candidates::Plugins => NO_FILES,
+    };
     let found = match wanted {
+        Candidates::Files => Vec::new(),
         Candidates::Words(words) => words,
         Candidates::Plugins => tokio::time::timeout(PATIENCE, plugin_names(global))
             .await
@@ -48,7 +55,7 @@ pub(super) async fn candidates(global: &Global, words: &[String]) -> Result<(), 
         .filter(|candidate| candidate.starts_with(prefix))
         .map(|candidate| candidate + "\n")
         .collect();
-    text.push_str(NO_FILES);
+    text.push_str(directive);
     text.push('\n');
     output::print(&text)
 }
@@ -72,6 +79,8 @@ async fn plugin_names(global: &Global) -> Vec<String> {
 enum Candidates {
     Words(Vec<String>),
     Plugins,
+    /// Names of files, which the shell knows.
+    Files,
 }
 
 /// What may stand in place of the last word, and what of it is there already.
@@ -110,8 +119,14 @@ fn wanted(words: &[String]) -> (Candidates, &str) {
             prefix,
         );
     }
-    let place = at.get_positionals().nth(positions);
-    if let Some(place) = place {
+    let mut places = at.get_positionals();
+    // A list takes all words that are left.
+    let is_list = |place: &&clap::Arg| matches!(place.get_action(), clap::ArgAction::Append);
+    let place = places.nth(positions);
+    if let Some(place) = place.or_else(|| at.get_positionals().last().filter(is_list)) {
+        if place.get_value_hint() == ValueHint::AnyPath {
+            return (Candidates::Files, prefix);
+        }
         if place.get_id() == "plugin" {
             return (Candidates::Plugins, prefix);
         }
@@ -148,6 +163,7 @@ mod tests {
         match wanted(&line).0 {
             Candidates::Words(words) => words,
             Candidates::Plugins => vec!["<plugin>".into()],
+            Candidates::Files => vec!["<file>".into()],
         }
     }
 
@@ -168,6 +184,13 @@ mod tests {
         ] {
             assert_eq!(words(line), ["<plugin>"], "{line:?}");
         }
+    }
+
+    #[test]
+    fn files_follow_lint_as_many_as_there_are() {
+        assert!(words(&["li"]).contains(&"lint".to_owned()));
+        assert_eq!(words(&["lint", ""]), ["<file>"]);
+        assert_eq!(words(&["lint", "-n", "shop", "a.yaml", "b"]), ["<file>"]);
     }
 
     #[test]

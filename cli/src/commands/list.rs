@@ -1,5 +1,6 @@
 //! `list`: the plugins of a namespace, or of all.
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::Session;
@@ -8,7 +9,7 @@ use crate::{
     error::Error,
     output,
     plugin::{self, Plugin},
-    table::{Table, age},
+    table::{Table, age_since},
 };
 
 pub(super) async fn run(session: &Session) -> Result<(), Error> {
@@ -27,7 +28,12 @@ pub(super) async fn run(session: &Session) -> Result<(), Error> {
             );
             Ok(())
         }
-        form => output::print(&table(&plugins, all, form == Some(Form::Wide), now())),
+        form => output::print(&table(
+            &plugins,
+            all,
+            form == Some(Form::Wide),
+            Timestamp::now(),
+        )),
     }
 }
 
@@ -43,7 +49,7 @@ fn names(plugins: &[Plugin]) -> String {
         .collect()
 }
 
-fn table(plugins: &[Plugin], with_namespace: bool, wide: bool, now: i64) -> String {
+fn table(plugins: &[Plugin], with_namespace: bool, wide: bool, now: Timestamp) -> String {
     let mut table = if with_namespace {
         Table::new(["NAMESPACE", "NAME"])
     } else {
@@ -63,7 +69,7 @@ fn table(plugins: &[Plugin], with_namespace: bool, wide: bool, now: i64) -> Stri
     table.render()
 }
 
-fn row(plugin: &Plugin, with_namespace: bool, wide: bool, now: i64) -> Vec<String> {
+fn row(plugin: &Plugin, with_namespace: bool, wide: bool, now: Timestamp) -> Vec<String> {
     let (ready, reason, message) = plugin.ready();
     let status = plugin.parsed.status.clone().unwrap_or_default();
     let artifact = status.artifact.unwrap_or_default();
@@ -77,7 +83,7 @@ fn row(plugin: &Plugin, with_namespace: bool, wide: bool, now: i64) -> Vec<Strin
         reason.to_owned(),
         status.plugin.unwrap_or_default().id,
         artifact.version,
-        created(plugin).map_or_else(String::new, |created| age(now - created)),
+        age_since(plugin.parsed.metadata.creation_timestamp.as_ref(), now),
     ]);
     if wide {
         let (namespace, name) = plugin.parsed.host_reference();
@@ -88,16 +94,6 @@ fn row(plugin: &Plugin, with_namespace: bool, wide: bool, now: i64) -> Vec<Strin
         ]);
     }
     cells
-}
-
-fn created(plugin: &Plugin) -> Option<i64> {
-    let time = plugin.parsed.metadata.creation_timestamp.as_ref()?;
-    Some(time.0.as_second())
-}
-
-fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -123,7 +119,12 @@ mod tests {
     #[test]
     fn a_row_says_how_a_plugin_is() {
         assert_eq!(
-            table(&[plugin()], false, false, 55),
+            table(
+                &[plugin()],
+                false,
+                false,
+                Timestamp::from_second(55).unwrap()
+            ),
             "NAME   READY   REASON      PLUGIN        VERSION   AGE\n\
              tea    True    Succeeded   example.tea   -         45s\n"
         );
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_wide_table_of_all_namespaces_has_host_and_message() {
-        let text = table(&[plugin()], true, true, 55);
+        let text = table(&[plugin()], true, true, Timestamp::from_second(55).unwrap());
         let row = text.lines().nth(1).unwrap();
         assert!(row.starts_with("shop        tea"), "{row}");
         assert!(

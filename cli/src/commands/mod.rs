@@ -5,6 +5,7 @@ mod complete;
 mod doctor;
 mod inspect;
 mod job;
+mod lint;
 mod list;
 mod logs;
 mod pack;
@@ -38,6 +39,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
     match command {
         Command::Completion { shell } => return complete::script(shell),
         Command::Complete { words } => return complete::candidates(&global, &words).await,
+        Command::Lint { files } => return lint::run(&global, &files),
         Command::Pack(arguments) => return pack::run(global.output, &arguments).await,
         Command::Inspect(arguments) => return inspect::run(global.output, &arguments).await,
         Command::Verify(arguments) => return verify::run(global.output, &arguments).await,
@@ -91,6 +93,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Completion { .. }
         | Command::Complete { .. }
+        | Command::Lint { .. }
         | Command::Pack(_)
         | Command::Inspect(_)
         | Command::Verify(_)

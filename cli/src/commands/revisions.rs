@@ -1,5 +1,6 @@
 //! `revisions`: what ran, what runs, and what failed to.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt, api::ListParams};
 use paperclip_crds::{labels, v1alpha1::PaperclipPluginRevision};
 
@@ -9,7 +10,7 @@ use crate::{
     error::Error,
     output,
     plugin::{self, Plugin},
-    table::Table,
+    table::{Table, age_since},
 };
 
 pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Error> {
@@ -26,7 +27,11 @@ pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Erro
         return output::print(&revisions.iter().map(line).collect::<String>());
     }
     output::answer(form, &revisions, || {
-        Ok(table(&revisions, form == Some(Form::Wide)))
+        Ok(table(
+            &revisions,
+            form == Some(Form::Wide),
+            Timestamp::now(),
+        ))
     })
 }
 
@@ -50,8 +55,8 @@ pub(super) async fn list(
     Ok(revisions)
 }
 
-fn table(revisions: &[PaperclipPluginRevision], wide: bool) -> String {
-    let mut table = Table::new(["REVISION", "STATE", "VERSION", "DIGEST", "CONFIG"]);
+fn table(revisions: &[PaperclipPluginRevision], wide: bool, now: Timestamp) -> String {
+    let mut table = Table::new(["REVISION", "STATE", "VERSION", "DIGEST", "CONFIG", "AGE"]);
     if wide {
         table.add_heading("PODS");
         table.add_heading("MESSAGE");
@@ -68,6 +73,7 @@ fn table(revisions: &[PaperclipPluginRevision], wide: bool) -> String {
             spec.artifact.version.clone(),
             digest.chars().take(12).collect(),
             spec.config_hash.chars().take(8).collect(),
+            age_since(revision.metadata.creation_timestamp.as_ref(), now),
         ];
         if wide {
             cells.push(spec.activation.to_string());
@@ -87,7 +93,7 @@ mod tests {
     #[test]
     fn revisions_are_told_in_short() {
         let revision = json!({
-            "metadata": {"name": "tea-2"},
+            "metadata": {"name": "tea-2", "creationTimestamp": "2026-11-21T10:00:00Z"},
             "spec": {"plugin": "tea", "number": 2, "manifestDigest": "", "templateHash": "t", "configHash": "0123456789ab",
                 "activation": 2, "summary": {"id": "", "version": "", "displayName": ""},
                 "artifact": {"source": "", "version": "1.1.0", "repository": "", "digest": format!("sha256:{}", "a".repeat(64)), "marker": "", "sizeBytes": 1},
@@ -96,9 +102,9 @@ mod tests {
         });
         let revision: PaperclipPluginRevision = serde_json::from_value(revision).unwrap();
         assert_eq!(
-            table(&[revision], true),
-            "REVISION   STATE    VERSION   DIGEST         CONFIG     PODS   MESSAGE\n\
-             2          Failed   1.1.0     aaaaaaaaaaaa   01234567   2      too late\n"
+            table(&[revision], true, "2026-11-21T10:03:00Z".parse().unwrap()),
+            "REVISION   STATE    VERSION   DIGEST         CONFIG     AGE   PODS   MESSAGE\n\
+             2          Failed   1.1.0     aaaaaaaaaaaa   01234567   3m    2      too late\n"
         );
     }
 }

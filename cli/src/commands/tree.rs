@@ -1,9 +1,13 @@
 //! `tree`: what a plugin consists of in the cluster.
 
-use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ContainerStatus, Pod, Service, ServiceAccount},
-    networking::v1::NetworkPolicy,
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::{ContainerStatus, Pod, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams};
 use paperclip_crds::labels;
@@ -15,6 +19,7 @@ use crate::{
     error::Error,
     output,
     plugin::{self, Plugin},
+    table::{Table, age_since},
 };
 
 /// Endings of the Secrets that a running plugin has. They are told by name: to list Secrets
@@ -26,6 +31,9 @@ const SECRETS: [&str; 3] = ["-tls", "-store", "-config"];
 struct Node {
     name: String,
     state: String,
+    /// When it came to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<Time>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     children: Vec<Node>,
 }
@@ -35,33 +43,48 @@ impl Node {
         Self {
             name,
             state: state.into(),
+            created: None,
             children: Vec::new(),
         }
     }
 
-    fn text(&self) -> String {
-        let mut text = format!("{}\n", self.line());
-        append(&self.children, "", &mut text);
-        text
+    /// An object of the cluster, which has an age.
+    fn object<K>(object: &K, state: impl Into<String>, children: Vec<Self>) -> Self
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        Self {
+            name: format!("{}/{}", K::kind(&()), object.name_any()),
+            state: state.into(),
+            created: object.meta().creation_timestamp.clone(),
+            children,
+        }
     }
 
-    fn line(&self) -> String {
-        format!("{}  {}", self.name, self.state)
-            .trim_end()
-            .to_owned()
+    fn text(&self, now: Timestamp) -> String {
+        let mut table = Table::new(["NAME", "STATE", "AGE"]);
+        self.add_to(&mut table, ["", ""], now);
+        table.render()
     }
-}
 
-fn append(nodes: &[Node], indent: &str, text: &mut String) {
-    for (index, node) in nodes.iter().enumerate() {
-        let is_last = index + 1 == nodes.len();
-        let (branch, below) = if is_last {
-            ("└─ ", "   ")
-        } else {
-            ("├─ ", "│  ")
-        };
-        text.push_str(&format!("{indent}{branch}{}\n", node.line()));
-        append(&node.children, &format!("{indent}{below}"), text);
+    /// Adds the node and what is below it; `lead` stands before its own name and before theirs.
+    fn add_to(&self, table: &mut Table, lead: [&str; 2], now: Timestamp) {
+        let [before, below] = lead;
+        table.add_row([
+            format!("{before}{}", self.name),
+            self.state.clone(),
+            age_since(self.created.as_ref(), now),
+        ]);
+        for (index, node) in self.children.iter().enumerate() {
+            let is_last = index + 1 == self.children.len();
+            let (branch, deeper) = if is_last {
+                ("└─ ", "   ")
+            } else {
+                ("├─ ", "│  ")
+            };
+            let lead = [branch, deeper].map(|part| format!("{below}{part}"));
+            node.add_to(table, [&lead[0], &lead[1]], now);
+        }
     }
 }
 
@@ -76,10 +99,7 @@ pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Erro
         .map(|revision| {
             let state = revision.status.as_ref().and_then(|status| status.state);
             let state = state.map_or_else(|| "Pending".into(), |state| format!("{state:?}"));
-            Node::leaf(
-                format!("PaperclipPluginRevision/{}", revision.name_any()),
-                state,
-            )
+            Node::object(revision, state, Vec::new())
         })
         .collect();
     children.extend(
@@ -105,12 +125,10 @@ pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Erro
         true => plugin.ready().1,
         false => "not looked at as it is now",
     };
-    let tree = Node {
-        name: format!("PaperclipPlugin/{}", plugin.name()),
-        state: reason.to_owned(),
-        children,
-    };
-    output::answer(session.global.output, &tree, || Ok(tree.text()))
+    let tree = Node::object(&plugin.parsed, reason, children);
+    output::answer(session.global.output, &tree, || {
+        Ok(tree.text(Timestamp::now()))
+    })
 }
 
 /// The plugin's objects of a kind, by name.
@@ -122,7 +140,7 @@ where
         + std::fmt::Debug,
 {
     let found: Vec<K> = list(session, plugin).await?;
-    let node = |object: &K| Node::leaf(format!("{}/{}", K::kind(&()), object.name_any()), "");
+    let node = |object: &K| Node::object(object, "", Vec::new());
     Ok(found.iter().map(node).collect())
 }
 
@@ -150,27 +168,22 @@ fn deployment(deployment: &Deployment, sets: &[ReplicaSet], pods: &[Pod]) -> Nod
     let status = deployment.status.clone().unwrap_or_default();
     let wanted = deployment.spec.replicas.unwrap_or(1);
     let own = sets.iter().filter(|set| owned_by(*set, deployment.uid()));
-    Node {
-        name: format!("Deployment/{}", deployment.name_any()),
-        state: format!(
-            "{}/{wanted} available",
-            status.available_replicas.unwrap_or(0)
-        ),
-        children: own.map(|set| replica_set(set, pods)).collect(),
-    }
+    let state = format!(
+        "{}/{wanted} available",
+        status.available_replicas.unwrap_or(0)
+    );
+    let children = own.map(|set| replica_set(set, pods)).collect();
+    Node::object(deployment, state, children)
 }
 
 fn replica_set(set: &ReplicaSet, pods: &[Pod]) -> Node {
     let activation = set.annotations().get(labels::ACTIVATION);
     let own = pods.iter().filter(|pod| owned_by(*pod, set.uid()));
-    Node {
-        name: format!("ReplicaSet/{}", set.name_any()),
-        state: activation.map_or_else(String::new, |number| format!("pods {number}")),
-        children: own.map(pod).collect(),
-    }
+    let state = activation.map_or_else(String::new, |number| format!("pods {number}"));
+    Node::object(set, state, own.map(node_of_pod).collect())
 }
 
-fn pod(pod: &Pod) -> Node {
+fn node_of_pod(pod: &Pod) -> Node {
     let status = pod.status.clone().unwrap_or_default();
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
     let phase = match pod.metadata.deletion_timestamp {
@@ -178,16 +191,9 @@ fn pod(pod: &Pod) -> Node {
         None => status.phase.unwrap_or_default(),
     };
     let all = [status.init_container_statuses, status.container_statuses];
-    Node {
-        name: format!("Pod/{}", pod.name_any()),
-        state: format!("{phase} on {}", node.as_deref().unwrap_or("no node")),
-        children: all
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|one| container(&one))
-            .collect(),
-    }
+    let state = format!("{phase} on {}", node.as_deref().unwrap_or("no node"));
+    let containers = all.into_iter().flatten().flatten();
+    Node::object(pod, state, containers.map(|one| container(&one)).collect())
 }
 
 fn container(container: &ContainerStatus) -> Node {
@@ -212,28 +218,34 @@ fn owned_by(object: &impl ResourceExt, owner: Option<String>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
+    fn object<K: DeserializeOwned>(value: Value) -> K {
+        serde_json::from_value(value).unwrap()
+    }
+
     #[test]
-    fn a_tree_is_drawn_with_its_branches() {
-        let tree = Node {
-            name: "PaperclipPlugin/tea".into(),
-            state: "Succeeded".into(),
-            children: vec![
-                Node {
-                    name: "Deployment/pcp-tea".into(),
-                    state: "1/1 available".into(),
-                    children: vec![Node::leaf("Pod/pcp-tea-1".into(), "Running on a")],
-                },
-                Node::leaf("Service/pcp-tea".into(), ""),
-            ],
-        };
+    fn a_tree_is_drawn_with_its_branches_and_ages() {
+        let pod: Pod = object(json!({
+            "metadata": {"name": "pcp-tea-1", "creationTimestamp": "2026-11-21T09:59:30Z"},
+            "spec": {"containers": [], "nodeName": "a"},
+            "status": {"phase": "Running", "containerStatuses": [{"name": "worker", "image": "", "imageID": "",
+                "ready": true, "restartCount": 2, "state": {"running": {}}}]},
+        }));
+        let service: Service = object(json!({
+            "metadata": {"name": "pcp-tea", "creationTimestamp": "2026-11-21T07:00:00Z"},
+        }));
+        let mut tree = Node::leaf("PaperclipPlugin/tea".into(), "Succeeded");
+        tree.children = vec![node_of_pod(&pod), Node::object(&service, "", Vec::new())];
         assert_eq!(
-            tree.text(),
-            "PaperclipPlugin/tea  Succeeded\n\
-             ├─ Deployment/pcp-tea  1/1 available\n\
-             │  └─ Pod/pcp-tea-1  Running on a\n\
-             └─ Service/pcp-tea\n"
+            tree.text("2026-11-21T10:00:00Z".parse().unwrap()),
+            "NAME                     STATE                 AGE\n\
+             PaperclipPlugin/tea      Succeeded             -\n\
+             ├─ Pod/pcp-tea-1         Running on a          30s\n\
+             │  └─ container worker   running, 2 restarts   -\n\
+             └─ Service/pcp-tea       -                     3h\n"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! An API server with one plugin, one host and one pod, and the host behind the pod.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io::Write,
     net::SocketAddr,
@@ -41,6 +42,8 @@ pub struct Seen {
 struct State {
     status: StatusCode,
     answer: Value,
+    /// Answers to reads, by path, before those that every cluster gives.
+    objects: HashMap<String, (StatusCode, Value)>,
     /// What the kubelet says about the port, instead of forwarding it.
     refusal: Option<String>,
     seen: Mutex<Vec<Seen>>,
@@ -57,15 +60,33 @@ pub struct FakeCluster {
 impl FakeCluster {
     /// A cluster whose host gives one answer to everything.
     pub fn start(status: u16, answer: Value) -> Self {
-        Self::serve(status, answer, None)
+        Self::serve(status, answer, None, HashMap::new())
     }
 
     /// A cluster whose host cannot be reached.
     pub fn refusing(message: &str) -> Self {
-        Self::serve(200, Value::Null, Some(message.to_owned()))
+        Self::serve(200, Value::Null, Some(message.to_owned()), HashMap::new())
     }
 
-    fn serve(status: u16, answer: Value, refusal: Option<String>) -> Self {
+    /// A cluster with these objects and lists by path; null stands for what must not be read.
+    pub fn holding(objects: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        let answer = |(path, object): (&str, Value)| {
+            let answer = match object {
+                Value::Null => (StatusCode::FORBIDDEN, forbidden(path)),
+                object => (StatusCode::OK, object),
+            };
+            (path.to_owned(), answer)
+        };
+        let objects = objects.into_iter().map(answer).collect();
+        Self::serve(200, Value::Null, None, objects)
+    }
+
+    fn serve(
+        status: u16,
+        answer: Value,
+        refusal: Option<String>,
+        objects: HashMap<String, (StatusCode, Value)>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -74,6 +95,7 @@ impl FakeCluster {
         let state = Arc::new(State {
             status: StatusCode::from_u16(status).unwrap(),
             answer,
+            objects,
             refusal,
             seen: Mutex::default(),
             token_lifetime: Mutex::default(),
@@ -151,6 +173,9 @@ async fn api_server(
     if let Some(log) = log(&path, request.uri().query().unwrap_or_default()) {
         return Ok(Response::new(Full::from(log)));
     }
+    if let Some((status, object)) = state.objects.get(&path) {
+        return Ok(answer(*status, object));
+    }
     Ok(match object(&path) {
         Some(object) => answer(StatusCode::OK, &object),
         None => answer(
@@ -180,6 +205,11 @@ fn answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::from(value.to_string()))
         .unwrap()
+}
+
+fn forbidden(path: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+        "reason": "Forbidden", "code": 403, "message": format!("{path} is forbidden")})
 }
 
 fn object(path: &str) -> Option<Value> {

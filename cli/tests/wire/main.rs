@@ -2,6 +2,7 @@
 //! host, so that paths, tokens, bodies and exit codes are what the other side sees.
 
 mod cluster;
+mod why;
 
 use std::process::{Command, Output};
 

@@ -1,6 +1,7 @@
-//! Conditions and their reasons, which are API: listed in the docs, never renamed.
-
-use std::fmt;
+//! Conditions and their reasons, which are API: listed in `docs/conditions.md`, never renamed.
+//!
+//! Each word stands once, with what it means: the enum, its documentation and the tables of the
+//! docs come from that one line.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,130 +31,143 @@ pub struct Condition {
     pub observed_generation: Option<i64>,
 }
 
-/// Types of conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ConditionType {
-    /// True: the observed generation works. A worker answers and a host session pings
-    /// both ways. Sums up the others. Always present.
-    Ready,
-    /// True: the operator is bringing about the observed generation. Abnormal when
-    /// True; absent when there is nothing to do.
-    Reconciling,
-    /// True: nothing more happens until a person acts. Abnormal when True; absent otherwise.
-    Stalled,
-    /// True: the artifact is in the store under the digest in status.
-    ArtifactReady,
-    /// Whether signatures were checked. Unknown with reason `Skipped` when no policy asks for it.
-    Verified,
-    /// True: config and secrets of the observed generation were accepted by the plugin
-    /// manifest's schema and by the worker, which has them. Absent while no artifact is known.
-    ConfigValid,
-    /// True: every capability that the package asks for is granted. Absent while no artifact is known.
-    Granted,
-    /// True: the worker of the applied pod template is initialised and answers `health`.
-    WorkerAvailable,
-    /// True: a session with the host pings both ways.
-    HostAttached,
-    /// True: the pod tried to leave where no policy allows it, and could not. False does not
-    /// hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried.
-    EgressEnforced,
+/// An enum of words, each with its meaning, which is its documentation, too.
+macro_rules! words {
+    ($(#[$attribute:meta])* $name:ident { $($word:ident = $meaning:literal,)+ }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $(#[doc = $meaning] $word,)+
+        }
+
+        impl $name {
+            /// Every one, in the order in which they are documented.
+            pub const ALL: &'static [Self] = &[$(Self::$word),+];
+
+            /// The word itself.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$word => stringify!($word),)+
+                }
+            }
+
+            /// What it means, in sentences.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$word => $meaning,)+
+                }
+            }
+
+            /// The one with this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|word| word.name() == name)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.pad(self.name())
+            }
+        }
+    };
 }
 
-impl fmt::Display for ConditionType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, formatter)
+words! {
+    /// Types of conditions.
+    ConditionType {
+        Ready = "The observed generation works: a worker answers, and a session with the host pings both ways. Sums up the others.",
+        Reconciling = "The operator is bringing about the observed generation.",
+        Stalled = "Nothing more happens until a person acts.",
+        ArtifactReady = "The artifact is in the store under the digest in status.",
+        Verified = "Signatures were checked.",
+        ConfigValid = "Config and secrets of the observed generation were accepted by the plugin manifest's schema and by the worker, which has them.",
+        Granted = "Every capability that the package asks for is granted.",
+        WorkerAvailable = "The worker of the applied pod template is initialised and answers `health`.",
+        HostAttached = "A session with the host pings both ways.",
+        EgressEnforced = "A pod tried to leave where no policy allows it, and could not.",
     }
 }
 
-/// Reasons of conditions and events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// All is as it should be.
-    Succeeded,
-    /// The resource was seen and nothing is known yet.
-    Pending,
-    /// A packing Job runs.
-    Packing,
-    /// The package is not in the registry.
-    PackageNotFound,
-    /// The package is in the registry, and this version of it is not.
-    VersionNotFound,
-    /// The npm registry could not be reached, or failed.
-    RegistryUnavailable,
-    /// The npm registry refused the platform's credential, or wants one.
-    RegistryAccessDenied,
-    /// The package breaks a rule of packing; the message names the rule.
-    PackageRefused,
-    /// The package has no plugin manifest.
-    ManifestMissing,
-    /// The package's plugin manifest cannot be evaluated, or breaks a rule of Paperclip.
-    ManifestInvalid,
-    /// The worker file that the plugin manifest names is not in the package.
-    WorkerFileMissing,
-    /// A field of `spec.manifest` is not what the package says.
-    ManifestMismatch,
-    /// The packing Job failed for another cause.
-    PackingFailed,
-    /// The artifact store could not be reached or refused us.
-    StoreUnavailable,
-    /// A ConfigMap or a key that the spec names is missing.
-    ReferenceMissing,
-    /// A Secret or a key that `spec.secrets` names is missing, or the Secret lacks the label
-    /// that opens it to plugins.
-    SecretUnavailable,
-    /// The config breaks the plugin manifest's `instanceConfigSchema`, or a source of it is no object.
-    ConfigInvalid,
-    /// The worker's `validateConfig` refused the config.
-    ConfigRejected,
-    /// The package asks for capabilities that were not granted.
-    CapabilitiesAdded,
-    /// Granted without a reviewer's grant: by `spec.manifest.capabilities`, or as what the
-    /// first revision asked for.
-    Implicit,
-    /// `spec.suspend` is set.
-    Suspended,
-    /// The revision did not come to serve in time, and the one that served last runs again.
-    RolledBack,
-    /// The revision did not come to serve in time.
-    DeadlineExceeded,
-    /// A ResourceQuota leaves no room for the pod.
-    QuotaExceeded,
-    /// An admission policy or webhook of the cluster refuses the pod.
-    AdmissionRefused,
-    /// No node has room for the pod, or none fits it.
-    Unschedulable,
-    /// The pods of the new template are being started.
-    Progressing,
-    /// The kubelet or the cluster refused the pod for another cause.
-    PodRefused,
-    /// An image of the pod cannot be pulled.
-    ImageUnavailable,
-    /// The artifact could not be delivered to the pod.
-    DeliveryFailed,
-    /// The worker exited or was killed.
-    WorkerExited,
-    /// The worker did not answer `initialize`, or answered it with an error.
-    InitializeFailed,
-    /// The worker does not answer `health`.
-    WorkerUnresponsive,
-    /// The worker's set-up waits for a host to answer.
-    WaitingForHost,
-    /// No session with the host pings both ways.
-    HostAbsent,
-    /// The `PaperclipHost` does not exist.
-    HostNotFound,
-    /// The `PaperclipHost` does not allow plugins of this namespace.
-    HostForbidden,
-    /// The cluster's network lets the pod connect where no policy allows it.
-    NotEnforced,
-    /// The check was not asked for.
-    Skipped,
-    /// The API server refused a write of the operator.
-    ApplyFailed,
+impl ConditionType {
+    /// What the statuses other than True say, and when the condition is absent.
+    #[must_use]
+    pub const fn statuses(self) -> &'static str {
+        match self {
+            Self::Ready => {
+                "Always present. Unknown before the first look, else False with the root cause."
+            }
+            Self::Reconciling => {
+                "Abnormal when True: it says what is waited for. Absent when there is nothing to do."
+            }
+            Self::Stalled => "Abnormal when True: it says what a person must do. Absent otherwise.",
+            Self::ArtifactReady => {
+                "False while it is packed, or when that failed. Absent before the first look."
+            }
+            Self::Verified => {
+                "Unknown with reason `Skipped` while no policy asks for it, which does not hold `Ready` back. Absent before the first look."
+            }
+            Self::ConfigValid => {
+                "False when one of them refuses or a source is missing. Absent while no artifact is known."
+            }
+            Self::Granted => {
+                "False when the package asks for more than was granted. Absent while no artifact is known."
+            }
+            Self::WorkerAvailable => {
+                "False with reason `Pending` while there is no pod, else with what the pod or the worker says. Absent before the first look."
+            }
+            Self::HostAttached => "False without such a session. Absent before the first look.",
+            Self::EgressEnforced => {
+                "False where the network let it through, which does not hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried. Absent before the first look."
+            }
+        }
+    }
 }
 
-impl fmt::Display for Reason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, formatter)
+words! {
+    /// Reasons of conditions and events.
+    Reason {
+        Succeeded = "All is as it should be.",
+        Pending = "The resource was seen and nothing is known yet.",
+        Packing = "A packing Job runs.",
+        PackageNotFound = "The package is not in the registry.",
+        VersionNotFound = "The package is in the registry, and this version of it is not.",
+        RegistryUnavailable = "The npm registry could not be reached, or failed.",
+        RegistryAccessDenied = "The npm registry refused the platform's credential, or wants one.",
+        PackageRefused = "The package breaks a rule of packing; the message names the rule.",
+        ManifestMissing = "The package has no plugin manifest.",
+        ManifestInvalid = "The package's plugin manifest cannot be evaluated, or breaks a rule of Paperclip.",
+        WorkerFileMissing = "The worker file that the plugin manifest names is not in the package.",
+        ManifestMismatch = "A field of `spec.manifest` is not what the package says.",
+        PackingFailed = "The packing Job failed for another cause.",
+        StoreUnavailable = "The artifact store could not be reached or refused us.",
+        ReferenceMissing = "A ConfigMap or a key that the spec names is missing.",
+        SecretUnavailable = "A Secret or a key that `spec.secrets` names is missing, or the Secret lacks the label that opens it to plugins.",
+        ConfigInvalid = "The config breaks the plugin manifest's `instanceConfigSchema`, or a source of it is no object.",
+        ConfigRejected = "The worker's `validateConfig` refused the config.",
+        CapabilitiesAdded = "The package asks for capabilities that were not granted.",
+        Implicit = "Granted without a reviewer's grant: by `spec.manifest.capabilities`, or as what the first revision asked for.",
+        Suspended = "`spec.suspend` is set.",
+        RolledBack = "The revision did not come to serve in time, and the one that served last runs again.",
+        DeadlineExceeded = "The revision did not come to serve in time.",
+        QuotaExceeded = "A ResourceQuota leaves no room for the pod.",
+        AdmissionRefused = "An admission policy or webhook of the cluster refuses the pod.",
+        Unschedulable = "No node has room for the pod, or none fits it.",
+        Progressing = "The pods of the new template are being started.",
+        PodRefused = "The kubelet or the cluster refused the pod for another cause.",
+        ImageUnavailable = "An image of the pod cannot be pulled.",
+        DeliveryFailed = "The artifact could not be delivered to the pod.",
+        WorkerExited = "The worker exited or was killed.",
+        InitializeFailed = "The worker did not answer `initialize`, or answered it with an error.",
+        WorkerUnresponsive = "The worker does not answer `health`.",
+        WaitingForHost = "The worker's set-up waits for a host to answer.",
+        HostAbsent = "No session with the host pings both ways.",
+        HostNotFound = "The `PaperclipHost` does not exist.",
+        HostForbidden = "The `PaperclipHost` does not allow plugins of this namespace.",
+        NotEnforced = "The cluster's network lets the pod connect where no policy allows it.",
+        Skipped = "The check was not asked for.",
+        ApplyFailed = "The API server refused a write of the operator.",
     }
 }

@@ -272,6 +272,33 @@ impl NpmSource {
     }
 }
 
+impl PaperclipPlugin {
+    /// What its packing Jobs are about: `package@version` and, of a range, `package@range`.
+    #[must_use]
+    pub fn packages(&self) -> Vec<String> {
+        let source = match &self.spec.source {
+            PluginSource::Npm(source) => source,
+            PluginSource::ConfigMap(_) => {
+                let field = |name| self.spec.manifest.as_ref()?.get(name)?.as_str();
+                let named = field("id").zip(field("version"));
+                return named
+                    .map(|(id, version)| format!("{id}@{version}"))
+                    .into_iter()
+                    .collect();
+            }
+        };
+        let asked = source.asked();
+        let resolution = self
+            .status
+            .as_ref()
+            .and_then(|status| status.resolution.as_ref());
+        let resolved = resolution
+            .filter(|resolution| resolution.source == asked)
+            .map(|resolution| format!("{}@{}", source.package, resolution.version));
+        [Some(asked), resolved].into_iter().flatten().collect()
+    }
+}
+
 /// A key of a ConfigMap in the same namespace.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]

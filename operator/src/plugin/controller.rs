@@ -15,7 +15,7 @@ use kube::{
 };
 use paperclip_crds::{
     labels,
-    v1alpha1::{PaperclipHost, PaperclipPlugin, PluginSource},
+    v1alpha1::{PaperclipHost, PaperclipPlugin},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -172,27 +172,11 @@ fn expand(
     UnboundedReceiverStream::new(woken).flat_map(move |wakes| {
         stream::iter(match wakes {
             Wakes::Plugin(plugin) => vec![plugin],
-            Wakes::Package(package) => select(&plugins, |plugin| concerns(plugin, &package)),
+            Wakes::Package(package) => {
+                select(&plugins, |plugin| plugin.packages().contains(&package))
+            }
         })
     })
-}
-
-/// Whether the Jobs of a package, or of a range of it, are this plugin's.
-fn concerns(plugin: &PaperclipPlugin, package: &str) -> bool {
-    let source = match &plugin.spec.source {
-        PluginSource::Npm(source) => source,
-        PluginSource::ConfigMap(_) => {
-            let field = |name| plugin.spec.manifest.as_ref()?.get(name)?.as_str();
-            let named = field("id").zip(field("version"));
-            return named.is_some_and(|(id, version)| format!("{id}@{version}") == package);
-        }
-    };
-    let asked = source.asked();
-    let resolution = plugin.status.as_ref().and_then(|s| s.resolution.as_ref());
-    let resolved = resolution
-        .filter(|resolution| resolution.source == asked)
-        .map(|resolution| format!("{}@{}", source.package, resolution.version));
-    asked == package || resolved.as_deref() == Some(package)
 }
 
 fn plugins_of_host(

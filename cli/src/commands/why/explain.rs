@@ -1,0 +1,259 @@
+//! What to say of a plugin. Pure.
+
+use std::fmt::Write as _;
+
+use kube::ResourceExt;
+use paperclip_crds::{
+    labels,
+    v1alpha1::{Condition, ConditionType, PaperclipHost, PaperclipPlugin, Reason, RevisionState},
+};
+use serde::Serialize;
+
+use super::{
+    events,
+    facts::{Facts, Seen},
+    packing, pods, references,
+};
+
+/// Why a plugin is as it is. The shape of `-o json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Explanation {
+    pub plugin: String,
+    pub ready: bool,
+    /// One word, a reason of the API.
+    pub reason: String,
+    /// The root cause in the words of what failed, and what to do about it.
+    pub cause: String,
+    /// Conditions that are not as they should be either.
+    pub follows: Vec<String>,
+    /// What the host, references, packing Jobs and pods say.
+    pub details: Vec<String>,
+    /// What goes on in spite of it.
+    pub goes_on: Vec<String>,
+    /// The newest warnings of the cluster.
+    pub events: Vec<String>,
+    /// Commands that show or mend more.
+    pub next: Vec<String>,
+    /// What could not be read, and why.
+    pub not_looked_at: Vec<String>,
+}
+
+impl Explanation {
+    pub(super) fn text(&self) -> String {
+        let mut text = match self.ready {
+            true => format!("{} is Ready.\n", self.plugin),
+            false => format!(
+                "{} is not Ready: {}\n  {}\n",
+                self.plugin, self.reason, self.cause
+            ),
+        };
+        let parts = [
+            ("Goes on:", &self.goes_on),
+            ("Follows from it:", &self.follows),
+            ("In detail:", &self.details),
+            ("Newest warnings:", &self.events),
+            ("Next:", &self.next),
+            ("Not looked at:", &self.not_looked_at),
+        ];
+        for (heading, lines) in parts {
+            if !lines.is_empty() {
+                let _ = write!(text, "\n{heading}\n");
+            }
+            for line in lines {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        text
+    }
+}
+
+/// Explains a plugin from what is known of it.
+pub(super) fn explain(facts: &Facts) -> Explanation {
+    let plugin = &facts.plugin;
+    let mut explanation = Explanation {
+        plugin: full_name(plugin),
+        ready: facts.is_ready(),
+        reason: String::new(),
+        cause: String::new(),
+        follows: Vec::new(),
+        details: Vec::new(),
+        goes_on: Vec::new(),
+        events: Vec::new(),
+        next: Vec::new(),
+        not_looked_at: facts.not_looked_at.clone(),
+    };
+    let ready = plugin.condition(ConditionType::Ready);
+    (explanation.reason, explanation.cause) = match ready.filter(|_| facts.is_observed()) {
+        Some(ready) => (ready.reason.clone(), ready.message.clone()),
+        None => (
+            "NotObserved".into(),
+            "The operator has not looked at the resource as it is now. Is the operator running?"
+                .into(),
+        ),
+    };
+    if explanation.ready {
+        return explanation;
+    }
+    explanation.follows = follows(facts, &explanation.cause);
+    explanation.details = details(facts, &explanation.cause);
+    explanation.goes_on = goes_on(facts).into_iter().collect();
+    let cause = std::slice::from_ref(&explanation.cause);
+    let said = [cause, &explanation.follows, &explanation.details].concat();
+    explanation.events = events::newest(&facts.events, facts.now, &said);
+    explanation.next = next(&explanation.reason, facts);
+    explanation
+}
+
+fn full_name(plugin: &PaperclipPlugin) -> String {
+    let namespace = plugin.namespace().unwrap_or_default();
+    format!("{namespace}/{}", plugin.name_any())
+}
+
+/// Conditions that are False beside the cause.
+fn follows(facts: &Facts, cause: &str) -> Vec<String> {
+    let conditions = facts.plugin.status.iter();
+    conditions
+        .flat_map(|status| &status.conditions)
+        .filter(|found| found.status == "False" && !is_summary(found))
+        .filter(|found| found.message.is_empty() || !is_said(&found.message, cause))
+        .map(|found| {
+            let Condition {
+                type_,
+                reason,
+                message,
+                ..
+            } = found;
+            format!("{type_} is False ({reason}): {message}")
+        })
+        .collect()
+}
+
+/// What everything that belongs to the plugin says, without what the cause says already.
+fn details(facts: &Facts, cause: &str) -> Vec<String> {
+    let named = facts.references.iter().filter_map(references::trouble);
+    let sentences = host_trouble(facts).into_iter().chain(named);
+    let packing = facts.packing.iter();
+    sentences
+        .map(|sentence| (sentence.clone(), sentence))
+        .chain(packing.filter_map(|one| packing::trouble(one, facts.now)))
+        .chain(facts.pods.iter().filter_map(pods::trouble))
+        .filter(|(words, _)| !is_said(words, cause))
+        .map(|(_, line)| line)
+        .collect()
+}
+
+/// Whether these words are part of what was said; how a sentence ends makes no difference.
+pub(super) fn is_said(words: &str, said: &str) -> bool {
+    let words = words.trim().trim_end_matches(['.', '!']);
+    !words.is_empty() && said.contains(words)
+}
+
+/// Conditions that sum up the others.
+fn is_summary(condition: &Condition) -> bool {
+    let summaries = [
+        ConditionType::Ready,
+        ConditionType::Reconciling,
+        ConditionType::Stalled,
+    ];
+    summaries
+        .iter()
+        .any(|type_| type_.name() == condition.type_)
+}
+
+fn host_trouble(facts: &Facts) -> Option<String> {
+    let (namespace, name) = facts.plugin.host_reference();
+    let host = match &facts.host {
+        Seen::There(host) => host,
+        Seen::Missing => return Some(format!("PaperclipHost {namespace}/{name} does not exist.")),
+        Seen::NotLookedAt => return None,
+    };
+    let ready = ready_of(host)?;
+    (ready.status != "True").then(|| {
+        format!(
+            "PaperclipHost {namespace}/{name} is not Ready ({}): {}",
+            ready.reason, ready.message
+        )
+    })
+}
+
+fn ready_of(host: &PaperclipHost) -> Option<&Condition> {
+    let conditions = &host.status.as_ref()?.conditions;
+    let ready = ConditionType::Ready.name();
+    conditions.iter().find(|found| found.type_ == ready)
+}
+
+/// The revision that serves in spite of it.
+fn goes_on(facts: &Facts) -> Option<String> {
+    let active = facts.plugin.status.as_ref()?.active_revision.as_ref()?;
+    let mut revisions = facts.revisions.iter();
+    let revision = revisions.find(|one| one.spec.number == active.number)?;
+    let is_active = revision.status.as_ref()?.state == Some(RevisionState::Active);
+    let version = &revision.spec.artifact.version;
+    is_active.then(|| format!("revision {} ({version}) is the active one", active.number))
+}
+
+/// Commands for a reason.
+fn next(reason: &str, facts: &Facts) -> Vec<String> {
+    let plugin = &facts.plugin;
+    let (namespace, name) = (plugin.namespace().unwrap_or_default(), plugin.name_any());
+    let edit = format!("kubectl edit paperclipplugin {name} -n {namespace}");
+    let logs = format!("kubectl paperclip logs {namespace}/{name} --tail 50");
+    let tree = format!("kubectl paperclip tree {namespace}/{name}");
+    let revisions = format!("kubectl paperclip revisions {namespace}/{name} -o wide");
+    let describe = format!(
+        "kubectl describe pods -n {namespace} -l {}={name}",
+        labels::PLUGIN
+    );
+    let Some(reason) = Reason::from_name(reason) else {
+        let operator = format!("{}=operator", labels::COMPONENT);
+        return vec![
+            "kubectl paperclip doctor".into(),
+            format!("kubectl get deployments -A -l {operator}"),
+        ];
+    };
+    match reason {
+        Reason::Pending | Reason::Progressing => vec![tree],
+        Reason::Packing
+        | Reason::PackingFailed
+        | Reason::RegistryUnavailable
+        | Reason::RegistryAccessDenied => packing::commands(&facts.packing),
+        Reason::HostAbsent
+        | Reason::HostNotFound
+        | Reason::HostForbidden
+        | Reason::WaitingForHost => {
+            let (namespace, host) = plugin.host_reference();
+            vec![format!(
+                "kubectl get papercliphost {host} -n {namespace} -o yaml"
+            )]
+        }
+        Reason::WorkerExited | Reason::WorkerUnresponsive | Reason::InitializeFailed => vec![logs],
+        Reason::RolledBack | Reason::DeadlineExceeded => vec![revisions, logs, edit],
+        Reason::QuotaExceeded => vec![format!("kubectl describe resourcequota -n {namespace}")],
+        Reason::AdmissionRefused
+        | Reason::Unschedulable
+        | Reason::PodRefused
+        | Reason::ImageUnavailable
+        | Reason::DeliveryFailed
+        | Reason::StoreUnavailable
+        | Reason::ApplyFailed => vec![describe],
+        Reason::SecretUnavailable | Reason::ReferenceMissing => vec![format!(
+            "kubectl paperclip reconcile {namespace}/{name}    # once it is there"
+        )],
+        Reason::PackageNotFound
+        | Reason::VersionNotFound
+        | Reason::PackageRefused
+        | Reason::ManifestMissing
+        | Reason::ManifestInvalid
+        | Reason::WorkerFileMissing
+        | Reason::ManifestMismatch
+        | Reason::ConfigInvalid
+        | Reason::ConfigRejected
+        | Reason::CapabilitiesAdded
+        | Reason::Suspended
+        | Reason::Succeeded
+        | Reason::Implicit
+        | Reason::NotEnforced
+        | Reason::Skipped => vec![edit],
+    }
+}

@@ -1,0 +1,26 @@
+//! What is wrong with the ConfigMaps and Secrets that a plugin names.
+
+use paperclip_crds::labels;
+
+use super::facts::{Kind, Reference, Seen};
+
+/// Why the reference cannot be used, in the operator's words.
+pub(super) fn trouble(reference: &Reference) -> Option<String> {
+    let Reference {
+        field,
+        kind,
+        name,
+        key,
+        seen,
+    } = reference;
+    let what = match seen {
+        Seen::NotLookedAt => return None,
+        Seen::Missing => "does not exist".to_owned(),
+        Seen::There(found) if *kind == Kind::Secret && !found.is_open => {
+            format!("lacks the label {}=true", labels::ALLOW_PLUGINS)
+        }
+        Seen::There(found) if !found.keys.contains(key) => format!("has no key {key}"),
+        Seen::There(_) => return None,
+    };
+    Some(format!("{kind:?} {name} of {field} {what}."))
+}

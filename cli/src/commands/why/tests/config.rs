@@ -1,0 +1,92 @@
+//! Config, secrets and what the package asks for.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::commands::why::facts::{Kind, Outline, Reference};
+
+fn reference(kind: Kind, seen: Seen<Outline>) -> Reference {
+    Reference {
+        field: match kind {
+            Kind::ConfigMap => "spec.config.defaultFrom".into(),
+            Kind::Secret => "spec.secrets mail".into(),
+        },
+        kind,
+        name: "access".into(),
+        key: "password".into(),
+        seen,
+    }
+}
+
+fn outline(keys: &[&str], is_open: bool) -> Seen<Outline> {
+    Seen::There(Outline {
+        keys: keys
+            .iter()
+            .map(|key| (*key).to_owned())
+            .collect::<BTreeSet<_>>(),
+        is_open,
+    })
+}
+
+#[test]
+fn config_breaks_the_schema() {
+    let facts = held_by(
+        ConditionType::ConfigValid,
+        Reason::ConfigInvalid,
+        "The config breaks the package's instanceConfigSchema: /cups: \"many\" is not of type \"integer\". Change spec.config.",
+    );
+    insta::assert_snapshot!("config_breaks_the_schema", told(&facts));
+}
+
+#[test]
+fn config_is_refused_by_the_worker() {
+    let mut facts = held_by(
+        ConditionType::ConfigValid,
+        Reason::ConfigRejected,
+        "The worker refused the config: no kettle holds 900 cups. The worker goes on with the config of revision 1.",
+    );
+    facts.pods = vec![pod("pcp-tea-1", vec![container("worker", running())])];
+    insta::assert_snapshot!("config_is_refused_by_the_worker", told(&facts));
+}
+
+#[test]
+fn secret_is_missing() {
+    let mut facts = held_by(
+        ConditionType::ConfigValid,
+        Reason::SecretUnavailable,
+        "Secret access of spec.secrets mail does not exist. Create it: kubectl create secret generic access -n shop --from-file=password=FILE.",
+    );
+    facts.references = vec![
+        reference(Kind::Secret, Seen::Missing),
+        reference(Kind::ConfigMap, outline(&["user"], true)),
+    ];
+    insta::assert_snapshot!("secret_is_missing", told(&facts));
+}
+
+#[test]
+fn secret_is_not_labelled() {
+    // The operator looked before the Secret was made.
+    let mut facts = held_by(
+        ConditionType::ConfigValid,
+        Reason::SecretUnavailable,
+        "Secret access of spec.secrets mail does not exist.",
+    );
+    facts.references = vec![reference(Kind::Secret, outline(&["password"], false))];
+    insta::assert_snapshot!("secret_is_not_labelled", told(&facts));
+}
+
+#[test]
+fn a_reference_is_named_by_what_it_lacks() {
+    use crate::commands::why::references::trouble;
+    let of = |kind, seen| trouble(&reference(kind, seen));
+    assert_eq!(of(Kind::Secret, outline(&["password"], true)), None);
+    assert_eq!(of(Kind::Secret, Seen::NotLookedAt), None);
+    assert_eq!(
+        of(Kind::Secret, outline(&[], true)).as_deref(),
+        Some("Secret access of spec.secrets mail has no key password.")
+    );
+    assert_eq!(
+        of(Kind::ConfigMap, Seen::Missing).as_deref(),
+        Some("ConfigMap access of spec.config.defaultFrom does not exist.")
+    );
+}

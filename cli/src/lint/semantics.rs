@@ -1,0 +1,281 @@
+//! What the operator decides from the spec alone, before it asks anybody.
+
+use std::net::IpAddr;
+
+use jsonschema::error::ValidationErrorKind;
+use kube::ResourceExt;
+use paperclip_artifact::{
+    inline::{Inline, InlineError},
+    inputs::is_package_name,
+    resolve::is_range,
+};
+use paperclip_crds::v1alpha1::{
+    NpmSource, PaperclipHost, PaperclipPlugin, PluginSecret, PluginSource, Reason, WorkerSpec,
+};
+use serde_json::{Map, Value};
+
+use super::{Fault, document::escape, schema::wanted, shown};
+
+/// Checks a plugin that the API server would take. `hosts` are those of the same files.
+pub(super) fn check(plugin: &PaperclipPlugin, hosts: &[PaperclipHost]) -> Vec<Fault> {
+    let spec = &plugin.spec;
+    let mut faults = match &spec.source {
+        PluginSource::Npm(source) => check_source(source),
+        PluginSource::ConfigMap(_) => check_inline(spec.manifest.as_ref()),
+    };
+    faults.extend(check_host(plugin, hosts));
+    faults.extend(check_paths(plugin));
+    faults.extend(check_config(plugin));
+    faults.extend(spec.worker.iter().flat_map(check_egress));
+    faults
+}
+
+fn fault(at: impl Into<String>, reason: Reason, found: String, wanted: impl Into<String>) -> Fault {
+    Fault {
+        at: at.into(),
+        reason: reason.name(),
+        found,
+        wanted: wanted.into(),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    shown(&text.into())
+}
+
+/// What the packing request refuses and the schema's patterns let through.
+fn check_source(source: &NpmSource) -> Vec<Fault> {
+    let NpmSource {
+        package,
+        version,
+        range,
+        resolve_interval_seconds: _,
+        lock: _,
+    } = source;
+    let mut faults = Vec::new();
+    let mut refuse = |field, text, wanted| {
+        let at = format!("/spec/source/npm/{field}");
+        faults.push(fault(at, Reason::PackageRefused, quoted(text), wanted));
+    };
+    if !is_package_name(package) {
+        refuse("package", package, "the name of an npm package");
+    }
+    if let Some(version) = version
+        && semver::Version::parse(version).is_err()
+    {
+        refuse("version", version, "an exact version such as 1.2.3");
+    }
+    if let Some(range) = range
+        && !is_range(range)
+    {
+        refuse("range", range, "a version range or a dist-tag");
+    }
+    faults
+}
+
+/// What a plugin of one file needs of its plugin manifest, and the rules of Paperclip for it.
+fn check_inline(manifest: Option<&Map<String, Value>>) -> Vec<Fault> {
+    let inline = Inline {
+        manifest: Value::Object(manifest.cloned().unwrap_or_default()),
+        worker: String::new(),
+    };
+    match inline.check() {
+        Err(InlineError::Field {
+            field,
+            found,
+            wanted,
+        }) => {
+            let at = format!("/spec/manifest/{}", field.replace('.', "/"));
+            vec![fault(at, Reason::ManifestInvalid, found, wanted)]
+        }
+        Err(_) => Vec::new(),
+        Ok(()) => match paperclip_artifact::manifest::validate(&inline.manifest) {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                let wanted = "a plugin manifest that Paperclip installs";
+                let found = error.to_string();
+                vec![fault("/spec/manifest", Reason::ManifestInvalid, found, wanted)]
+            }
+        },
+    }
+}
+
+/// A host that is written down beside the plugin, and does not let it in.
+fn check_host(plugin: &PaperclipPlugin, hosts: &[PaperclipHost]) -> Option<Fault> {
+    let (host_namespace, name) = plugin.host_reference();
+    // Whose namespace is not known may be let in.
+    let namespace = plugin.namespace()?;
+    let is_named = |host: &&PaperclipHost| {
+        host.name_any() == name && host.namespace().as_deref() == Some(&host_namespace)
+    };
+    let host = hosts.iter().find(is_named)?;
+    let allowed = &host.spec.allowed_namespaces;
+    (!allowed.allows(&namespace, &host_namespace)).then(|| {
+        let wanted = format!(
+            "namespace {namespace} in the host's spec.allowedNamespaces, or another host"
+        );
+        let found = format!(
+            "PaperclipHost {host_namespace}/{name}, which does not allow plugins of namespace {namespace}"
+        );
+        fault("/spec/host", Reason::HostForbidden, found, wanted)
+    })
+}
+
+/// Secrets whose place in the config is below something that is no object.
+fn check_paths(plugin: &PaperclipPlugin) -> Vec<Fault> {
+    let config = plugin.spec.config.clone().unwrap_or_default();
+    let config = Value::Object(config.default);
+    let blocked = |(index, secret): (usize, &PluginSecret)| {
+        let path = secret.config_path.as_deref()?;
+        let ends = path.match_indices('/').map(|(end, _)| &path[..end]);
+        let mut above = ends.filter(|above| !above.is_empty());
+        let above = above.find(|above| {
+            config
+                .pointer(above)
+                .is_some_and(|found| !found.is_object())
+        })?;
+        Some(fault(
+            format!("/spec/secrets/{index}/configPath"),
+            Reason::ConfigInvalid,
+            format!("{path}, which leads through {above}, which holds something that is no object"),
+            "a path through objects of spec.config.default",
+        ))
+    };
+    let secrets = plugin.spec.secrets.iter().enumerate();
+    secrets.filter_map(blocked).collect()
+}
+
+/// Config against the `instanceConfigSchema` that `spec.manifest` pins. With `defaultFrom` the
+/// config is not known here. A secret's place is the operator's to check: it has the value.
+fn check_config(plugin: &PaperclipPlugin) -> Vec<Fault> {
+    const SCHEMA: &str = "/spec/manifest/instanceConfigSchema";
+    let config = plugin.spec.config.clone().unwrap_or_default();
+    let pins = plugin.spec.manifest.as_ref();
+    let Some(schema) = pins.and_then(|pins| pins.get("instanceConfigSchema")) else {
+        return Vec::new();
+    };
+    let is_asked_for = schema.as_object().is_some_and(|schema| !schema.is_empty());
+    if !is_asked_for || !config.default_from.is_empty() {
+        return Vec::new();
+    }
+    let validator = jsonschema::options()
+        .with_format("secret-ref", |_: &str| true)
+        .build(schema);
+    let validator = match validator {
+        Ok(validator) => validator,
+        Err(error) => {
+            let found = error.masked().to_string();
+            return vec![fault(SCHEMA, Reason::ConfigInvalid, found, "a JSON Schema")];
+        }
+    };
+    let config = Value::Object(config.default);
+    let paths = plugin.spec.secrets.iter();
+    let paths: Vec<&str> = paths
+        .filter_map(|secret| secret.config_path.as_deref())
+        .collect();
+    let errors = validator
+        .iter_errors(&config)
+        .flat_map(|error| broken(&error));
+    errors
+        .filter(|(at, ..)| !paths.iter().any(|path| leads(at, path) || leads(path, at)))
+        .map(|(at, found, wanted)| {
+            let at = format!("/spec/config/default{at}");
+            fault(at, Reason::ConfigInvalid, found, wanted)
+        })
+        .collect()
+}
+
+/// Places at which a config breaks its schema, what was found there and what was wanted.
+fn broken(error: &jsonschema::ValidationError<'_>) -> Vec<(String, String, String)> {
+    let at = error.instance_path().to_string();
+    let below = |name: &str| format!("{at}/{}", escape(name));
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            let at = below(property.as_str().unwrap_or_default());
+            let wanted = "a value, which the package's instanceConfigSchema requires";
+            vec![(at, "nothing".into(), wanted.into())]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let wanted = "only fields that the package's instanceConfigSchema knows";
+            let unknown = |name: &String| (below(name), "an unknown field".into(), wanted.into());
+            unexpected.iter().map(unknown).collect()
+        }
+        kind => {
+            let wanted = wanted(kind).map_or_else(
+                || {
+                    format!(
+                        "what the package's instanceConfigSchema allows: {}",
+                        error.masked()
+                    )
+                },
+                |wanted| format!("{wanted}, as the package's instanceConfigSchema says"),
+            );
+            vec![(at, shown(error.instance()), wanted)]
+        }
+    }
+}
+
+/// Whether `below` is the place `above` or lies below it.
+fn leads(above: &str, below: &str) -> bool {
+    let rest = below.strip_prefix(above);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Addresses that the API server would refuse in the plugin's NetworkPolicy.
+fn check_egress(worker: &WorkerSpec) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let wanted = "addresses as in 203.0.113.0/24";
+    for (index, rule) in worker.egress.iter().enumerate() {
+        let at = format!("/spec/worker/egress/{index}");
+        let network = Network::parse(&rule.cidr);
+        if network.is_none() {
+            let at = format!("{at}/cidr");
+            faults.push(fault(at, Reason::ApplyFailed, quoted(&rule.cidr), wanted));
+        }
+        for (position, except) in rule.except.iter().enumerate() {
+            let at = format!("{at}/except/{position}");
+            let refuse = |wanted| fault(at, Reason::ApplyFailed, quoted(except), wanted);
+            match (Network::parse(except), &network) {
+                (None, _) => faults.push(refuse(wanted.to_owned())),
+                (Some(inner), Some(outer)) if !outer.holds(&inner) => {
+                    faults.push(refuse(format!("a part of {}", rule.cidr)));
+                }
+                _ => {}
+            }
+        }
+    }
+    faults
+}
+
+/// A block of addresses.
+struct Network {
+    address: u128,
+    /// Bits of the address that count, of 128.
+    prefix: u32,
+    is_v4: bool,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let address: IpAddr = address.parse().ok()?;
+        let prefix: u32 = prefix.parse().ok()?;
+        let (address, width, is_v4) = match address {
+            IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32, true),
+            IpAddr::V6(v6) => (u128::from(v6), 128, false),
+        };
+        (prefix <= width).then_some(Self {
+            address,
+            prefix,
+            is_v4,
+        })
+    }
+
+    /// Whether the other is a smaller block of this one.
+    fn holds(&self, other: &Self) -> bool {
+        let mask = u128::MAX.checked_shl(128 - self.prefix).unwrap_or(0);
+        self.is_v4 == other.is_v4
+            && self.prefix < other.prefix
+            && self.address & mask == other.address & mask
+    }
+}

@@ -1,0 +1,317 @@
+//! `lint` as a user runs it, and each rule of the kinds with what breaks it and what keeps it.
+
+use std::{
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use kubectl_paperclip::lint::{self, File, Finding};
+use serde_json::{Value, json};
+
+/// Runs the program in the folder of the fixtures, with no cluster to ask.
+fn lint(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-paperclip"))
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lint"))
+        .env("KUBECONFIG", "/nonexistent/kubeconfig")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .arg("lint")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that ends before it reads is judged by what it says.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// What was printed, and how it ended.
+fn told(output: &Output) -> String {
+    format!(
+        "{}{}exit {}\n",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+        output.status.code().unwrap()
+    )
+}
+
+#[test]
+fn what_is_right_passes_and_other_kinds_are_counted() {
+    insta::assert_snapshot!("good", told(&lint(&["good.yaml"], "")));
+}
+
+#[test]
+fn what_the_api_server_refuses_is_found_with_its_line() {
+    insta::assert_snapshot!("schema", told(&lint(&["schema.yaml"], "")));
+}
+
+#[test]
+fn what_the_operator_refuses_is_found_with_its_reason() {
+    insta::assert_snapshot!("operator", told(&lint(&["operator.yaml"], "")));
+}
+
+#[test]
+fn text_that_is_no_yaml_is_a_finding() {
+    insta::assert_snapshot!("broken", told(&lint(&["broken.yaml"], "")));
+}
+
+#[test]
+fn findings_are_fields_as_json() {
+    let output = lint(
+        &["-o", "json", "-"],
+        &plugin(json!({"name": "Tea"}), json!({})).to_string(),
+    );
+    insta::assert_snapshot!("json", told(&output));
+}
+
+#[test]
+fn a_folder_is_all_its_files() {
+    let output = lint(&["."], "");
+    let text = told(&output);
+    for file in ["broken.yaml:", "operator.yaml:", "schema.yaml:"] {
+        assert!(text.contains(file), "{text}");
+    }
+    assert!(!text.contains("good.yaml:"), "{text}");
+    assert!(
+        text.contains("7 checked, 1 of other kinds passed over"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_no_finding() {
+    let output = lint(&["gone.yaml"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        told(&output).contains("read gone.yaml"),
+        "{}",
+        told(&output)
+    );
+}
+
+#[test]
+fn every_example_passes() {
+    let output = lint(&["../../../examples"], "");
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn an_object_without_a_namespace_is_in_the_one_of_the_option() {
+    let host = json!({"apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipHost",
+        "metadata": {"name": "main", "namespace": "paperclip"}, "spec": {"service": {"name": "s"}}});
+    let plugin = plugin(
+        json!({"name": "tea"}),
+        json!({"host": {"name": "main", "namespace": "paperclip"}}),
+    );
+    let text = format!("{host}\n---\n{plugin}\n");
+    assert!(lint(&["-"], &text).status.success());
+    assert!(lint(&["-", "-n", "paperclip"], &text).status.success());
+    let refused = told(&lint(&["-", "-n", "shop"], &text));
+    assert!(refused.contains("(HostForbidden)"), "{refused}");
+}
+
+#[test]
+fn a_name_is_required_unless_it_is_generated() {
+    let nameless = findings(&plugin(json!({}), json!({})));
+    assert_eq!(nameless.len(), 1, "{nameless:?}");
+    assert_eq!(nameless[0].field, "metadata.name");
+    assert_eq!(
+        findings(&plugin(json!({"generateName": "tea-"}), json!({}))),
+        []
+    );
+}
+
+/// A plugin that is right, but for these fields.
+fn plugin(metadata: Value, spec: Value) -> Value {
+    let mut plugin = json!({
+        "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPlugin", "metadata": metadata,
+        "spec": {"source": {"npm": {"package": "tea", "version": "1.0.0"}}, "host": {"name": "main"}},
+    });
+    merge(&mut plugin["spec"], spec);
+    plugin
+}
+
+fn host(metadata: Value, spec: Value) -> Value {
+    let mut host = json!({
+        "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipHost", "metadata": metadata,
+        "spec": {"service": {"name": "paperclip"}},
+    });
+    merge(&mut host["spec"], spec);
+    host
+}
+
+fn merge(object: &mut Value, more: Value) {
+    object
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+}
+
+fn findings(object: &Value) -> Vec<Finding> {
+    let file = File {
+        name: "-".into(),
+        text: object.to_string(),
+    };
+    lint::check(&[file], None).findings
+}
+
+/// A rule of a kind, with an object that breaks nothing else and one that keeps it.
+struct Case {
+    kind: &'static str,
+    rule: &'static str,
+    breaks: Vec<Value>,
+    keeps: Vec<Value>,
+}
+
+fn cases() -> Vec<Case> {
+    let secret = |more: Value| {
+        let mut secret = json!({"name": "a", "secretRef": {"name": "s", "key": "k"}});
+        merge(&mut secret, more);
+        plugin(json!({"name": "tea"}), json!({"secrets": [secret]}))
+    };
+    let allowed = |allowed: Value| {
+        host(
+            json!({"name": "main"}),
+            json!({"allowedNamespaces": allowed}),
+        )
+    };
+    let label = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')";
+    let (long, longest) = ("a".repeat(51), "a".repeat(50));
+    vec![
+        Case {
+            kind: "PaperclipPlugin",
+            rule: label,
+            breaks: vec![
+                plugin(json!({"name": long}), json!({})),
+                plugin(json!({"name": "tea.pot"}), json!({})),
+            ],
+            keeps: vec![plugin(json!({"name": longest}), json!({}))],
+        },
+        Case {
+            kind: "PaperclipPlugin",
+            rule: "self.use != 'Value' || has(self.configPath)",
+            breaks: vec![secret(json!({"use": "Value"}))],
+            keeps: vec![
+                secret(json!({})),
+                secret(json!({"use": "Value", "configPath": "/a"})),
+                secret(json!({"use": "Reference"})),
+            ],
+        },
+        Case {
+            kind: "PaperclipHost",
+            rule: label,
+            breaks: vec![host(json!({"name": "main-"}), json!({}))],
+            keeps: vec![host(json!({"name": "m"}), json!({}))],
+        },
+        Case {
+            kind: "PaperclipHost",
+            rule: "self.from == 'Names' ? has(self.names) && size(self.names) > 0 : !has(self.names)",
+            breaks: vec![
+                allowed(json!({"from": "Names"})),
+                allowed(json!({"from": "Names", "names": []})),
+                allowed(json!({"from": "All", "names": ["shop"]})),
+                allowed(json!({"names": ["shop"]})),
+            ],
+            keeps: vec![
+                allowed(json!({})),
+                allowed(json!({"from": "All"})),
+                allowed(json!({"from": "Names", "names": ["shop"]})),
+            ],
+        },
+    ]
+}
+
+/// Each rule of a schema, with its message.
+fn rules(schema: &Value, found: &mut Vec<(String, String)>) {
+    for rule in schema["x-kubernetes-validations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let text = |field: &str| rule[field].as_str().unwrap().to_owned();
+        found.push((text("rule"), text("message")));
+    }
+    let below = schema["properties"].as_object().into_iter().flatten();
+    for schema in below.map(|(_, schema)| schema) {
+        rules(schema, found);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            rules(&schema[inner], found);
+        }
+    }
+}
+
+#[test]
+fn every_rule_of_the_kinds_people_write_is_run() {
+    let cases = cases();
+    let mut checked = 0;
+    for definition in paperclip_crds::definitions() {
+        let kind = definition.spec.names.kind.clone();
+        if kind == "PaperclipPluginRevision" {
+            continue;
+        }
+        let schema = &json!(definition)["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut found = Vec::new();
+        rules(schema, &mut found);
+        for (rule, message) in found {
+            let case = cases
+                .iter()
+                .find(|case| case.kind == kind && case.rule == rule);
+            let case = case.unwrap_or_else(|| panic!("{kind}: no case for the rule {rule}"));
+            for object in &case.breaks {
+                let findings = findings(object);
+                assert_eq!(findings.len(), 1, "{object}: {findings:?}");
+                assert_eq!(findings[0].wanted, message, "{object}");
+                assert_eq!(findings[0].reason, "Invalid");
+            }
+            for object in &case.keeps {
+                assert_eq!(findings(object), [], "{object}");
+            }
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, cases.len(), "a case has no rule any more");
+}
+
+#[test]
+fn a_rule_on_a_change_says_nothing_of_a_new_object() {
+    // The one rule on a change stands in a kind that people do not write, so it is passed over.
+    let revision =
+        json!({"apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPluginRevision"});
+    let file = File {
+        name: "-".into(),
+        text: revision.to_string(),
+    };
+    assert_eq!(lint::check(&[file], None).passed_over, 1);
+}
+
+#[test]
+fn the_words_for_a_source_are_those_of_the_packing_request() {
+    use paperclip_artifact::request::{PackRequest, Platform, StoreEndpoints};
+    let broken = plugin(
+        json!({"name": "tea"}),
+        json!({"source": {"npm": {"package": "tea", "version": "1.2.3-a..b"}}}),
+    );
+    let finding = &findings(&broken)[0];
+    let request = PackRequest {
+        registry: "https://registry.example".into(),
+        package: "tea".into(),
+        version: "1.2.3-a..b".into(),
+        lock: None,
+        inline: None,
+        platform: Platform::default(),
+        store: StoreEndpoints {
+            read: "s:1".into(),
+            push: "s:2".into(),
+            plain_http: false,
+        },
+        repository: "plugins/tea".into(),
+    };
+    let said = request.validate().unwrap_err().to_string();
+    assert!(
+        said.ends_with(&format!("wanted {}", finding.wanted)),
+        "{said}\n{finding}"
+    );
+}
