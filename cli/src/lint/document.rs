@@ -28,9 +28,9 @@ pub struct Document {
 ///
 /// # Errors
 /// With a finding when the text is no YAML.
-pub(super) fn read(file: &File, namespace: Option<&str>) -> Result<Vec<Document>, Finding> {
-    let trees: Vec<Spanned<Tree>> =
-        serde_saphyr::from_multiple(&file.text).map_err(|error| unreadable(file, &error))?;
+pub(super) fn read(file: &File, namespace: Option<&str>) -> Result<Vec<Document>, Box<Finding>> {
+    let trees: Vec<Spanned<Tree>> = serde_saphyr::from_multiple(&file.text)
+        .map_err(|error| Box::new(unreadable(file, &error)))?;
     let mut documents = Vec::new();
     for tree in trees {
         let mut lines = HashMap::new();

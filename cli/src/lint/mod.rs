@@ -115,7 +115,7 @@ pub fn check(files: &[File], namespace: Option<&str>) -> Report {
         let documents = match document::read(file, namespace) {
             Ok(documents) => documents,
             Err(finding) => {
-                report.findings.push(finding);
+                report.findings.push(*finding);
                 continue;
             }
         };
