@@ -29,8 +29,8 @@ pub struct Document {
 /// # Errors
 /// With a finding when the text is no YAML.
 pub(super) fn read(file: &File, namespace: Option<&str>) -> Result<Vec<Document>, Box<Finding>> {
-    let trees: Vec<Spanned<Tree>> =
-        serde_saphyr::from_multiple(&file.text).map_err(|error| Box::new(unreadable(file, &error)))?;
+    let trees: Vec<Spanned<Tree>> = serde_saphyr::from_multiple(&file.text)
+        .map_err(|error| Box::new(unreadable(file, &error)))?;
     let mut documents = Vec::new();
     for tree in trees {
         let mut lines = HashMap::new();

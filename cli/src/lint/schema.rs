@@ -75,7 +75,7 @@ impl KindOf {
             fields.remove("status");
         }
         let mut faults = Vec::new();
-        faults.extend(check_metadata(&value["metadata"]));
+        check_metadata(&value["metadata"], &mut faults);
         complete_name(&mut value);
         find_unknown(&self.schema, &value, "", &mut faults);
         fill_in(&self.schema, &mut value);
@@ -258,22 +258,38 @@ fn metadata_schema() -> Value {
 }
 
 /// What the API server cannot read as metadata, or misses in it.
-fn check_metadata(metadata: &Value) -> Option<Fault> {
+fn check_metadata(metadata: &Value, faults: &mut Vec<Fault>) {
+    let mut refuse = |at: String, reason, found, wanted: &str| {
+        faults.push(Fault {
+            at,
+            reason,
+            found,
+            wanted: wanted.into(),
+        });
+    };
     if metadata["name"].is_null() && metadata["generateName"].is_null() {
-        return Some(Fault {
-            at: "/metadata/name".into(),
-            reason: INVALID,
-            found: "nothing".into(),
-            wanted: "a name, or generateName".into(),
+        let at = "/metadata/name".into();
+        refuse(at, INVALID, "nothing".into(), "a name, or generateName");
+    }
+    // What YAML takes for a number or a boolean is the usual mistake, so it is told where it stands.
+    for field in ["labels", "annotations"] {
+        for (name, value) in metadata[field].as_object().into_iter().flatten() {
+            if !value.is_string() {
+                let at = format!("/metadata/{field}/{}", escape(name));
+                refuse(at, BAD_REQUEST, shown(value), "text, in quotes");
+            }
+        }
+    }
+    if let Err(error) = serde_json::from_value::<ObjectMeta>(metadata.clone())
+        && faults.is_empty()
+    {
+        faults.push(Fault {
+            at: "/metadata".into(),
+            reason: BAD_REQUEST,
+            found: error.to_string(),
+            wanted: "the metadata of an object".into(),
         });
     }
-    let error = serde_json::from_value::<ObjectMeta>(metadata.clone()).err()?;
-    Some(Fault {
-        at: "/metadata".into(),
-        reason: BAD_REQUEST,
-        found: error.to_string(),
-        wanted: "the metadata of an object".into(),
-    })
 }
 
 /// The API server makes the name from `generateName` before it looks at the rules.

@@ -94,7 +94,12 @@ fn check_inline(manifest: Option<&Map<String, Value>>) -> Vec<Fault> {
             Err(error) => {
                 let wanted = "a plugin manifest that Paperclip installs";
                 let found = error.to_string();
-                vec![fault("/spec/manifest", Reason::ManifestInvalid, found, wanted)]
+                vec![fault(
+                    "/spec/manifest",
+                    Reason::ManifestInvalid,
+                    found,
+                    wanted,
+                )]
             }
         },
     }
@@ -277,5 +282,32 @@ impl Network {
         self.is_v4 == other.is_v4
             && self.prefix < other.prefix
             && self.address & mask == other.address & mask
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_compared_by_their_leading_bits() {
+        let network = |text: &str| Network::parse(text).unwrap();
+        let holds = |outer: &str, inner: &str| network(outer).holds(&network(inner));
+        assert!(holds("0.0.0.0/0", "10.0.0.0/8"));
+        assert!(holds("2001:db8::/32", "2001:db8:1::/48"));
+        assert!(!holds("10.0.0.0/8", "10.0.0.0/8"));
+        assert!(!holds("10.0.0.0/8", "11.0.0.0/16"));
+        assert!(!holds("::/0", "10.0.0.0/8"));
+        for wrong in ["10.0.0.0", "10.0.0.0/33", "::/129", "example.com/8", ""] {
+            assert!(Network::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_place_leads_to_itself_and_below_by_whole_names() {
+        assert!(leads("/mail", "/mail/password"));
+        assert!(leads("", "/mail"));
+        assert!(leads("/mail", "/mail"));
+        assert!(!leads("/mail", "/mailbox"));
     }
 }

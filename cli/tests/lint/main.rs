@@ -122,6 +122,12 @@ fn a_name_is_required_unless_it_is_generated() {
     );
 }
 
+#[test]
+fn what_yaml_takes_for_no_text_is_told_where_it_stands() {
+    let text = "apiVersion: plugins.paperclip.ing/v1alpha1\nkind: PaperclipPlugin\nmetadata:\n  name: tea\n  labels:\n    ok: fine\n    spicy: no\nspec:\n  source: {npm: {package: tea, version: 1.0}}\n  host: {name: main}\n";
+    insta::assert_snapshot!("no_text", told(&lint(&["-"], text)));
+}
+
 /// A plugin that is right, but for these fields.
 fn plugin(metadata: Value, spec: Value) -> Value {
     let mut plugin = json!({

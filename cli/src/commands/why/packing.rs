@@ -26,7 +26,7 @@ pub(super) fn trouble(packing: &Packing, now: Timestamp) -> Option<(String, Stri
     let given_up = given_up
         .filter(|found| found.type_ == "Failed" && found.status == "True")
         .find_map(|found| found.message);
-    let words = packing.pods.iter().filter_map(said).next_back();
+    let words = packing.pods.iter().rev().find_map(said);
     let words = words.or(given_up).unwrap_or_default();
     let line = format!(
         "packing Job {namespace}/{name}: {} failed, {} running{started}",

@@ -58,7 +58,9 @@ fn plugin(conditions: Vec<Condition>) -> PaperclipPlugin {
     let spec = PaperclipPluginSpec {
         source: PluginSource::Npm(NpmSource {
             package: "tea".into(),
-            version: "1.0.0".into(),
+            version: Some("1.0.0".into()),
+            range: None,
+            resolve_interval_seconds: 3600,
             lock: None,
         }),
         manifest: None,

@@ -66,7 +66,7 @@ fn what_a_worker_says_last_is_shortened_and_drives_no_terminal() {
     assert!(line.ends_with("x [31mthe end"), "{line}");
     assert_eq!(
         line.matches('x').count(),
-        400 - " [31mthe end".len() - 0,
+        400 - " [31mthe end".len(),
         "{line}"
     );
 }
