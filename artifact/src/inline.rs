@@ -17,6 +17,9 @@ use crate::{
     lock::{Lock, LockError},
 };
 
+/// Stands for the registry among the inputs.
+pub const REGISTRY: &str = "configMap";
+
 /// File of the laid out package that holds the plugin manifest.
 const MANIFEST: &str = "plugin-manifest.js";
 

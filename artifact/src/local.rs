@@ -6,12 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::evaluate::Evaluator;
+use crate::inline::Inline;
 use crate::inputs::is_package_name;
 use crate::install::Registry;
 use crate::layout::{Layout, LayoutError};
 use crate::outcome::{Failure, FailureReason};
 use crate::pack::{Assembled, PackError, Package, Work};
-use crate::request::{self, InvalidRequest};
+use crate::request::{self, InvalidRequest, Platform};
 use crate::toolchain::{Toolchain, ToolchainError};
 
 /// The lock's file beside the layout, to pack from again.
@@ -98,6 +99,32 @@ impl Local<'_> {
         let work = Work::at(folder.path());
         progress(Progress::Fetch);
         work.fetch(package, self.registry, &toolchain, None).await?;
+        self.finish(&work, toolchain, progress)
+    }
+
+    /// Packs a plugin of one file.
+    ///
+    /// # Errors
+    /// When its plugin manifest breaks a rule.
+    pub async fn pack_inline(
+        &self,
+        inline: &Inline,
+        progress: impl Fn(Progress),
+    ) -> Result<Assembled, LocalError> {
+        progress(Progress::Toolchain);
+        let toolchain = Toolchain::provision(self.cache, self.registry).await?;
+        let folder = tempfile::tempdir().map_err(LocalError::Work)?;
+        let work = Work::at(folder.path());
+        work.lay_out(inline, &Platform::default()).await?;
+        self.finish(&work, toolchain, progress)
+    }
+
+    fn finish(
+        &self,
+        work: &Work,
+        toolchain: Toolchain,
+        progress: impl Fn(Progress),
+    ) -> Result<Assembled, LocalError> {
         progress(Progress::Evaluate);
         let evaluator = Evaluator {
             packer: self.program.clone(),

@@ -14,7 +14,7 @@ use crate::causes::chain;
 use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
-use crate::inline::{Inline, InlineError};
+use crate::inline::{self, Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::install::{InstallError, Npm, Registry};
 use crate::lock::{self, Lock, LockError};
@@ -283,7 +283,7 @@ impl Work {
         let lock = inline.lay_out(&self.tree())?;
         let package = inline.package()?;
         let inputs = Inputs {
-            registry: "configMap".into(),
+            registry: inline::REGISTRY.into(),
             package: package.into(),
             version: inline.version()?.into(),
             integrity: lock.integrity(package).unwrap_or_default().into(),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::canonical;
 use crate::digest::Digest;
+use crate::inline;
 use crate::inputs::{Inputs, PACKER};
 use crate::lock;
 use crate::sbom::purl;
@@ -20,7 +21,7 @@ const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// Type of the predicate.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
 /// How an artifact comes from its inputs: `docs/design` tells, under "Artifact".
-pub const BUILD_TYPE: &str = "https://plugins.paperclip.ing/build/npm/v1";
+pub const BUILD_TYPE: &str = "https://plugins.paperclip.ing/build/v1";
 /// Who built it: the packer of this project, in a packing Job or on a laptop alike.
 pub const BUILDER: &str = "https://plugins.paperclip.ing/packer";
 
@@ -54,10 +55,10 @@ pub fn build(subject: &Digest, inputs: &Inputs, lock_digest: &Digest) -> Vec<u8>
                     "platforms": [platform],
                 },
                 "resolvedDependencies": [
-                    tarball(package, version, integrity),
+                    content(registry, package, version, integrity),
                     { "name": LOCK, "digest": { "sha256": lock_digest.hex() } },
-                    tarball(toolchain::NODE_PACKAGE, toolchain::NODE_VERSION, toolchain::NODE_INTEGRITY),
-                    tarball("npm", toolchain::NPM_VERSION, toolchain::NPM_INTEGRITY),
+                    tool(toolchain::NODE_PACKAGE, toolchain::NODE_VERSION, toolchain::NODE_INTEGRITY),
+                    tool("npm", toolchain::NPM_VERSION, toolchain::NPM_INTEGRITY),
                 ],
             },
             "runDetails": {
@@ -74,9 +75,19 @@ pub fn build(subject: &Digest, inputs: &Inputs, lock_digest: &Digest) -> Vec<u8>
     }))
 }
 
-fn tarball(package: &str, version: &str, integrity: &str) -> Value {
+/// A tarball of Node or npm, which come from a registry whatever is packed with them.
+fn tool(package: &str, version: &str, integrity: &str) -> Value {
+    content("", package, version, integrity)
+}
+
+/// A tarball of a registry; without an address where it is a plugin of one file.
+fn content(registry: &str, package: &str, version: &str, integrity: &str) -> Value {
     let sha512 = lock::sha512(integrity).map(hex::encode);
-    json!({ "name": package, "uri": purl(package, version), "digest": { "sha512": sha512 } })
+    let mut content = json!({ "name": package, "digest": { "sha512": sha512 } });
+    if registry != inline::REGISTRY {
+        content["uri"] = purl(package, version).into();
+    }
+    content
 }
 
 /// What an artifact itself says, for its provenance to agree with.
@@ -162,6 +173,23 @@ mod tests {
             integrity: toolchain::NPM_INTEGRITY.into(),
             platform: Platform::default(),
         }
+    }
+
+    #[test]
+    fn plugin_of_one_file_is_in_no_registry() {
+        let one_file = Inputs {
+            registry: inline::REGISTRY.into(),
+            ..inputs()
+        };
+        let statement = build(&Digest::of(b"image"), &one_file, &Digest::of(b"lock"));
+        let statement: Value = serde_json::from_slice(&statement).unwrap();
+        let made_of = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
+        assert_eq!(made_of[0]["uri"], Value::Null);
+        assert!(made_of[0]["digest"]["sha512"].is_string());
+        assert_eq!(
+            made_of[3]["uri"],
+            format!("pkg:npm/npm@{}", toolchain::NPM_VERSION)
+        );
     }
 
     #[test]

@@ -165,8 +165,12 @@ fn component(locked: &Locked<'_>, tree: &Path) -> Result<Value, SbomError> {
         "name": name,
         "version": locked.version,
         "scope": scope,
-        "purl": purl(locked.name, locked.version),
     });
+    // npm publishes no private package, so this one, as a plugin of one file, has no address.
+    let is_private = |fields: &Map<String, Value>| fields.get("private") == Some(&true.into());
+    if !package_json.as_ref().is_some_and(is_private) {
+        component["purl"] = purl(locked.name, locked.version).into();
+    }
     if let Some(group) = group {
         component["group"] = group.into();
     }
@@ -323,6 +327,18 @@ mod tests {
             sbom["dependencies"][1],
             json!({"ref": "node_modules/@acme/p", "dependsOn": ["node_modules/gone", "node_modules/q"]})
         );
+    }
+
+    #[test]
+    fn private_package_has_no_address() {
+        let tree = tree();
+        let path = tree.path().join("node_modules/q/package.json");
+        std::fs::write(path, r#"{"private": true}"#).unwrap();
+        let subject = Digest::of(b"x");
+        let sbom = build(&subject, "@acme/p", "1.0.0+b", &lock(), tree.path()).unwrap();
+        let purls = sbom["components"].as_array().unwrap().iter();
+        let purls: Vec<_> = purls.map(|one| one["purl"].is_string()).collect();
+        assert_eq!(purls, [true, true, false]);
     }
 
     #[test]

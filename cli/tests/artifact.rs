@@ -331,6 +331,19 @@ fn package_is_packed_and_verified_without_a_cluster() {
 }
 
 #[test]
+fn plugin_of_one_file_is_packed_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("greeter").display().to_string();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/greeter.yaml");
+    succeeded(&["pack", example, "--layout", &to]);
+    let told = succeeded(&["inspect", &to]);
+    assert!(told.contains("example.greeter 1.0.0 (Greeter)"), "{told}");
+    let sbom = succeeded(&["inspect", &to, "--sbom"]);
+    assert!(!sbom.contains("pkg:npm"), "it is in no registry: {sbom}");
+    succeeded(&["verify", &to]);
+}
+
+#[test]
 fn version_that_is_not_there_exits_with_3() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().display().to_string();

@@ -6,11 +6,13 @@ use std::{
 };
 
 use paperclip_artifact::{
+    inline::Inline,
     inputs,
     install::Registry,
     local::{self, Local, Progress},
     pack::{Assembled, Package},
     request::Platform,
+    resolve,
 };
 use serde_json::{Value, json};
 
@@ -22,10 +24,30 @@ use crate::{
 
 /// What is to be packed.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    package: String,
-    version: String,
-    lock: Option<String>,
+enum Wanted {
+    /// A package of an npm registry.
+    Package {
+        package: String,
+        version: String,
+        lock: Option<String>,
+    },
+    /// A plugin of one file.
+    Inline(Inline),
+}
+
+impl Wanted {
+    /// Name and version, as they are or as the plugin manifest has them.
+    fn name(&self) -> (String, String) {
+        match self {
+            Self::Package {
+                package, version, ..
+            } => (package.clone(), version.clone()),
+            Self::Inline(inline) => {
+                let text = |field: &str| inline.manifest[field].as_str().unwrap_or_default();
+                (text("id").to_owned(), text("version").to_owned())
+            }
+        }
+    }
 }
 
 pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result<(), Error> {
@@ -40,7 +62,8 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
         what: "HOME is not set, so there is no folder for Node and npm: name one with --cache"
             .into(),
     })?;
-    let spec = format!("{}@{}", wanted.package, wanted.version);
+    let (name, version) = wanted.name();
+    let spec = format!("{name}@{version}");
     let doing = format!("pack {spec}");
     let program = std::env::current_exe().map_err(|source| Error::ReadFile {
         path: "this program".into(),
@@ -51,16 +74,22 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
         cache: &cache,
         program,
     };
-    let package = Package {
-        name: &wanted.package,
-        version: &wanted.version,
-        lock: wanted.lock.as_deref(),
-        platform: &Platform::default(),
+    let progress = |step| eprintln!("{}", describe(step, &spec));
+    let assembled = match &wanted {
+        Wanted::Package { lock, .. } => {
+            let package = Package {
+                name: &name,
+                version: &version,
+                lock: lock.as_deref(),
+                platform: &Platform::default(),
+            };
+            local.pack(&package, progress).await
+        }
+        Wanted::Inline(inline) => local.pack_inline(inline, progress).await,
     };
-    let assembled = local.pack(&package, |step| eprintln!("{}", describe(step, &spec)));
-    let assembled = assembled.await.map_err(|e| Error::artifact(&doing, e))?;
+    let assembled = assembled.map_err(|e| Error::artifact(&doing, e))?;
     let folder = arguments.layout.clone().unwrap_or_else(|| {
-        let repository = inputs::repository(&wanted.package);
+        let repository = inputs::repository(&name);
         let name = repository.trim_start_matches("plugins/");
         PathBuf::from(format!("{name}-{}", assembled.version_tag()))
     });
@@ -102,29 +131,24 @@ fn tell(form: Option<Form>, assembled: &Assembled, folder: &Path) -> Result<(), 
 }
 
 fn read_wanted(arguments: &PackArguments) -> Result<Wanted, Error> {
-    let mut wanted = match arguments.what.rsplit_once('@') {
-        Some((package, version)) if !package.is_empty() && !is_file(&arguments.what) => Wanted {
+    let what = &arguments.what;
+    let lock = arguments.lock.as_deref().map(read).transpose()?;
+    if is_file(what) {
+        let text = read(Path::new(what))?;
+        return of_file(&text, lock).map_err(|why| Error::Input {
+            what: format!("{what}: {why}"),
+        });
+    }
+    match what.rsplit_once('@') {
+        Some((package, version)) if !package.is_empty() => Ok(Wanted::Package {
             package: package.to_owned(),
             version: version.to_owned(),
-            lock: None,
-        },
-        _ if is_file(&arguments.what) => {
-            let text = read(Path::new(&arguments.what))?;
-            let is_lock_given = arguments.lock.is_some();
-            of_file(&text, is_lock_given).map_err(|why| Error::Input {
-                what: format!("{}: {why}", arguments.what),
-            })?
-        }
-        _ => {
-            return Err(Error::Input {
-                what: format!("{}: wanted NAME@VERSION or FILE.yaml", arguments.what),
-            });
-        }
-    };
-    if let Some(path) = &arguments.lock {
-        wanted.lock = Some(read(path)?);
+            lock,
+        }),
+        _ => Err(Error::Input {
+            what: format!("{what}: wanted NAME@VERSION or FILE.yaml"),
+        }),
     }
-    Ok(wanted)
 }
 
 fn is_file(text: &str) -> bool {
@@ -139,8 +163,8 @@ fn read(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// Finds the one `PaperclipPlugin` of a file, and the lock that it names if it is in there too.
-fn of_file(text: &str, is_lock_given: bool) -> Result<Wanted, String> {
+/// Finds the one `PaperclipPlugin` of a file, and the ConfigMaps it names that are in there too.
+fn of_file(text: &str, lock: Option<String>) -> Result<Wanted, String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| e.to_string())?;
     let plugins: Vec<_> = of_kind(&documents, "PaperclipPlugin").collect();
     let [plugin] = plugins[..] else {
@@ -148,19 +172,38 @@ fn of_file(text: &str, is_lock_given: bool) -> Result<Wanted, String> {
         return Err(format!("it holds {count} PaperclipPlugins, wanted one"));
     };
     let source = &plugin["spec"]["source"];
+    if let named @ Value::Object(_) = &source["configMap"] {
+        return Ok(Wanted::Inline(Inline {
+            manifest: plugin["spec"]["manifest"].clone(),
+            worker: text_in(&documents, named)?.to_owned(),
+        }));
+    }
     let npm = &source["npm"];
-    let field = |name: &str| {
-        let found = npm[name].as_str().map(str::to_owned);
-        found.ok_or_else(|| format!("spec.source is {source}, wanted npm with a {name}"))
+    let package = npm["package"]
+        .as_str()
+        .ok_or_else(|| format!("spec.source is {source}, wanted npm or configMap"))?;
+    let lock = match (lock, &npm["lock"]) {
+        (None, named @ Value::Object(_)) => {
+            let found = text_in(&documents, named);
+            Some(
+                found
+                    .map_err(|why| format!("{why}: give it by --lock"))?
+                    .to_owned(),
+            )
+        }
+        (given, _) => given,
     };
-    let lock = match &npm["lock"] {
-        Value::Null => None,
-        _ if is_lock_given => None,
-        named => Some(lock_in(&documents, named)?),
+    let version = match (npm["version"].as_str(), &lock) {
+        (Some(version), _) => Some(version.to_owned()),
+        (None, Some(lock)) => resolve::locked(lock, package),
+        (None, None) => None,
     };
-    Ok(Wanted {
-        package: field("package")?,
-        version: field("version")?,
+    Ok(Wanted::Package {
+        package: package.to_owned(),
+        version: version.ok_or_else(|| {
+            let range = &npm["range"];
+            format!("it names the range {range} and no lock: wanted a version, or a lock that holds {package}")
+        })?,
         lock,
     })
 }
@@ -170,16 +213,14 @@ fn of_kind<'a>(documents: &'a [Value], kind: &str) -> impl Iterator<Item = &'a V
     documents.iter().filter(move |one| one["kind"] == kind)
 }
 
-fn lock_in(documents: &[Value], named: &Value) -> Result<String, String> {
+/// The text under a key of a ConfigMap of the file.
+fn text_in<'a>(documents: &'a [Value], named: &Value) -> Result<&'a str, String> {
     let text = |field: &str| named[field].as_str().unwrap_or_default();
     let (name, key) = (text("name"), text("key"));
     let found = of_kind(documents, "ConfigMap").find(|one| one["metadata"]["name"] == name);
-    let lock = found.and_then(|map| map["data"][key].as_str());
-    lock.map(str::to_owned).ok_or_else(|| {
-        format!(
-            "the plugin's lock is key {key} of ConfigMap {name}, which is not in the file: give it by --lock"
-        )
-    })
+    found
+        .and_then(|map| map["data"][key].as_str())
+        .ok_or_else(|| format!("key {key} of ConfigMap {name} is not in the file"))
 }
 
 #[cfg(test)]
@@ -192,28 +233,55 @@ spec:
   source: {npm: {package: '@acme/tea', version: 1.2.3, lock: {name: locks, key: tea.json}}}
 ";
 
+    fn package(lock: &str) -> Wanted {
+        Wanted::Package {
+            package: "@acme/tea".into(),
+            version: "1.2.3".into(),
+            lock: Some(lock.into()),
+        }
+    }
+
     #[test]
     fn file_names_the_package_and_its_lock() {
         let map = "kind: ConfigMap\nmetadata: {name: locks}\ndata: {tea.json: '{}'}\n";
-        let wanted = |lock: Option<&str>| Wanted {
-            package: "@acme/tea".into(),
-            version: "1.2.3".into(),
-            lock: lock.map(str::to_owned),
-        };
         let both = format!("{PLUGIN}---\n{map}");
-        assert_eq!(of_file(&both, false), Ok(wanted(Some("{}"))));
-        assert_eq!(of_file(PLUGIN, true), Ok(wanted(None)));
-        let why = of_file(PLUGIN, false).unwrap_err();
+        assert_eq!(of_file(&both, None), Ok(package("{}")));
+        assert_eq!(of_file(PLUGIN, Some("mine".into())), Ok(package("mine")));
+        let why = of_file(PLUGIN, None).unwrap_err();
         assert!(why.contains("tea.json of ConfigMap locks"), "{why}");
     }
 
     #[test]
-    fn file_without_one_npm_plugin_is_refused() {
-        let why = of_file("kind: ConfigMap\n", false).unwrap_err();
+    fn range_stands_for_the_version_in_the_lock() {
+        let ranged = PLUGIN.replace("version: 1.2.3", "range: ^1.0.0");
+        let lock = r#"{"packages":{"node_modules/@acme/tea":{"version":"1.2.3"}}}"#;
+        assert_eq!(of_file(&ranged, Some(lock.into())), Ok(package(lock)));
+        let unlocked = ranged.replace(", lock: {name: locks, key: tea.json}", "");
+        let why = of_file(&unlocked, None).unwrap_err();
+        assert!(why.contains(r#"the range "^1.0.0" and no lock"#), "{why}");
+    }
+
+    #[test]
+    fn plugin_of_one_file_is_read_with_its_config_map() {
+        let example = include_str!("../../../examples/greeter.yaml");
+        let Ok(Wanted::Inline(inline)) = of_file(example, None) else {
+            panic!("no plugin of one file");
+        };
+        assert_eq!(inline.manifest["id"], "example.greeter");
+        assert!(
+            inline.worker.starts_with("// JSON-RPC"),
+            "{}",
+            inline.worker
+        );
+    }
+
+    #[test]
+    fn file_without_one_plugin_that_can_be_packed_is_refused() {
+        let why = of_file("kind: ConfigMap\n", None).unwrap_err();
         assert!(why.contains("0 PaperclipPlugins"), "{why}");
         let other = "kind: PaperclipPlugin\nspec: {source: {oci: {}}}\n";
-        let why = of_file(other, false).unwrap_err();
-        assert!(why.contains("wanted npm"), "{why}");
+        let why = of_file(other, None).unwrap_err();
+        assert!(why.contains("wanted npm or configMap"), "{why}");
     }
 
     #[test]
@@ -223,7 +291,7 @@ spec:
             ..PackArguments::default()
         };
         let wanted = read_wanted(&arguments("@acme/tea@1.0.0")).unwrap();
-        assert_eq!((&*wanted.package, &*wanted.version), ("@acme/tea", "1.0.0"));
+        assert_eq!(wanted.name(), ("@acme/tea".into(), "1.0.0".into()));
         for wrong in ["@acme/tea", "tea", ""] {
             assert!(read_wanted(&arguments(wrong)).is_err(), "{wrong}");
         }
