@@ -4,6 +4,8 @@
 //! image whose bytes follow from its inputs. Everything a package or a registry says is
 //! hostile here: reads are bounded and every byte is checked against a digest.
 
+pub mod archive;
+mod bounded;
 pub mod canonical;
 pub mod causes;
 pub mod digest;
@@ -12,12 +14,14 @@ mod gzip;
 pub mod image;
 pub mod inputs;
 pub mod install;
+pub mod limits;
 pub mod lock;
 pub mod manifest;
 pub mod normalise;
 pub mod outcome;
 pub mod pack;
 pub mod pull;
+pub mod registry;
 pub mod request;
 pub mod seal;
 pub mod store;

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use reqwest::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -16,12 +17,14 @@ use crate::evaluate::{EvaluateError, Evaluator};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::install::{InstallError, Npm, Registry};
+use crate::limits;
 use crate::lock::{self, Lock, LockError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
+use crate::registry::{FetchError, RegistryClient};
 use crate::request::{PackRequest, Platform};
 use crate::store::{StoreClient, StoreError};
-use crate::tarballs::{self, TarballError};
+use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, Kind, TreeError};
 
@@ -73,7 +76,10 @@ pub enum PackError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tarballs in the store.
+    /// The client of the registry.
+    #[error(transparent)]
+    Registry(#[from] FetchError),
+    /// The tarballs, from the store or the registry.
     #[error(transparent)]
     Tarballs(#[from] TarballError),
     /// The lock names another tarball than the registry.
@@ -85,6 +91,15 @@ pub enum PackError {
         locked: String,
         /// What the registry says.
         served: String,
+    },
+    /// The packed tree is larger than anything would pull.
+    #[error(
+        "the packed package tree breaks the rule `layer-size`: found {found} bytes, wanted at most {}",
+        limits::LAYER
+    )]
+    Layer {
+        /// Its size.
+        found: u64,
     },
     /// Another packing recorded a lock in the meantime.
     #[error(
@@ -110,11 +125,19 @@ impl From<&PackError> for Failure {
     fn from(error: &PackError) -> Self {
         let reason = match error {
             PackError::Install(error) => reason_of_install(error),
-            PackError::Lock(_) | PackError::Integrity { .. } => FailureReason::PackageRefused,
+            PackError::Lock(_) | PackError::Integrity { .. } | PackError::Layer { .. } => {
+                FailureReason::PackageRefused
+            }
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
-            PackError::Evaluate(EvaluateError::Seal(_) | EvaluateError::Read { .. }) => {
-                FailureReason::PackingFailed
+            PackError::Evaluate(EvaluateError::Seal(_)) => FailureReason::PackingFailed,
+            PackError::Evaluate(EvaluateError::Read { .. })
+            | PackError::Tarballs(TarballError::Refused(_) | TarballError::Total { .. }) => {
+                FailureReason::PackageRefused
+            }
+            PackError::Registry(error)
+            | PackError::Tarballs(TarballError::Fetch { source: error, .. }) => {
+                reason_of_fetch(error)
             }
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
@@ -130,7 +153,7 @@ impl From<&PackError> for Failure {
             | PackError::Tree(_)
             | PackError::Image(_)
             | PackError::LockRecorded { .. }
-            | PackError::Tarballs(TarballError::Cache { .. })
+            | PackError::Tarballs(TarballError::Cache { .. } | TarballError::Interrupted)
             | PackError::Work { .. } => FailureReason::PackingFailed,
         };
         Self {
@@ -146,8 +169,29 @@ fn reason_of_install(error: &InstallError) -> FailureReason {
         InstallError::VersionNotFound { .. } => FailureReason::VersionNotFound,
         InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
         InstallError::AccessDenied { .. } => FailureReason::RegistryAccessDenied,
-        InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
+        InstallError::Refused { .. } | InstallError::Lock(_) | InstallError::Archive { .. } => {
+            FailureReason::PackageRefused
+        }
+        InstallError::Fetch { source, .. } => reason_of_fetch(source),
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
+    }
+}
+
+/// An answer that breaks a rule is the package's fault: the registry says of the package
+/// what nobody may act on.
+fn reason_of_fetch(error: &FetchError) -> FailureReason {
+    match error {
+        FetchError::Forbidden { .. }
+        | FetchError::TooLarge { .. }
+        | FetchError::Encoding { .. } => FailureReason::PackageRefused,
+        FetchError::Status { status, .. }
+            if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+        {
+            FailureReason::RegistryAccessDenied
+        }
+        error if error.is_transient() => FailureReason::RegistryUnavailable,
+        FetchError::Status { .. } => FailureReason::PackageRefused,
+        _ => FailureReason::PackingFailed,
     }
 }
 
@@ -218,7 +262,9 @@ impl Work {
             platform,
             ..
         } = *package;
-        let npm = Npm::new(toolchain, registry, platform, &self.folder, &self.tree())?;
+        let client = RegistryClient::new(registry)?;
+        let tree = self.tree();
+        let npm = Npm::new(toolchain, client.clone(), platform, &self.folder, &tree).await?;
         tracing::info!(package = name, version, "looking the package up");
         let integrity = npm.integrity(name, version).await?;
         let inputs = Inputs {
@@ -231,12 +277,12 @@ impl Work {
         let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
         check_integrity(&inputs, &lock)?;
         tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
-        let lent = match store {
-            Some((store, _)) => tarballs::lend(store, &Npm::cache(&self.folder), &lock).await?,
-            None => Vec::new(),
+        let sources = Sources {
+            store: store.map(|(store, _)| store),
+            registry: &client,
         };
-        npm.install(&lock, &lent).await?;
-        let tree = self.tree();
+        tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platform).await?;
+        npm.install(&lock).await?;
         let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
         normalised.map_err(|e| work_error(&self.tree(), e))??;
         self.write(&self.lock(), lock.bytes())?;
@@ -297,9 +343,12 @@ impl Work {
         let entries = tree::list(&self.tree(), tree::LIMITS)?;
         let marker = tree::marker(&entries);
         let facts = facts_layer(&state.inputs, &marker, &lock, &manifest)?;
-        let image = describe(&state, &marker)
-            .layer(facts)
-            .layer(tree_layer(&self.tree(), &entries)?);
+        let tree = tree_layer(&self.tree(), &entries)?;
+        let found = tree.content().len() as u64;
+        if found > limits::LAYER {
+            return Err(PackError::Layer { found });
+        }
+        let image = describe(&state, &marker).layer(facts).layer(tree);
         Ok(Assembled {
             image: image.build(),
             marker,
@@ -362,7 +411,7 @@ async fn recorded_lock(
             repository,
             LOCK_MEDIA_TYPE,
             &inputs.lock_tag(),
-            lock::MAX_BYTES,
+            limits::LOCK,
         )
         .await
 }

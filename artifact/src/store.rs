@@ -11,9 +11,7 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, EMPTY_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json};
-
-/// Largest manifest this client reads.
-pub const MAX_MANIFEST: u64 = 1024 * 1024;
+use crate::limits;
 
 /// Attempts after the first one, for faults that pass.
 const RETRIES: usize = 5;
@@ -204,6 +202,8 @@ impl StoreClient {
         let mut http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(Duration::from_secs(60))
+            // A registry elsewhere is configured, never told to us by another one.
+            .redirect(reqwest::redirect::Policy::none())
             .no_proxy();
         if let Some(pem) = ca_pem {
             let authorities =
@@ -447,7 +447,7 @@ impl StoreClient {
                 .header(ACCEPT, MANIFEST_MEDIA_TYPE);
             let response = self.send_once(&action, request).await?;
             let mut content = Vec::new();
-            self.read(&action, response, MAX_MANIFEST, &mut content)
+            self.read(&action, response, limits::OCI_MANIFEST, &mut content)
                 .await?;
             Ok(Bytes::from(content))
         };
