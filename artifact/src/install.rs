@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nodejs_semver::{Range, Version};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
@@ -95,7 +95,7 @@ pub enum InstallError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The registry did not answer npm's questions, or not as it may.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     Fetch {
         /// What was asked for.
         action: String,
@@ -103,7 +103,7 @@ pub enum InstallError {
         source: FetchError,
     },
     /// npm looked into a tarball that is refused.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     Archive {
         /// What was asked for.
         action: String,
@@ -178,24 +178,44 @@ impl<'a> Npm<'a> {
     /// npm's integrity of an exact version.
     ///
     /// # Errors
-    /// When the version is not there, has no SHA-512, or the registry does not answer.
+    /// When the version is not there, has no SHA-512, depends on what is in no registry, or
+    /// the registry does not answer.
     pub async fn integrity(&self, package: &str, version: &str) -> Result<String, InstallError> {
         let action = format!("look up {package}@{version}");
         let spec = format!("{package}@{version}");
         let answer = self
             .run(
                 &action,
-                &["view", &spec, "dist.integrity", "version", "--json"],
+                &[
+                    "view",
+                    &spec,
+                    "version",
+                    "dist.integrity",
+                    "dependencies",
+                    "optionalDependencies",
+                    "--json",
+                ],
             )
             .await;
         let answer = answer.map_err(|failure| failure.of_lookup(&spec))?;
         let found: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        // Of one field alone npm prints the value alone.
+        let found = match found {
+            Value::String(version) => json!({ "version": version }),
+            found => found,
+        };
         if found["version"] != version {
             let message = "the registry names no such version".to_owned();
             return Err(InstallError::VersionNotFound {
                 package: spec,
                 message,
             });
+        }
+        for field in ["dependencies", "optionalDependencies"] {
+            let specs = serde_json::from_value(found[field].clone()).unwrap_or_default();
+            if let Some(message) = lock::foreign_spec(&specs) {
+                return Err(InstallError::Refused { action, message });
+            }
         }
         match found["dist.integrity"].as_str() {
             Some(integrity) if lock::sha512(integrity).is_some() => Ok(integrity.to_owned()),

@@ -472,18 +472,21 @@ fn check_bundles(entries: &BTreeMap<String, Entry>) -> Result<(), LockError> {
 
 /// Refuses dependencies on anything but a registry, by name.
 fn check_specs(path: &str, specs: &BTreeMap<String, String>) -> Result<(), LockError> {
-    for (name, spec) in specs {
-        let wanted = spec.strip_prefix("npm:").map_or(spec.as_str(), |alias| {
+    foreign_spec(specs).map_or(Ok(()), |why| Err(refuse(path, why)))
+}
+
+/// Says which dependency is on anything but a registry, if one is.
+pub(crate) fn foreign_spec(specs: &BTreeMap<String, String>) -> Option<String> {
+    let is_foreign = |name: &str, spec: &str| {
+        let wanted = spec.strip_prefix("npm:").map_or(spec, |alias| {
             alias.rsplit_once('@').map_or("", |(_, range)| range)
         });
-        if wanted.contains([':', '/', '\\']) || !is_installable_name(name) {
-            let why = format!(
-                "it depends on {name:.214} as `{spec:.200}`, and only a registry is allowed"
-            );
-            return Err(refuse(path, why));
-        }
-    }
-    Ok(())
+        wanted.contains([':', '/', '\\']) || !is_installable_name(name)
+    };
+    let (name, spec) = specs.iter().find(|(name, spec)| is_foreign(name, spec))?;
+    Some(format!(
+        "it depends on {name:.214} as `{spec:.200}`, and only a registry is allowed"
+    ))
 }
 
 fn is_ui_only(name: &str) -> bool {

@@ -1,6 +1,7 @@
 //! A client for OCI registries: blobs and manifests by digest, every byte checked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -12,6 +13,7 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, EMPTY_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json};
 use crate::limits;
+use crate::registry::address::Addresses;
 
 /// Attempts after the first one, for faults that pass.
 const RETRIES: usize = 5;
@@ -199,12 +201,11 @@ impl StoreClient {
         if base.path() != "/v2/" || !base.username().is_empty() || base.query().is_some() {
             return Err(setup("wanted `host` or `host:port`".into()));
         }
-        let mut http = reqwest::Client::builder()
+        // Registries send us on to where their storage is, which may be anywhere but near.
+        let mut http = Arc::new(Addresses::of([&base]))
+            .guard(reqwest::Client::builder())
             .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(60))
-            // A registry elsewhere is configured, never told to us by another one.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy();
+            .read_timeout(Duration::from_secs(60));
         if let Some(pem) = ca_pem {
             let authorities =
                 Certificate::from_pem_bundle(&pem).map_err(|e| setup(e.to_string()))?;

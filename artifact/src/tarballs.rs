@@ -41,7 +41,7 @@ pub enum TarballError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The registry failed, or answered as it may not.
-    #[error("cannot download the tarball of {package}: {source}")]
+    #[error("cannot download the tarball of {package}")]
     Fetch {
         /// Package and version.
         package: String,

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::StreamExt as _;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue, LOCATION,
+};
 use reqwest::{Certificate, Response, StatusCode, Url};
 
 use crate::bounded;
@@ -71,7 +73,7 @@ pub enum FetchError {
         why: String,
     },
     /// The registry sent us to where nothing of it may be.
-    #[error("cannot get {url}: {source}")]
+    #[error("cannot get {url}")]
     Forbidden {
         /// What was asked for.
         url: String,
@@ -307,7 +309,24 @@ impl RegistryClient {
         if let Some(credential) = self.npmrc.credential(url) {
             request = request.header(AUTHORIZATION, credential);
         }
-        request.send().await.map_err(|error| failed(url, error))
+        let response = request.send().await.map_err(|error| failed(url, error))?;
+        self.check_redirect(url, &response)?;
+        Ok(response)
+    }
+}
+
+impl RegistryClient {
+    /// The HTTP client hands back, as an answer, a redirect that it cannot follow.
+    fn check_redirect(&self, url: &Url, response: &Response) -> Result<(), FetchError> {
+        let location = response.headers().get(LOCATION);
+        let target = location
+            .filter(|_| response.status().is_redirection())
+            .and_then(|location| response.url().join(location.to_str().ok()?).ok());
+        let checked = target.map_or(Ok(()), |target| self.addresses.check(&target));
+        checked.map_err(|source| FetchError::Forbidden {
+            url: readable(url),
+            source,
+        })
     }
 }
 
