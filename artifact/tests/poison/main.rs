@@ -7,13 +7,17 @@ mod support;
 mod registry;
 mod tarball;
 
+use std::path::Path;
+
 use futures::StreamExt as _;
+use paperclip_artifact::lock::Lock;
 use paperclip_artifact::outcome::FailureReason::{PackageRefused, RegistryUnavailable};
 use paperclip_artifact::outcome::{Failure, FailureReason};
-use paperclip_artifact::pack::{Package, Work};
-use paperclip_artifact::registry::Registry;
+use paperclip_artifact::pack::{PackError, Package, Work};
+use paperclip_artifact::registry::{Registry, RegistryClient};
 use paperclip_artifact::request::Platform;
 use paperclip_artifact::store::{StoreClient, StoreOptions};
+use paperclip_artifact::tarballs::{self, Sources};
 use paperclip_artifact::toolchain::Toolchain;
 use registry::{Answer, Served, Store, VERSION, integrity, metadata};
 use serde_json::{Value, json};
@@ -29,6 +33,8 @@ struct Case {
     name: &'static str,
     served: Served,
     lock: Option<Value>,
+    /// Whether its tarball alone is looked at.
+    alone: bool,
     reason: FailureReason,
     words: Vec<&'static str>,
 }
@@ -37,6 +43,8 @@ struct Case {
 fn archive(name: &'static str, rule: &'static str, tarball: Vec<u8>) -> Case {
     let case = honest(name, tarball);
     Case {
+        // One of them goes the whole way.
+        alone: name != "absolute path",
         words: vec!["poison@1.0.0", rule, "found", "wanted"],
         ..case
     }
@@ -52,6 +60,7 @@ fn honest(name: &'static str, tarball: Vec<u8>) -> Case {
             metadata: Answer::Json(metadata(NAME, json!({"integrity": integrity}), &json!({}))),
             tarball: Answer::Bytes(tarball),
         },
+        alone: false,
         reason: PackageRefused,
         words: Vec::new(),
     }
@@ -462,12 +471,14 @@ fn locks() -> Vec<Case> {
     ]
 }
 
-/// Packs as far as the tree, and gives how that failed and what is left.
-async fn refuse(case: &Case, toolchain: &Toolchain) -> Result<(), String> {
-    let store = Store::default();
-    let client = StoreClient::new(StoreOptions::plain(&store.serve().await)).unwrap();
-    let registry = Registry::new(&registry::serve(case.served.clone()).await);
-    let folder = tempfile::tempdir().unwrap();
+/// The whole step.
+async fn fetch(
+    case: &Case,
+    registry: &Registry,
+    store: &StoreClient,
+    toolchain: &Toolchain,
+    folder: &Path,
+) -> Result<(), PackError> {
     let platform = Platform::default();
     let lock = case.lock.as_ref().map(Value::to_string);
     let package = Package {
@@ -476,15 +487,39 @@ async fn refuse(case: &Case, toolchain: &Toolchain) -> Result<(), String> {
         lock: lock.as_deref(),
         platform: &platform,
     };
-    let work = Work::at(folder.path());
-    let fetched = work.fetch(
-        &package,
-        &registry,
-        toolchain,
-        Some((&client, "plugins/poison")),
-    );
-    let failure = match fetched.await {
-        Ok(_) => return Err("it was taken".into()),
+    let work = Work::at(folder);
+    let store = Some((store, "plugins/poison"));
+    work.fetch(&package, registry, toolchain, store).await?;
+    Ok(())
+}
+
+/// What the step does with tarballs before npm may have them, without npm, which takes long
+/// to start and would only be asked for the version.
+async fn bring(case: &Case, registry: &Registry, folder: &Path) -> Result<(), PackError> {
+    let client = RegistryClient::new(registry)?;
+    let lock = case.lock.as_ref().map(Value::to_string).unwrap_or_default();
+    let lock = Lock::parse(lock.as_bytes(), NAME, VERSION)?;
+    let sources = Sources {
+        store: None,
+        registry: &client,
+    };
+    tarballs::bring(sources, folder, &lock, &Platform::default()).await?;
+    Ok(())
+}
+
+/// Packs as far as the tree, and says what is wrong with how that ended.
+async fn refuse(case: &Case, toolchain: &Toolchain) -> Result<(), String> {
+    let store = Store::default();
+    let client = StoreClient::new(StoreOptions::plain(&store.serve().await)).unwrap();
+    let registry = Registry::new(&registry::serve(case.served.clone()).await);
+    let folder = tempfile::tempdir().unwrap();
+    let fetched = if case.alone {
+        bring(case, &registry, folder.path()).await
+    } else {
+        fetch(case, &registry, &client, toolchain, folder.path()).await
+    };
+    let failure = match fetched {
+        Ok(()) => return Err("it was taken".into()),
         Err(error) => Failure::from(&error),
     };
     let Failure { reason, message } = &failure;
