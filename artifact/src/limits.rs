@@ -8,13 +8,14 @@ const MIB: u64 = 1024 * 1024;
 
 // --- the npm registry ---
 
-/// One document of metadata, as sent. The longest list of versions in public use is near
-/// 30 MiB in full, and compressed to a tenth of it.
+/// One document of metadata, as sent. Registries send a few MiB for packages with thousands
+/// of versions, and compress that to a tenth.
 pub const METADATA_SENT: u64 = 32 * MIB;
 /// One document of metadata after decompression: with [`METADATA_AT_ONCE`] it bounds the
 /// memory of the step.
 pub const METADATA: u64 = 64 * MIB;
-/// Documents of metadata in memory at one time, a quarter of the Job's memory together.
+/// Documents of metadata in memory at one time: at their largest, as sent and after, they
+/// take a quarter of the step's 2 GiB.
 pub const METADATA_AT_ONCE: usize = 6;
 /// Redirects that are followed for one request: a registry, its front and a signed URL
 /// of its storage are three.
@@ -22,25 +23,26 @@ pub const REDIRECTS: usize = 5;
 
 // --- tarballs ---
 
-/// One tarball as downloaded. The largest packages in use hold one native program each, of
-/// near 50 MiB compressed. What is larger also could not be kept in the store.
+/// One tarball as downloaded. The largest packages hold one native program each, and take
+/// about 100 MiB.
 pub const TARBALL: u64 = 128 * MIB;
 /// Tarballs downloaded at one time: enough to hide latency, few enough for a small registry.
 pub const TARBALLS_AT_ONCE: usize = 6;
-/// Bytes of one file in a tarball: twice the largest native program in use.
-pub const FILE: u64 = 256 * MIB;
-/// Files of one tarball. The largest packages of icons have near 45,000.
+/// Bytes of one file in a tarball. The largest native program seen has 272 MiB.
+pub const FILE: u64 = 384 * MIB;
+/// Files of one tarball. The largest packages, of icons, have some ten thousands.
 pub const PACKAGE_FILES: usize = 65_536;
-/// Folders above one file of a tarball. npm's own nested trees stay under 20.
+/// Parts of one path in a tarball. Trees that npm nests stay under 20.
 pub const DEPTH: usize = 64;
 /// Bytes of one pax header. npm writes under 1 KiB; a path may take [`PATH`] of it.
 pub const PAX_HEADER: u64 = 16 * 1024;
 
 // --- the installed tree, which is the second layer of an artifact ---
 
-/// Bytes of all files. Every pod that pulls by itself needs twice this at most.
+/// Bytes of all files. A pod that pulls by itself has this much on its node's disk, and the
+/// layer beside it while it unpacks.
 pub const TREE: u64 = 512 * MIB;
-/// Files and folders. Listing and hashing so many takes a minute on a slow node.
+/// Files and folders: each is opened and hashed whenever a tree is checked.
 pub const ENTRIES: usize = 100_000;
 /// Bytes of one path: a quarter of what Linux takes, so that it fits below any mount point.
 pub const PATH: usize = 1024;
@@ -52,11 +54,11 @@ pub const STREAM: u64 = TREE + (ENTRIES as u64) * 1024;
 
 // --- locks and plugin manifests ---
 
-/// One lock. Those of the largest applications are near 2 MiB.
+/// One lock. Those of large applications have 2 MiB.
 pub const LOCK: u64 = 16 * MIB;
 /// Packages of one lock.
 pub const LOCK_ENTRIES: usize = 10_000;
-/// One `package.json`. The largest in use, of generated packages, are near 300 KiB.
+/// One `package.json`. Generated ones of large packages have a third of it.
 pub const PACKAGE_JSON: u64 = MIB;
 /// One plugin manifest, as printed and as stored: what fits a ConfigMap or an answer of ours.
 pub const PLUGIN_MANIFEST: u64 = MIB;

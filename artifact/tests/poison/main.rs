@@ -342,7 +342,7 @@ fn sizes() -> Vec<Case> {
         let tarball = tarball.header(FILE, name.as_bytes(), 200 << 20, b"");
         (0..200).fold(tarball, |tarball, _| tarball.raw(&mebibyte))
     });
-    let giant = Tarball::of(NAME).header(FILE, b"package/x", 300 << 20, b"");
+    let giant = Tarball::of(NAME).header(FILE, b"package/x", 400 << 20, b"");
     vec![
         archive("100,000 files", "`file-count`", many.end()),
         archive("decompression bomb", "`tree-size`", bomb.end()),
