@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::bounded;
 use crate::canonical;
+use crate::limits;
 use crate::manifest::{self, ManifestError};
-use crate::pull::MAX_PLUGIN_MANIFEST;
 use crate::toolchain::Toolchain;
 
 /// The packer program's hidden subcommand that seals itself and becomes Node.
@@ -27,8 +28,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// Bytes of stderr that are kept for messages.
 const MAX_STDERR: u64 = 16 * 1024;
-/// Largest `package.json` that is read.
-const MAX_PACKAGE_JSON: u64 = 1024 * 1024;
 
 /// Files that are tried, as Paperclip does, where `package.json` names none.
 const FALLBACKS: [&str; 2] = ["dist/manifest.js", "manifest.js"];
@@ -123,8 +122,8 @@ impl Evaluator {
         manifest::validate(&manifest)?;
         check_worker(&folder, &manifest)?;
         let size = canonical::compact(&manifest).len() as u64;
-        if size > MAX_PLUGIN_MANIFEST {
-            return Err(ManifestError::too_large(size, MAX_PLUGIN_MANIFEST).into());
+        if size > limits::PLUGIN_MANIFEST {
+            return Err(ManifestError::too_large(size, limits::PLUGIN_MANIFEST).into());
         }
         Ok(manifest)
     }
@@ -138,7 +137,7 @@ impl Evaluator {
             .command(tree, path)
             .spawn()
             .map_err(|e| EvaluateError::Seal(format!("{}: {e}", self.packer.display())))?;
-        let stdout = read_in_thread(child.stdout.take(), MAX_PLUGIN_MANIFEST + 1);
+        let stdout = read_in_thread(child.stdout.take(), limits::PLUGIN_MANIFEST + 1);
         let stderr = read_in_thread(child.stderr.take(), MAX_STDERR);
         let begun = Instant::now();
         let status = loop {
@@ -162,9 +161,10 @@ impl Evaluator {
         }
         let stdout = stdout.join().unwrap_or_default();
         let stderr = stderr.join().unwrap_or_default();
-        if stdout.len() as u64 > MAX_PLUGIN_MANIFEST {
+        if stdout.len() as u64 > limits::PLUGIN_MANIFEST {
             return Err(failed(format!(
-                "it printed more than {MAX_PLUGIN_MANIFEST} bytes"
+                "it printed more than {} bytes",
+                limits::PLUGIN_MANIFEST
             )));
         }
         match status {
@@ -270,10 +270,8 @@ fn tail(stderr: &[u8]) -> String {
 /// The manifest's module, relative to the package.
 fn find_manifest(folder: &Path) -> Result<String, EvaluateError> {
     let path = folder.join("package.json");
-    let text = read_bounded(&path, MAX_PACKAGE_JSON).map_err(|source| EvaluateError::Read {
-        path: path.clone(),
-        source,
-    })?;
+    let text = bounded::read(&path, limits::PACKAGE_JSON)
+        .map_err(|e| EvaluateError::Missing(format!("cannot read its package.json: {e}")))?;
     let package: Value = serde_json::from_slice(&text)
         .map_err(|e| EvaluateError::Missing(format!("its package.json is no JSON: {e}")))?;
     let named = &package["paperclipPlugin"]["manifest"];
@@ -316,12 +314,4 @@ fn inside(folder: &Path, path: &str) -> Result<(), &'static str> {
         Ok(metadata) if metadata.is_file() => Ok(()),
         _ => Err("is no file of the package"),
     }
-}
-
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    fs::File::open(path)?
-        .take(limit)
-        .read_to_end(&mut content)?;
-    Ok(content)
 }

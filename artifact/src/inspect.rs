@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::image::{Config, Descriptor, INDEX_MEDIA_TYPE, Manifest};
+use crate::limits;
 use crate::pack::annotations;
 use crate::pull::{self, PullError};
 use crate::referrers::{Kind, Listed};
@@ -170,7 +171,7 @@ impl<'a> Opened<'a> {
     pub async fn facts(&self) -> Result<Facts, InspectError> {
         const WHAT: &str = "the facts layer";
         let layer = &self.manifest.layers[0];
-        let blob = self.source.blob(layer, pull::MAX_FACTS).await;
+        let blob = self.source.blob(layer, limits::FACTS).await;
         let blob = blob.map_err(|e| self.read(WHAT, e))?;
         let mut files = pull::read_facts(&blob, &self.config.rootfs.diff_ids[0])
             .map_err(|why| self.refused(WHAT, why))?;

@@ -9,14 +9,21 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use nodejs_semver::{Range, Version};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
+use crate::archive::ArchiveError;
+use crate::bounded;
+use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
+use crate::registry::gateway::{Fault, Gateways};
+use crate::registry::{FetchError, RegistryClient};
 use crate::request::Platform;
 use crate::tarballs;
 use crate::toolchain::Toolchain;
+
+pub use crate::registry::Registry;
 
 /// The newest plugin SDK this release knows: peers of Paperclip are brought in at most at it.
 pub const SDK_VERSION: &str = "2026.916.1";
@@ -27,6 +34,8 @@ const PAPERCLIP_SCOPE: &str = "@paperclipai/";
 /// npm's home in the work folder, and its cache in there.
 const HOME: &str = "npm";
 const CACHE: &str = "cache";
+const NPMRC: &str = "npmrc";
+const GLOBAL_NPMRC: &str = "empty-global-npmrc";
 
 /// How often the tree is resolved again because of peers it lacks.
 const PEER_ROUNDS: usize = 8;
@@ -38,9 +47,6 @@ const PEERS_ARE_NPMS: &str = "--no-legacy-peer-deps";
 
 /// One run of npm.
 const DEADLINE: Duration = Duration::from_secs(300);
-
-/// Most bytes of npm's answer; a list of versions is the longest.
-const MAX_OUTPUT: u64 = 16 * 1024 * 1024;
 
 /// Why npm did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +94,22 @@ pub enum InstallError {
     /// The lock is at fault.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The registry did not answer npm's questions, or not as it may.
+    #[error("cannot {action}")]
+    Fetch {
+        /// What was asked for.
+        action: String,
+        /// What went wrong.
+        source: FetchError,
+    },
+    /// npm looked into a tarball that is refused.
+    #[error("cannot {action}")]
+    Archive {
+        /// What was asked for.
+        action: String,
+        /// The rule.
+        source: ArchiveError,
+    },
     /// npm failed in a way that tells nothing about the package.
     #[error("cannot {action}: npm failed: {message}")]
     Npm {
@@ -108,35 +130,12 @@ pub enum InstallError {
     },
 }
 
-/// How to reach the npm registry.
-#[derive(Clone, Debug)]
-pub struct Registry {
-    /// URL, with a slash at the end.
-    pub url: String,
-    /// PEM of authorities to trust beside the usual ones.
-    pub ca: Option<PathBuf>,
-    /// An `.npmrc` with the credential.
-    pub npmrc: Option<PathBuf>,
-}
-
-impl Registry {
-    /// A registry without CA and credential of its own.
-    #[must_use]
-    pub fn new(url: &str) -> Self {
-        let url = format!("{}/", url.trim_end_matches('/'));
-        Self {
-            url,
-            ca: None,
-            npmrc: None,
-        }
-    }
-}
-
-/// npm over one work folder, which holds its home, cache and the root it installs into.
+/// npm over one work folder, which holds its home, cache and the root it installs into. Its
+/// registry is a gateway of this process, see [`crate::registry::gateway`].
 #[derive(Debug)]
 pub struct Npm<'a> {
     toolchain: &'a Toolchain,
-    registry: &'a Registry,
+    gateways: Gateways,
     platform: &'a Platform,
     home: PathBuf,
     root: PathBuf,
@@ -146,10 +145,10 @@ impl<'a> Npm<'a> {
     /// Prepares an empty root; whatever was there before is removed.
     ///
     /// # Errors
-    /// When the work folder cannot be written.
-    pub fn new(
+    /// When the work folder cannot be written, or no gateway can listen.
+    pub async fn new(
         toolchain: &'a Toolchain,
-        registry: &'a Registry,
+        registry: RegistryClient,
         platform: &'a Platform,
         work: &Path,
         root: &Path,
@@ -161,13 +160,15 @@ impl<'a> Npm<'a> {
             }
             fs::create_dir_all(folder).map_err(|e| work_error("create", folder, e))?;
         }
-        for name in ["empty-npmrc", "empty-global-npmrc"] {
+        let opened = Gateways::open(registry).await;
+        let gateways = opened.map_err(|e| work_error("open a gateway", &home, e))?;
+        for (name, text) in [(NPMRC, gateways.npmrc()), (GLOBAL_NPMRC, String::new())] {
             let path = home.join(name);
-            fs::write(&path, "").map_err(|e| work_error("write", &path, e))?;
+            fs::write(&path, text).map_err(|e| work_error("write", &path, e))?;
         }
         Ok(Self {
             toolchain,
-            registry,
+            gateways,
             platform,
             home,
             root: root.to_owned(),
@@ -177,24 +178,44 @@ impl<'a> Npm<'a> {
     /// npm's integrity of an exact version.
     ///
     /// # Errors
-    /// When the version is not there, has no SHA-512, or the registry does not answer.
+    /// When the version is not there, has no SHA-512, depends on what is in no registry, or
+    /// the registry does not answer.
     pub async fn integrity(&self, package: &str, version: &str) -> Result<String, InstallError> {
         let action = format!("look up {package}@{version}");
         let spec = format!("{package}@{version}");
         let answer = self
             .run(
                 &action,
-                &["view", &spec, "dist.integrity", "version", "--json"],
+                &[
+                    "view",
+                    &spec,
+                    "version",
+                    "dist.integrity",
+                    "dependencies",
+                    "optionalDependencies",
+                    "--json",
+                ],
             )
             .await;
         let answer = answer.map_err(|failure| failure.of_lookup(&spec))?;
         let found: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        // Of one field alone npm prints the value alone.
+        let found = match found {
+            Value::String(version) => json!({ "version": version }),
+            found => found,
+        };
         if found["version"] != version {
             let message = "the registry names no such version".to_owned();
             return Err(InstallError::VersionNotFound {
                 package: spec,
                 message,
             });
+        }
+        for field in ["dependencies", "optionalDependencies"] {
+            let specs = serde_json::from_value(found[field].clone()).unwrap_or_default();
+            if let Some(message) = lock::foreign_spec(&specs) {
+                return Err(InstallError::Refused { action, message });
+            }
         }
         match found["dist.integrity"].as_str() {
             Some(integrity) if lock::sha512(integrity).is_some() => Ok(integrity.to_owned()),
@@ -217,7 +238,8 @@ impl<'a> Npm<'a> {
             self.run(&action, &["install", "--package-lock-only", PEERS_ARE_OURS])
                 .await?;
             let path = self.root.join("package-lock.json");
-            let text = fs::read(&path).map_err(|e| work_error("read", &path, e))?;
+            let text =
+                bounded::read(&path, limits::LOCK).map_err(|e| work_error("read", &path, e))?;
             let lock = Lock::parse(&text, package, version)?;
             let missing = lock.missing_peers();
             if missing.is_empty() {
@@ -267,24 +289,26 @@ impl<'a> Npm<'a> {
         work.join(HOME).join(CACHE)
     }
 
-    /// Installs exactly the lock, without scripts and development dependencies, and
-    /// checks that the tree is what the lock says. `lent` names the paths whose tarballs
-    /// are in npm's cache already, see [`tarballs::lend`].
+    /// Installs exactly the lock, without scripts, development dependencies and network, and
+    /// checks that the tree is what the lock says. The tarballs are in npm's cache already,
+    /// see [`tarballs::bring`].
     ///
     /// # Errors
-    /// When a tarball is not what the lock says, does not fit the platform, or the
-    /// registry does not serve it.
-    pub async fn install(&self, lock: &Lock, lent: &[String]) -> Result<(), InstallError> {
+    /// When the tree is not what the lock says, or does not fit the platform.
+    pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
         self.write("package.json", &lock.package_json())?;
-        let spelled = tarballs::with_origins(lock, lent, &self.registry.url);
+        let spelled = tarballs::with_origins(lock, self.gateways.url());
         self.write("package-lock.json", &spelled)?;
         let peers = if lock.has_peers_of_npm() {
             PEERS_ARE_NPMS
         } else {
             PEERS_ARE_OURS
         };
-        self.run("install the package from its lock", &["ci", peers])
-            .await?;
+        self.run(
+            "install the package from its lock",
+            &["ci", "--offline", peers],
+        )
+        .await?;
         compare(&self.root, lock)
     }
 
@@ -303,6 +327,8 @@ impl<'a> Npm<'a> {
             path: self.toolchain.node(),
             source,
         };
+        // What npm got over by trying again is no part of this run.
+        drop(self.gateways.take_fault());
         let mut child = self.command(arguments).spawn().map_err(started)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let finished = tokio::time::timeout(DEADLINE, async {
@@ -320,7 +346,20 @@ impl<'a> Npm<'a> {
         if status.success() {
             Ok(stdout)
         } else {
-            Err(classify(action, &stdout, &stderr))
+            Err(self.failed(action, &stdout, &stderr))
+        }
+    }
+
+    /// Why npm failed: what the gateway saw, else what npm says.
+    fn failed(&self, action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
+        let action = action.to_owned();
+        match self.gateways.take_fault() {
+            Some(Fault::Fetch(source)) => InstallError::Fetch { action, source },
+            Some(Fault::Archive(source)) => InstallError::Archive { action, source },
+            None => {
+                let stderr = self.gateways.outside(&String::from_utf8_lossy(stderr));
+                classify(&action, stdout, stderr.as_bytes())
+            }
         }
     }
 
@@ -341,9 +380,6 @@ impl<'a> Npm<'a> {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        if let Some(ca) = &self.registry.ca {
-            command.env("NODE_EXTRA_CA_CERTS", ca);
-        }
         command
     }
 
@@ -363,6 +399,7 @@ impl<'a> Npm<'a> {
             "--loglevel=error",
             "--logs-max=0",
             "--umask=0022",
+            "--replace-registry-host=always",
             "--allow-git=none",
             "--allow-remote=none",
             "--allow-file=none",
@@ -376,23 +413,15 @@ impl<'a> Npm<'a> {
             option.push(value);
             option
         };
-        let npmrc = self
-            .registry
-            .npmrc
-            .clone()
-            .unwrap_or_else(|| self.home.join("empty-npmrc"));
         let mut options: Vec<OsString> = fixed.iter().map(OsString::from).collect();
         options.extend([
-            joined("registry", self.registry.url.as_ref()),
+            joined("registry", self.gateways.url().as_ref()),
             joined("os", os.as_ref()),
             joined("cpu", cpu.as_ref()),
             joined("libc", libc.as_ref()),
             joined("cache", self.home.join(CACHE).as_ref()),
-            joined("userconfig", npmrc.as_ref()),
-            joined(
-                "globalconfig",
-                self.home.join("empty-global-npmrc").as_ref(),
-            ),
+            joined("userconfig", self.home.join(NPMRC).as_ref()),
+            joined("globalconfig", self.home.join(GLOBAL_NPMRC).as_ref()),
         ]);
         options
     }
@@ -428,7 +457,7 @@ async fn read_bounded(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<
     let mut kept = Vec::new();
     if let Some(mut stream) = stream {
         (&mut stream)
-            .take(MAX_OUTPUT)
+            .take(limits::NPM_OUTPUT)
             .read_to_end(&mut kept)
             .await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
@@ -606,14 +635,19 @@ fn collect_package(
     found: &mut BTreeMap<String, String>,
 ) -> Result<(), InstallError> {
     let manifest = folder.join("package.json");
-    let text = fs::read(&manifest).map_err(|e| work_error("read", &manifest, e))?;
+    let text =
+        bounded::read(&manifest, limits::PACKAGE_JSON).map_err(|e| InstallError::Refused {
+            action: format!("read the package.json of {path}"),
+            message: e.to_string(),
+        })?;
     let manifest: Value = serde_json::from_slice(&text).unwrap_or_default();
     let version = manifest["version"].as_str().unwrap_or_default();
     // npm drops a leading `v` and build data where it compares.
     let version = Version::parse(version).map_or_else(|_| version.to_owned(), |v| v.to_string());
     found.insert(path.to_owned(), version);
     let nested = folder.join("node_modules");
-    if nested.is_dir() {
+    // A link is no folder here, wherever it leads.
+    if fs::symlink_metadata(&nested).is_ok_and(|found| found.is_dir()) {
         collect(&nested, &format!("{path}/node_modules"), found)
     } else {
         Ok(())

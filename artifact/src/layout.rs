@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Image, Manifest};
+use crate::limits;
 use crate::referrers::{self, Listed, Referrer};
-use crate::store::MAX_MANIFEST;
 
 /// The file that says that a folder is a layout.
 const MARKER: &str = "oci-layout";
@@ -155,7 +155,7 @@ impl Layout {
     /// # Errors
     /// When it cannot be read, is too large or is something else.
     pub fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, LayoutError> {
-        let content = read_bounded(&self.path(digest), MAX_MANIFEST)?;
+        let content = read_bounded(&self.path(digest), limits::OCI_MANIFEST)?;
         self.check(digest, &Digest::of(&content))?;
         Ok(content)
     }
@@ -193,7 +193,7 @@ impl Layout {
 
     fn listed(&self) -> Result<Vec<Listed>, LayoutError> {
         let path = self.folder.join(INDEX);
-        let index = read_bounded(&path, MAX_MANIFEST)?;
+        let index = read_bounded(&path, limits::OCI_MANIFEST)?;
         referrers::parse_listed(&index).map_err(|why| LayoutError::Refused { path, why })
     }
 

@@ -4,6 +4,8 @@
 //! image whose bytes follow from its inputs. Everything a package or a registry says is
 //! hostile here: reads are bounded and every byte is checked against a digest.
 
+pub mod archive;
+mod bounded;
 pub mod canonical;
 pub mod causes;
 pub mod digest;
@@ -15,6 +17,7 @@ pub mod inputs;
 pub mod inspect;
 pub mod install;
 pub mod layout;
+pub mod limits;
 pub mod local;
 pub mod lock;
 pub mod manifest;
@@ -24,6 +27,7 @@ pub mod pack;
 pub mod provenance;
 pub mod pull;
 pub mod referrers;
+pub mod registry;
 pub mod request;
 pub mod resolve;
 pub mod sbom;

@@ -8,12 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::canonical;
 use crate::digest::Digest;
-
-/// Largest lock that is read.
-pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
-
-/// Most entries a lock may have.
-const MAX_ENTRIES: usize = 10_000;
+use crate::limits;
+use crate::request::Platform;
 
 /// Name and version of the root that npm installs into.
 const ROOT_NAME: &str = "paperclip-artifact";
@@ -59,9 +55,14 @@ struct File {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Entry {
+    /// What an alias stands for.
     name: Option<String>,
     version: Option<String>,
     integrity: Option<String>,
+    resolved: Option<String>,
+    os: Words,
+    cpu: Words,
+    libc: Words,
     dependencies: BTreeMap<String, String>,
     optional_dependencies: BTreeMap<String, String>,
     peer_dependencies: BTreeMap<String, String>,
@@ -71,6 +72,35 @@ struct Entry {
     link: bool,
     in_bundle: bool,
     peer: bool,
+}
+
+/// A word or a list of words, as npm lets authors write it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum Words {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::Many(Vec::new())
+    }
+}
+
+impl Words {
+    /// Whether a system is meant, by npm's rule: `!word` excludes, and a list of nothing but
+    /// exclusions means the rest.
+    fn fit(&self, system: &str) -> bool {
+        let words = match self {
+            Self::One(word) => std::slice::from_ref(word),
+            Self::Many(words) => words,
+        };
+        let mut excluded = words.iter().filter_map(|word| word.strip_prefix('!'));
+        let only_excludes = words.iter().all(|word| word.starts_with('!'));
+        !excluded.any(|word| word == system)
+            && (only_excludes || words.iter().any(|word| word == system || word == "any"))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -105,6 +135,19 @@ pub struct Locked<'a> {
     pub optional: bool,
 }
 
+/// A tarball that an installation unpacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tarball<'a> {
+    /// Path in the lock.
+    pub path: &'a str,
+    /// Name in the registry.
+    pub name: &'a str,
+    /// Version in the registry.
+    pub version: &'a str,
+    /// SHA-512 of its bytes.
+    pub hash: [u8; 64],
+}
+
 /// A checked lock. Its bytes hold no URL, so they say nothing of the registry.
 #[derive(Clone, Debug)]
 pub struct Lock {
@@ -120,8 +163,11 @@ impl Lock {
     /// When it is not of version 3, is for something else, names an entry without SHA-512
     /// integrity, or has a dependency that is not from a registry.
     pub fn parse(text: &[u8], package: &str, version: &str) -> Result<Self, LockError> {
-        if text.len() as u64 > MAX_BYTES {
-            return Err(LockError::Format(format!("more than {MAX_BYTES} bytes")));
+        if text.len() as u64 > limits::LOCK {
+            return Err(LockError::Format(format!(
+                "more than {} bytes",
+                limits::LOCK
+            )));
         }
         let file: File =
             serde_json::from_slice(text).map_err(|e| LockError::Format(e.to_string()))?;
@@ -131,9 +177,10 @@ impl Lock {
                 file.lockfile_version
             )));
         }
-        if file.packages.len() > MAX_ENTRIES {
+        if file.packages.len() > limits::LOCK_ENTRIES {
             return Err(LockError::Format(format!(
-                "more than {MAX_ENTRIES} entries"
+                "more than {} entries",
+                limits::LOCK_ENTRIES
             )));
         }
         let root = parse_root(&file, package, version)?;
@@ -268,6 +315,28 @@ impl Lock {
             .filter_map(|(path, entry)| Some((path.as_str(), entry.integrity.as_deref()?)))
     }
 
+    /// The tarballs that an installation on this platform may unpack.
+    pub fn tarballs<'a>(&'a self, platform: &'a Platform) -> impl Iterator<Item = Tarball<'a>> {
+        let fits = |entry: &Entry| {
+            entry.os.fit(&platform.os)
+                && entry.cpu.fit(&platform.cpu)
+                && entry.libc.fit(&platform.libc)
+        };
+        self.entries.iter().filter_map(move |(path, entry)| {
+            // npm leaves out what is optional and for another platform, and refuses the rest.
+            if entry.optional && !fits(entry) {
+                return None;
+            }
+            let in_tree = path.rsplit("node_modules/").next().unwrap_or(path);
+            Some(Tarball {
+                path,
+                name: entry.name.as_deref().unwrap_or(in_tree),
+                version: entry.version.as_deref().unwrap_or_default(),
+                hash: sha512(entry.integrity.as_deref()?)?,
+            })
+        })
+    }
+
     /// Peers to bring in: those a worker needs and cannot find. Optional peers and those
     /// of a user interface are left out.
     #[must_use]
@@ -390,6 +459,18 @@ fn check_entry(path: &str, entry: &Entry) -> Result<(), LockError> {
     if !names.is_some_and(|mut names| names.all(is_installable_name)) {
         return Err(refuse(path, "it is no path below node_modules"));
     }
+    if let Some(name) = &entry.name
+        && !is_installable_name(name)
+    {
+        let why = format!("it stands for `{name:.214}`, wanted the name of a package");
+        return Err(refuse(path, why));
+    }
+    if let Some(resolved) = &entry.resolved
+        && !is_web(resolved)
+    {
+        let why = format!("it comes from `{resolved:.200}`, and only a registry is allowed");
+        return Err(refuse(path, why));
+    }
     let version = entry.version.as_deref().unwrap_or_default();
     if nodejs_semver::Version::parse(version).is_err() {
         return Err(refuse(
@@ -410,6 +491,12 @@ fn check_entry(path: &str, entry: &Entry) -> Result<(), LockError> {
     }
     check_specs(path, &entry.dependencies)?;
     check_specs(path, &entry.optional_dependencies)
+}
+
+/// Whether a package came over http or https, from whichever host: the host is not kept,
+/// and what comes from another one has the same SHA-512 or is refused.
+fn is_web(resolved: &str) -> bool {
+    url::Url::parse(resolved).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
 }
 
 /// A bundled package came in the tarball of one above it, whose integrity covers it.
@@ -443,18 +530,21 @@ fn check_bundles(entries: &BTreeMap<String, Entry>) -> Result<(), LockError> {
 
 /// Refuses dependencies on anything but a registry, by name.
 fn check_specs(path: &str, specs: &BTreeMap<String, String>) -> Result<(), LockError> {
-    for (name, spec) in specs {
-        let wanted = spec.strip_prefix("npm:").map_or(spec.as_str(), |alias| {
+    foreign_spec(specs).map_or(Ok(()), |why| Err(refuse(path, why)))
+}
+
+/// Says which dependency is on anything but a registry, if one is.
+pub(crate) fn foreign_spec(specs: &BTreeMap<String, String>) -> Option<String> {
+    let is_foreign = |name: &str, spec: &str| {
+        let wanted = spec.strip_prefix("npm:").map_or(spec, |alias| {
             alias.rsplit_once('@').map_or("", |(_, range)| range)
         });
-        if wanted.contains([':', '/', '\\']) || !is_installable_name(name) {
-            let why = format!(
-                "it depends on {name:.214} as `{spec:.200}`, and only a registry is allowed"
-            );
-            return Err(refuse(path, why));
-        }
-    }
-    Ok(())
+        wanted.contains([':', '/', '\\']) || !is_installable_name(name)
+    };
+    let (name, spec) = specs.iter().find(|(name, spec)| is_foreign(name, spec))?;
+    Some(format!(
+        "it depends on {name:.214} as `{spec:.200}`, and only a registry is allowed"
+    ))
 }
 
 fn is_ui_only(name: &str) -> bool {
@@ -480,17 +570,19 @@ fn is_installable_name(name: &str) -> bool {
     body && name.len() <= 214 && name != "node_modules"
 }
 
-/// The SHA-512 of an integrity text, which may name several hashes.
+/// The SHA-512 of an integrity text. The text may name weaker hashes beside it, which count
+/// for nothing, and not a second SHA-512, of which npm would take either.
 #[must_use]
 pub fn sha512(integrity: &str) -> Option<[u8; 64]> {
-    integrity.split_ascii_whitespace().find_map(|part| {
-        let encoded = part.strip_prefix("sha512-")?.split('?').next()?;
-        base64::engine::general_purpose::STANDARD
-            .decode(encoded)
-            .ok()?
-            .try_into()
-            .ok()
-    })
+    let mut parts = integrity
+        .split_ascii_whitespace()
+        .filter_map(|part| part.strip_prefix("sha512-"));
+    let encoded = parts.next()?.split('?').next()?;
+    if parts.next().is_some() {
+        return None;
+    }
+    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
+    decoded.ok()?.try_into().ok()
 }
 
 #[cfg(test)]
@@ -606,6 +698,85 @@ mod tests {
         }
         let alias = json!({"version": "1.0.0", "integrity": integrity(), "dependencies": {"b": "npm:@s/c@^1"}});
         assert!(with(json!({"node_modules/a": alias})).is_ok());
+    }
+
+    #[test]
+    fn entries_that_came_from_elsewhere_than_the_web_are_refused_by_name() {
+        for resolved in [
+            "git+ssh://git@h/a.git#0123",
+            "git://h/a.git",
+            "file:../a.tgz",
+            "../a",
+            "ftp://h/a.tgz",
+        ] {
+            let entry = json!({"version": "1.0.0", "integrity": integrity(), "resolved": resolved});
+            let error = with(json!({"node_modules/a": entry}))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("node_modules/a") && error.contains(resolved),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn alias_is_fetched_under_the_name_it_stands_for_which_is_checked() {
+        let entry =
+            |name: &str| json!({"version": "1.0.0", "integrity": integrity(), "name": name});
+        let lock = with(json!({"node_modules/b": entry("@s/c")})).unwrap();
+        let platform = Platform::default();
+        let names: Vec<_> = lock
+            .tarballs(&platform)
+            .map(|tarball| tarball.name)
+            .collect();
+        assert_eq!(names, ["@s/c", "p"]);
+        for name in ["../c", "@s/../c", "c?x", "node_modules", ""] {
+            assert!(
+                with(json!({"node_modules/b": entry(name)})).is_err(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_hashes_of_one_strength_are_refused_and_weaker_ones_do_not_matter() {
+        let entry = |integrity: String| json!({"version": "1.0.0", "integrity": integrity});
+        let one = integrity();
+        let two = format!(
+            "{one} sha512-{}",
+            base64::engine::general_purpose::STANDARD.encode([8_u8; 64])
+        );
+        assert!(with(json!({"node_modules/a": entry(two)})).is_err());
+        let weak = format!("sha1-2jmj7l5rSw0yVb/vlWAYkK/YBwk= {one}");
+        assert!(with(json!({"node_modules/a": entry(weak)})).is_ok());
+    }
+
+    #[test]
+    fn optional_packages_of_other_platforms_are_not_fetched() {
+        let entry = |fields: Value| {
+            let mut entry = json!({"version": "1.0.0", "integrity": integrity(), "optional": true});
+            entry
+                .as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            entry
+        };
+        let lock = with(json!({
+            "node_modules/linux": entry(json!({"os": ["linux"], "cpu": "x64", "libc": ["glibc"]})),
+            "node_modules/not-windows": entry(json!({"os": ["!win32"]})),
+            "node_modules/any": entry(json!({"os": "any"})),
+            "node_modules/mac": entry(json!({"os": ["darwin"]})),
+            "node_modules/musl": entry(json!({"libc": ["musl"]})),
+            "node_modules/not-linux": entry(json!({"os": ["!linux"]})),
+        }))
+        .unwrap();
+        let platform = Platform::default();
+        let names: Vec<_> = lock
+            .tarballs(&platform)
+            .map(|tarball| tarball.name)
+            .collect();
+        assert_eq!(names, ["any", "linux", "not-windows", "p"]);
     }
 
     #[test]

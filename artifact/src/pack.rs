@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use reqwest::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -17,16 +18,18 @@ use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
 use crate::inline::{self, Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::install::{InstallError, Npm, Registry};
+use crate::limits;
 use crate::lock::{self, Lock, LockError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
 use crate::provenance;
 use crate::referrers::{self, Kind, Referrer};
+use crate::registry::{FetchError, RegistryClient};
 use crate::request::{PackRequest, Platform};
 use crate::resolve::Resolved;
 use crate::sbom::{self, SbomError};
 use crate::store::{StoreClient, StoreError};
-use crate::tarballs::{self, TarballError};
+use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, TreeError};
 
@@ -84,7 +87,10 @@ pub enum PackError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tarballs in the store.
+    /// The client of the registry.
+    #[error(transparent)]
+    Registry(#[from] FetchError),
+    /// The tarballs, from the store or the registry.
     #[error(transparent)]
     Tarballs(#[from] TarballError),
     /// The lock names another tarball than the registry.
@@ -96,6 +102,15 @@ pub enum PackError {
         locked: String,
         /// What the registry says.
         served: String,
+    },
+    /// The packed tree is larger than anything would pull.
+    #[error(
+        "the packed package tree breaks the rule `layer-size`: found {found} bytes, wanted at most {}",
+        limits::LAYER
+    )]
+    Layer {
+        /// Its size.
+        found: u64,
     },
     /// Another packing recorded a lock in the meantime.
     #[error(
@@ -123,11 +138,18 @@ impl From<&PackError> for Failure {
             PackError::Install(error) => reason_of_install(error),
             PackError::Lock(_)
             | PackError::Inline(InlineError::Lock(_))
-            | PackError::Integrity { .. } => FailureReason::PackageRefused,
+            | PackError::Integrity { .. }
+            | PackError::Layer { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
-            PackError::Evaluate(EvaluateError::Seal(_) | EvaluateError::Read { .. }) => {
-                FailureReason::PackingFailed
+            PackError::Evaluate(EvaluateError::Seal(_)) => FailureReason::PackingFailed,
+            PackError::Evaluate(EvaluateError::Read { .. })
+            | PackError::Tarballs(TarballError::Refused(_) | TarballError::Total { .. }) => {
+                FailureReason::PackageRefused
+            }
+            PackError::Registry(error)
+            | PackError::Tarballs(TarballError::Fetch { source: error, .. }) => {
+                reason_of_fetch(error)
             }
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
@@ -146,7 +168,7 @@ impl From<&PackError> for Failure {
             | PackError::Image(_)
             | PackError::Sbom(_)
             | PackError::LockRecorded { .. }
-            | PackError::Tarballs(TarballError::Cache { .. })
+            | PackError::Tarballs(TarballError::Cache { .. } | TarballError::Interrupted)
             | PackError::Work { .. } => FailureReason::PackingFailed,
         };
         Self {
@@ -162,8 +184,29 @@ fn reason_of_install(error: &InstallError) -> FailureReason {
         InstallError::VersionNotFound { .. } => FailureReason::VersionNotFound,
         InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
         InstallError::AccessDenied { .. } => FailureReason::RegistryAccessDenied,
-        InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
+        InstallError::Refused { .. } | InstallError::Lock(_) | InstallError::Archive { .. } => {
+            FailureReason::PackageRefused
+        }
+        InstallError::Fetch { source, .. } => reason_of_fetch(source),
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
+    }
+}
+
+/// An answer that breaks a rule is the package's fault: the registry says of the package
+/// what nobody may act on.
+fn reason_of_fetch(error: &FetchError) -> FailureReason {
+    match error {
+        FetchError::Forbidden { .. }
+        | FetchError::TooLarge { .. }
+        | FetchError::Encoding { .. } => FailureReason::PackageRefused,
+        FetchError::Status { status, .. }
+            if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+        {
+            FailureReason::RegistryAccessDenied
+        }
+        error if error.is_transient() => FailureReason::RegistryUnavailable,
+        FetchError::Status { .. } => FailureReason::PackageRefused,
+        _ => FailureReason::PackingFailed,
     }
 }
 
@@ -228,7 +271,9 @@ impl Work {
         toolchain: &Toolchain,
     ) -> Result<Resolved, PackError> {
         let platform = Platform::default();
-        let npm = Npm::new(toolchain, registry, &platform, &self.folder, &self.tree())?;
+        let client = RegistryClient::new(registry)?;
+        let tree = self.tree();
+        let npm = Npm::new(toolchain, client, &platform, &self.folder, &tree).await?;
         Ok(npm.look_up(package, range).await?)
     }
 
@@ -250,7 +295,9 @@ impl Work {
             platform,
             ..
         } = *package;
-        let npm = Npm::new(toolchain, registry, platform, &self.folder, &self.tree())?;
+        let client = RegistryClient::new(registry)?;
+        let tree = self.tree();
+        let npm = Npm::new(toolchain, client.clone(), platform, &self.folder, &tree).await?;
         tracing::info!(package = name, version, "looking the package up");
         let integrity = npm.integrity(name, version).await?;
         let inputs = Inputs {
@@ -263,11 +310,12 @@ impl Work {
         let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
         check_integrity(&inputs, &lock)?;
         tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
-        let lent = match store {
-            Some((store, _)) => tarballs::lend(store, &Npm::cache(&self.folder), &lock).await?,
-            None => Vec::new(),
+        let sources = Sources {
+            store: store.map(|(store, _)| store),
+            registry: &client,
         };
-        npm.install(&lock, &lent).await?;
+        tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platform).await?;
+        npm.install(&lock).await?;
         self.keep(inputs, &lock, lock_origin).await
     }
 
@@ -361,10 +409,12 @@ impl Work {
         let entries = tree::list(&self.tree(), tree::LIMITS)?;
         let marker = tree::marker(&entries);
         let facts = facts_layer(&state.inputs, &marker, &lock, &manifest)?;
-        let image = describe(&state, &marker)
-            .layer(facts)
-            .layer(tree_layer(&self.tree(), &entries)?)
-            .build();
+        let tree = tree_layer(&self.tree(), &entries)?;
+        let found = tree.content().len() as u64;
+        if found > limits::LAYER {
+            return Err(PackError::Layer { found });
+        }
+        let image = describe(&state, &marker).layer(facts).layer(tree).build();
         let referrers = self.attach(&state, &image, &lock)?;
         Ok(Assembled {
             image,
@@ -461,7 +511,7 @@ async fn recorded_lock(
             repository,
             LOCK_MEDIA_TYPE,
             &inputs.lock_tag(),
-            lock::MAX_BYTES,
+            limits::LOCK,
         )
         .await
 }

@@ -17,25 +17,18 @@ use serde_json::Value;
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{CONFIG_MEDIA_TYPE, Config, Descriptor, GZIP_MEDIA_TYPE, Manifest};
+use crate::limits;
 use crate::store::{StoreClient, StoreError};
 use crate::tree::{self, Entry, FACTS, Kind, LIMITS, Limits, TreeError};
 
-/// Largest config this module reads.
-const MAX_CONFIG: u64 = 1024 * 1024;
-/// Largest compressed layer.
-pub(crate) const MAX_LAYER: u64 = 256 * 1024 * 1024;
 /// An artifact has exactly this many layers: facts, tree.
 const LAYERS: usize = 2;
 /// Bounds of the facts layer: manifest and lock of one plugin.
 const FACTS_LIMITS: Limits = Limits {
-    bytes: 32 * 1024 * 1024,
+    bytes: limits::FACTS,
     entries: 16,
     path: 100,
 };
-/// Largest plugin manifest.
-pub const MAX_PLUGIN_MANIFEST: u64 = 1024 * 1024;
-/// Largest facts layer, compressed.
-pub(crate) const MAX_FACTS: u64 = FACTS_LIMITS.bytes;
 /// Work in progress inside the destination.
 const STAGING: &str = ".incomplete";
 const MARKER: &str = "marker";
@@ -112,7 +105,7 @@ pub async fn fetch(
     {
         let path = blobs.join(number.to_string());
         store
-            .blob_to_file(repository, layer, MAX_LAYER, &path)
+            .blob_to_file(repository, layer, limits::LAYER, &path)
             .await
             .map_err(failed)?;
         layers.push((path, diff_id.clone()));
@@ -165,7 +158,7 @@ pub async fn read_plugin_manifest(
             if path == PLUGIN_MANIFEST && matches!(kind, RawKind::File { .. }) {
                 let mut bytes = Vec::new();
                 content
-                    .take(MAX_PLUGIN_MANIFEST + 1)
+                    .take(limits::PLUGIN_MANIFEST + 1)
                     .read_to_end(&mut bytes)
                     .map_err(|e| e.to_string())?;
                 found = Some(bytes);
@@ -177,7 +170,7 @@ pub async fn read_plugin_manifest(
     })
     .await??;
     let bytes = found.ok_or_else(|| refused("it holds no plugin manifest"))?;
-    if bytes.len() as u64 > MAX_PLUGIN_MANIFEST {
+    if bytes.len() as u64 > limits::PLUGIN_MANIFEST {
         return Err(refused("its plugin manifest is too large"));
     }
     serde_json::from_slice(&bytes)
@@ -218,7 +211,7 @@ async fn describe(
     let manifest = store.manifest(repository, digest).await.map_err(failed)?;
     check_shape(&manifest).map_err(refused)?;
     let config = store
-        .blob(repository, &manifest.config, MAX_CONFIG)
+        .blob(repository, &manifest.config, limits::OCI_CONFIG)
         .await
         .map_err(failed)?;
     let config: Config =

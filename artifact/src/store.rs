@@ -1,6 +1,7 @@
 //! A client for OCI registries: blobs and manifests by digest, every byte checked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -13,10 +14,9 @@ use crate::digest::{Digest, Hashing};
 use crate::image::{
     Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json,
 };
+use crate::limits;
+use crate::registry::address::Addresses;
 use crate::token::{self, Token};
-
-/// Largest manifest this client reads.
-pub const MAX_MANIFEST: u64 = 1024 * 1024;
 
 /// Header by which a registry says that it lists a referrer by itself.
 const SUBJECT_HEADER: &str = "oci-subject";
@@ -210,10 +210,11 @@ impl StoreClient {
         if base.path() != "/v2/" || !base.username().is_empty() || base.query().is_some() {
             return Err(setup("wanted `host` or `host:port`".into()));
         }
-        let mut http = reqwest::Client::builder()
+        // Registries send us on to where their storage is, which may be anywhere but near.
+        let mut http = Arc::new(Addresses::of([&base]))
+            .guard(reqwest::Client::builder())
             .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(60))
-            .no_proxy();
+            .read_timeout(Duration::from_secs(60));
         if let Some(pem) = ca_pem {
             let authorities =
                 Certificate::from_pem_bundle(&pem).map_err(|e| setup(e.to_string()))?;
@@ -501,7 +502,7 @@ impl StoreClient {
             return Err(self.mismatch(&action, "the next page is on another host"));
         }
         let mut content = Vec::new();
-        self.read(&action, answer, MAX_MANIFEST, &mut content)
+        self.read(&action, answer, limits::OCI_MANIFEST, &mut content)
             .await?;
         Ok(Some((content.into(), next)))
     }
@@ -532,7 +533,7 @@ impl StoreClient {
                 .header(ACCEPT, INDEX_MEDIA_TYPE);
             let response = self.send_once(&action, request).await?;
             let mut content = Vec::new();
-            self.read(&action, response, MAX_MANIFEST, &mut content)
+            self.read(&action, response, limits::OCI_MANIFEST, &mut content)
                 .await?;
             Ok(Bytes::from(content))
         };

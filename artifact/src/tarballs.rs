@@ -1,19 +1,31 @@
-//! Tarballs kept in the store, so that each is downloaded from outside once per cluster.
+//! The tarballs of a lock: brought from the store or the registry, checked, and kept.
 //!
 //! npm's cache is content-addressed: a file under the SHA-512 of its bytes is taken in
-//! place of a download when the lock names where it would come from. `fetch` puts what
-//! the store has into npm's cache, `push` adds to the store what npm had to download. A
-//! tarball is found by the integrity that a lock names and by nothing else, and npm checks
-//! it against that integrity whichever way it came. Of two packings at the same instant
-//! both may download a tarball.
+//! place of a download when the lock names where it would come from. `fetch` puts every
+//! tarball there, from the store or else from the registry, and npm installs without a
+//! network; `push` adds to the store what was downloaded, so that each tarball is downloaded
+//! from outside once per cluster. Whichever way a tarball came, it has the SHA-512 that the
+//! lock names and was walked (see [`crate::archive`]) before npm sees it. Of two packings at
+//! the same instant both may download a tarball.
 
-use std::fs;
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::TryStreamExt as _;
+use reqwest::{StatusCode, Url};
 use serde_json::Value;
+use sha2::{Digest as _, Sha512};
+use tempfile::NamedTempFile;
 
-use crate::lock::{self, Lock};
+use crate::archive::{self, ArchiveError, Broken, Budget, Rule};
+use crate::bounded;
+use crate::limits;
+use crate::lock::{self, Lock, Tarball};
+use crate::registry::{FetchError, RegistryClient, metadata};
+use crate::request::Platform;
 use crate::store::{StoreClient, StoreError};
 
 /// Repository of all tarballs; no package's repository has this name.
@@ -22,15 +34,32 @@ const REPOSITORY: &str = "tarballs";
 /// Type of the artifact that holds one tarball.
 const MEDIA_TYPE: &str = "application/vnd.paperclip.npm-tarball.v1+gzip";
 
-/// Largest tarball that is kept. A larger one is downloaded each time.
-const MAX_BYTES: u64 = 128 * 1024 * 1024;
-
-/// Why tarballs were not exchanged with the store.
+/// Why the tarballs of a lock were not brought or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum TarballError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The registry failed, or answered as it may not.
+    #[error("cannot download the tarball of {package}")]
+    Fetch {
+        /// Package and version.
+        package: String,
+        /// What went wrong.
+        source: FetchError,
+    },
+    /// A tarball breaks a rule.
+    #[error(transparent)]
+    Refused(#[from] ArchiveError),
+    /// All of them together are too large.
+    #[error(
+        "the tarballs of the lock break the rule `tree-size`: found {found} bytes before decompression, wanted at most {}",
+        limits::TREE
+    )]
+    Total {
+        /// Bytes so far.
+        found: u64,
+    },
     /// npm's cache could not be used.
     #[error("cannot use npm's cache at {}", path.display())]
     Cache {
@@ -39,56 +68,237 @@ pub enum TarballError {
         /// What the system said.
         source: io::Error,
     },
+    /// This program is ending.
+    #[error("checking the tarballs was interrupted")]
+    Interrupted,
 }
 
-/// Puts the tarballs of a lock that the store has into npm's cache.
-///
-/// Returns the paths of the lock whose tarballs are there now.
+/// Where tarballs come from: the store first, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources<'a> {
+    /// The store of the cluster.
+    pub store: Option<&'a StoreClient>,
+    /// The registry, or its scopes' registries.
+    pub registry: &'a RegistryClient,
+}
+
+/// Puts every tarball that an installation of the lock unpacks into npm's cache, checked.
 ///
 /// # Errors
-/// When the store fails or the cache cannot be written.
-pub async fn lend(
-    store: &StoreClient,
+/// When store or registry fail, the cache cannot be written, or a tarball is not what the
+/// lock says or breaks a rule. npm must not run then.
+pub async fn bring(
+    sources: Sources<'_>,
     cache: &Path,
     lock: &Lock,
-) -> Result<Vec<String>, TarballError> {
-    let mut lent = Vec::new();
-    for (path, hash) in hashes(lock) {
-        let found = store
-            .artifact(REPOSITORY, MEDIA_TYPE, &hex::encode(hash), MAX_BYTES)
-            .await?;
-        let Some(content) = found else { continue };
-        let file = content_path(cache, &hash);
-        let failed = |source| TarballError::Cache {
-            path: file.clone(),
-            source,
-        };
-        fs::create_dir_all(file.parent().unwrap_or(cache)).map_err(failed)?;
-        fs::write(&file, &content).map_err(failed)?;
-        lent.push(path.to_owned());
+    platform: &Platform,
+) -> Result<(), TarballError> {
+    let mut wanted = BTreeMap::new();
+    for tarball in lock.tarballs(platform) {
+        wanted.entry(tarball.hash).or_insert(tarball);
     }
-    Ok(lent)
+    let total = AtomicU64::new(0);
+    futures::stream::iter(wanted.into_values().map(Ok))
+        .try_for_each_concurrent(limits::TARBALLS_AT_ONCE, |tarball| {
+            bring_one(sources, cache, tarball, &total)
+        })
+        .await?;
+    // Twice in the tree is twice on the disk, so that each path is walked.
+    let walks: Vec<_> = lock
+        .tarballs(platform)
+        .map(|tarball| (label(&tarball), content_path(cache, &tarball.hash)))
+        .collect();
+    tokio::task::spawn_blocking(move || walk(&walks))
+        .await
+        .map_err(|_| TarballError::Interrupted)?
 }
 
-/// Keeps in the store what npm downloaded for a lock.
+fn walk(tarballs: &[(String, PathBuf)]) -> Result<(), TarballError> {
+    let mut budget = Budget::default();
+    for (package, path) in tarballs {
+        let file = File::open(path).map_err(|e| cache_error(path, e))?;
+        archive::check(file, &mut budget).map_err(|broken| broken.of(package))?;
+    }
+    Ok(())
+}
+
+async fn bring_one(
+    sources: Sources<'_>,
+    cache: &Path,
+    tarball: Tarball<'_>,
+    total: &AtomicU64,
+) -> Result<(), TarballError> {
+    let target = content_path(cache, &tarball.hash);
+    let folder = target.parent().unwrap_or(cache);
+    fs::create_dir_all(folder).map_err(|e| cache_error(folder, e))?;
+    let lent = match sources.store {
+        Some(store) => lent(store, &tarball).await?,
+        None => None,
+    };
+    let received = match lent {
+        Some(content) => Received::of(folder, &content).map_err(|e| cache_error(&target, e))?,
+        None => download(sources.registry, folder, &tarball).await?,
+    };
+    let size = received.size;
+    let found = total.fetch_add(size, Ordering::Relaxed) + size;
+    if found > limits::TREE {
+        return Err(TarballError::Total { found });
+    }
+    received
+        .check(&tarball)?
+        .persist(&target)
+        .map_err(|e| cache_error(&target, e.error))?;
+    Ok(())
+}
+
+async fn lent(
+    store: &StoreClient,
+    tarball: &Tarball<'_>,
+) -> Result<Option<bytes::Bytes>, StoreError> {
+    let tag = hex::encode(tarball.hash);
+    store
+        .artifact(REPOSITORY, MEDIA_TYPE, &tag, limits::TARBALL)
+        .await
+}
+
+/// Downloads a tarball from where nearly all registries have it, else from where the
+/// registry says.
+async fn download(
+    registry: &RegistryClient,
+    folder: &Path,
+    tarball: &Tarball<'_>,
+) -> Result<Received, TarballError> {
+    let failed = |source| fetch_error(tarball, source);
+    let base = registry.base_of(tarball.name);
+    let usual = usual_url(base, tarball);
+    let sink = || Received::new(folder);
+    match registry.download(&usual, limits::TARBALL, sink).await {
+        Err(FetchError::Status { status, .. }) if is_elsewhere(status) => {
+            let stated = stated_url(registry, base, tarball).await?;
+            let received = registry.download(&stated, limits::TARBALL, sink).await;
+            received.map_err(failed)
+        }
+        received => received.map_err(failed),
+    }
+}
+
+fn is_elsewhere(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::GONE
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::BAD_REQUEST
+    )
+}
+
+fn usual_url(base: &Url, tarball: &Tarball<'_>) -> Url {
+    let Tarball { name, version, .. } = tarball;
+    let file = name.rsplit('/').next().unwrap_or(name);
+    // npm leaves build data out of file names as it does out of versions.
+    let version = version.split('+').next().unwrap_or(version);
+    let mut url = base.clone();
+    url.set_path(&format!("{}{name}/-/{file}-{version}.tgz", base.path()));
+    url
+}
+
+/// The URL in the registry's metadata, which may lead anywhere: the client checks it.
+async fn stated_url(
+    registry: &RegistryClient,
+    base: &Url,
+    tarball: &Tarball<'_>,
+) -> Result<Url, TarballError> {
+    let mut url = base.clone();
+    url.set_path(&format!(
+        "{}{}",
+        base.path(),
+        tarball.name.replace('/', "%2f")
+    ));
+    let document = registry
+        .content(&url, metadata::ABBREVIATED, limits::METADATA)
+        .await
+        .map_err(|source| fetch_error(tarball, source))?;
+    let nowhere = |found: String| {
+        let broken = Broken::new(Rule::Url, found, "the URL of its tarball");
+        TarballError::Refused(broken.of(&label(tarball)))
+    };
+    let stated = metadata::tarball(&document, tarball.version)
+        .map_err(|e| nowhere(format!("metadata that npm would not read: {e}")))?
+        .ok_or_else(|| nowhere("metadata without this version".into()))?;
+    Url::parse(&stated).map_err(|e| {
+        nowhere(format!(
+            "`{}`: {e}",
+            stated.escape_debug().take(200).collect::<String>()
+        ))
+    })
+}
+
+/// A tarball on its way into npm's cache: nobody finds it before it was checked.
+struct Received {
+    file: NamedTempFile,
+    hasher: Sha512,
+    size: u64,
+}
+
+impl Received {
+    fn new(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: NamedTempFile::new_in(folder)?,
+            hasher: Sha512::new(),
+            size: 0,
+        })
+    }
+
+    fn of(folder: &Path, content: &[u8]) -> io::Result<Self> {
+        let mut received = Self::new(folder)?;
+        received.write_all(content)?;
+        Ok(received)
+    }
+
+    fn check(self, tarball: &Tarball<'_>) -> Result<NamedTempFile, ArchiveError> {
+        let found: [u8; 64] = self.hasher.finalize().into();
+        if found == tarball.hash {
+            return Ok(self.file);
+        }
+        let found = format!("{} bytes with sha512 {}", self.size, hex::encode(found));
+        let broken = Broken::new(
+            Rule::Integrity,
+            found,
+            format!("sha512 {}", hex::encode(tarball.hash)),
+        );
+        Err(broken.of(&label(tarball)))
+    }
+}
+
+impl Write for Received {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Keeps in the store what was downloaded for a lock.
 ///
 /// # Errors
 /// When the store fails or the cache cannot be read.
 pub async fn keep(store: &StoreClient, cache: &Path, lock: &Lock) -> Result<(), TarballError> {
-    for (_, hash) in hashes(lock) {
-        let file = content_path(cache, &hash);
-        // Optional packages of other platforms are locked and never downloaded.
-        let Ok(metadata) = fs::metadata(&file) else {
+    for (_, integrity) in lock.integrities() {
+        let Some(hash) = lock::sha512(integrity) else {
             continue;
         };
+        let file = content_path(cache, &hash);
         let tag = hex::encode(hash);
-        if metadata.len() > MAX_BYTES || store.tagged_manifest(REPOSITORY, &tag).await?.is_some() {
+        // Optional packages of other platforms are locked and never downloaded.
+        if !file.exists() || store.tagged_manifest(REPOSITORY, &tag).await?.is_some() {
             continue;
         }
-        let content = fs::read(&file).map_err(|source| TarballError::Cache {
-            path: file.clone(),
-            source,
-        })?;
+        let content = bounded::read(&file, limits::TARBALL).map_err(|e| cache_error(&file, e))?;
         store
             .push_artifact(REPOSITORY, MEDIA_TYPE, content.into(), &tag)
             .await?;
@@ -96,27 +306,39 @@ pub async fn keep(store: &StoreClient, cache: &Path, lock: &Lock) -> Result<(), 
     Ok(())
 }
 
-/// The lock as npm is to install from: entries with a lent tarball name where they would
-/// come from, without which npm does not look into its cache. The bytes of the artifact
-/// never hold this spelling.
-pub fn with_origins(lock: &Lock, lent: &[String], registry: &str) -> Vec<u8> {
+/// The lock as npm is to install from: entries name where their tarball would come from,
+/// without which npm does not look into its cache. The bytes of the artifact never hold
+/// this spelling.
+pub fn with_origins(lock: &Lock, registry: &str) -> Vec<u8> {
     let Ok(mut spelled) = serde_json::from_slice::<Value>(lock.bytes()) else {
         return lock.bytes().to_vec();
     };
-    for path in lent {
+    for (path, _) in lock.integrities() {
         let name = path.rsplit("node_modules/").next().unwrap_or(path);
         let file = name.rsplit('/').next().unwrap_or(name);
-        let entry = &mut spelled["packages"][path.as_str()];
+        let entry = &mut spelled["packages"][path];
         let version = entry["version"].as_str().unwrap_or_default().to_owned();
         entry["resolved"] = Value::String(format!("{registry}{name}/-/{file}-{version}.tgz"));
     }
     spelled.to_string().into_bytes()
 }
 
-/// Path in the lock and SHA-512 of each tarball.
-fn hashes(lock: &Lock) -> impl Iterator<Item = (&str, [u8; 64])> {
-    lock.integrities()
-        .filter_map(|(path, integrity)| Some((path, lock::sha512(integrity)?)))
+fn label(tarball: &Tarball<'_>) -> String {
+    format!("{}@{}", tarball.name, tarball.version)
+}
+
+fn fetch_error(tarball: &Tarball<'_>, source: FetchError) -> TarballError {
+    TarballError::Fetch {
+        package: label(tarball),
+        source,
+    }
+}
+
+fn cache_error(path: &Path, source: io::Error) -> TarballError {
+    TarballError::Cache {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Where npm's cache keeps content with this SHA-512.

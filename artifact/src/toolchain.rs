@@ -4,14 +4,13 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use futures::StreamExt as _;
 use sha2::{Digest as _, Sha512};
 
 use crate::causes::chain;
-use crate::install::Registry;
+use crate::limits;
 use crate::lock;
+use crate::registry::{Registry, RegistryClient};
 
 /// Exact version of Node that packs and that plugins run on.
 pub const NODE_VERSION: &str = "24.21.0";
@@ -64,11 +63,6 @@ impl Toolchain {
         self.folder.join("lib/node_modules/npm/bin/npm-cli.js")
     }
 }
-
-/// Largest of the two tarballs, with room to grow.
-const MAX_TARBALL: usize = 128 * 1024 * 1024;
-/// Bounds of what they unpack to.
-const MAX_UNPACKED: u64 = 512 * 1024 * 1024;
 
 /// Why the toolchain could not be brought.
 #[derive(Debug, thiserror::Error)]
@@ -149,30 +143,13 @@ async fn download(
         package: package.clone(),
         why,
     };
-    let mut client = reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(60));
-    if let Some(ca) = &registry.ca {
-        let pem = fs::read(ca).map_err(|e| failed(format!("{}: {e}", ca.display())))?;
-        let authorities =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| failed(e.to_string()))?;
-        client = client.tls_certs_merge(authorities);
-    }
-    let client = client.build().map_err(|e| failed(e.to_string()))?;
-    let url = format!("{}{name}/-/{name}-{version}.tgz", registry.url);
-    let answer = client
-        .get(&url)
-        .send()
+    let client = RegistryClient::new(registry).map_err(|e| failed(chain(&e)))?;
+    let mut url = client.base_of(name).clone();
+    url.set_path(&format!("{}{name}/-/{name}-{version}.tgz", url.path()));
+    let content = client
+        .download(&url, limits::TARBALL, || Ok(Vec::new()))
         .await
-        .and_then(reqwest::Response::error_for_status);
-    let mut chunks = answer.map_err(|e| failed(chain(&e)))?.bytes_stream();
-    let mut content = Vec::new();
-    while let Some(chunk) = chunks.next().await {
-        content.extend_from_slice(&chunk.map_err(|e| failed(chain(&e)))?);
-        if content.len() > MAX_TARBALL {
-            return Err(failed(format!("more than {MAX_TARBALL} bytes")));
-        }
-    }
+        .map_err(|e| failed(chain(&e)))?;
     if lock::sha512(integrity) != Some(Sha512::digest(&content).into()) {
         return Err(ToolchainError::Mismatch { package });
     }
@@ -181,7 +158,7 @@ async fn download(
 
 /// Unpacks regular files of an npm tarball whose bytes were checked against a pin.
 fn unpack(tarball: &[u8], target: &Path, wanted: impl Fn(&Path) -> bool) -> io::Result<()> {
-    let plain = flate2::read::GzDecoder::new(tarball).take(MAX_UNPACKED);
+    let plain = flate2::read::GzDecoder::new(tarball).take(limits::STREAM);
     for entry in tar::Archive::new(plain).entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();

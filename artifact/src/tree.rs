@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Hashing};
+use crate::limits;
 
 /// Folder of facts about the artifact; no part of the listing.
 pub const FACTS: &str = ".paperclip";
@@ -29,9 +30,9 @@ pub struct Limits {
 
 /// What a tree may be at most: well above any plugin seen, well below what hurts a node.
 pub const LIMITS: Limits = Limits {
-    bytes: 512 * 1024 * 1024,
-    entries: 100_000,
-    path: 1024,
+    bytes: limits::TREE,
+    entries: limits::ENTRIES,
+    path: limits::PATH,
 };
 
 /// Why a folder is no tree of an artifact.
@@ -212,10 +213,10 @@ pub fn check_path(path: &str) -> Result<(), TreeError> {
             "its name holds a control character or a backslash",
         ));
     }
-    if path.split('/').any(|part| part.len() > 255) {
+    if path.split('/').any(|part| part.len() > limits::NAME) {
         return Err(TreeError::refused(
             path,
-            "a part of its name is longer than 255 bytes",
+            format!("a part of its name is longer than {} bytes", limits::NAME),
         ));
     }
     Ok(())
@@ -225,12 +226,19 @@ pub fn check_path(path: &str) -> Result<(), TreeError> {
 pub(crate) fn refuse_case_collisions(entries: &[Entry]) -> Result<(), TreeError> {
     let mut seen = HashMap::with_capacity(entries.len());
     for entry in entries {
-        if let Some(other) = seen.insert(entry.path.to_lowercase(), &entry.path) {
+        if let Some(other) = seen.insert(fold_case(&entry.path), &entry.path) {
             let why = format!("its name differs from `{other}` in case only");
             return Err(TreeError::refused(&entry.path, why));
         }
     }
     Ok(())
+}
+
+/// A name as a file system that ignores case has it: capitals first, since letters such as
+/// `ſ` and `ß` have only those in common with others, then small letters.
+pub(crate) fn fold_case(path: &str) -> String {
+    let capitals = path.chars().flat_map(char::to_uppercase);
+    capitals.flat_map(char::to_lowercase).collect()
 }
 
 /// The marker of a listing: 64 hex digits.

@@ -15,11 +15,12 @@ use crate::digest::Digest;
 use crate::image::Manifest;
 use crate::inspect::{Facts, InspectError, Opened, kind};
 use crate::install;
+use crate::limits;
 use crate::lock::Lock;
 use crate::manifest;
 use crate::pack::annotations;
 use crate::provenance;
-use crate::pull::{self, MAX_LAYER, PullError};
+use crate::pull::{self, PullError};
 use crate::referrers::{Kind, Listed};
 use crate::sbom;
 use crate::source::Source;
@@ -113,7 +114,10 @@ async fn unpack(opened: &Opened<'_>, work: &Path, tree: &Path) -> Result<usize, 
         .zip(diff_ids)
         .zip(["the facts layer", "the tree layer"])
     {
-        let path = opened.source().blob_file(layer, MAX_LAYER, &blobs).await;
+        let path = opened
+            .source()
+            .blob_file(layer, limits::LAYER, &blobs)
+            .await;
         let path = path.map_err(|e| opened.read(what, e))?;
         layers.push((path, diff_id.clone()));
     }
@@ -163,8 +167,8 @@ impl Referrers<'_> {
         for listed in self.opened.referrers().await? {
             let manifest = self.opened.referrer(&listed).await?;
             bytes += manifest.layers.iter().map(|blob| blob.size).sum::<u64>();
-            if bytes > MAX_LAYER {
-                let why = format!("more than {MAX_LAYER} bytes together");
+            if bytes > limits::LAYER {
+                let why = format!("more than {} bytes together", limits::LAYER);
                 return Err(self.opened.refused("the referrers", why));
             }
             self.check_bytes(&listed, &manifest, work).await?;
@@ -226,7 +230,11 @@ impl Referrers<'_> {
         work: &Path,
     ) -> Result<(), InspectError> {
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
-            let checked = self.opened.source().blob_file(blob, MAX_LAYER, work).await;
+            let checked = self
+                .opened
+                .source()
+                .blob_file(blob, limits::LAYER, work)
+                .await;
             let what = format!("the content of referrer {}", listed.descriptor.digest);
             checked.map_err(|e| self.opened.read(&what, e))?;
         }

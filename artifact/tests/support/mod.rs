@@ -75,6 +75,11 @@ impl MemoryRegistry {
             .insert(digest.to_string(), bytes);
     }
 
+    /// Forgets all it was given.
+    pub fn clear(&self) {
+        self.content.lock().unwrap().clear();
+    }
+
     /// Listens on a free port and gives a client.
     pub async fn serve(&self) -> StoreClient {
         install_crypto();
