@@ -170,6 +170,36 @@ struct Case {
     keeps: Vec<Value>,
 }
 
+/// A plugin manifest that Paperclip installs.
+fn whole_manifest() -> Value {
+    json!({
+        "id": "acme.tea", "apiVersion": 1, "version": "1.0.0", "displayName": "Tea",
+        "description": "Makes tea.", "author": "Acme", "categories": ["automation"],
+        "capabilities": ["agent.tools.register"], "entrypoints": {"worker": "./worker.js"},
+    })
+}
+
+#[test]
+fn a_plugin_of_one_file_needs_a_manifest_that_paperclip_installs() {
+    let of = |manifest: Value| {
+        let source = json!({"configMap": {"name": "tea", "key": "worker.js"}});
+        plugin(
+            json!({"name": "tea"}),
+            json!({"source": source, "manifest": manifest}),
+        )
+    };
+    assert_eq!(findings(&of(whole_manifest())), []);
+    let mut outside = whole_manifest();
+    outside["entrypoints"]["worker"] = "../worker.js".into();
+    let found = findings(&of(outside));
+    assert_eq!(found[0].reason, "ManifestInvalid");
+    assert!(found[0].found.contains("../worker.js"), "{found:?}");
+    let mut unknown = whole_manifest();
+    unknown["categories"] = json!(["tea"]);
+    let found = findings(&of(unknown));
+    assert!(found[0].found.contains("categories"), "{found:?}");
+}
+
 fn cases() -> Vec<Case> {
     let secret = |more: Value| {
         let mut secret = json!({"name": "a", "secretRef": {"name": "s", "key": "k"}});
@@ -181,6 +211,12 @@ fn cases() -> Vec<Case> {
             json!({"name": "main"}),
             json!({"allowedNamespaces": allowed}),
         )
+    };
+    let npm = |npm: Value| plugin(json!({"name": "tea"}), json!({"source": {"npm": npm}}));
+    let one_file = |more: Value| {
+        let mut spec = json!({"source": {"configMap": {"name": "tea", "key": "worker.js"}}});
+        merge(&mut spec, more);
+        plugin(json!({"name": "tea"}), spec)
     };
     let label = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')";
     let (long, longest) = ("a".repeat(51), "a".repeat(50));
@@ -203,6 +239,24 @@ fn cases() -> Vec<Case> {
                 secret(json!({"use": "Value", "configPath": "/a"})),
                 secret(json!({"use": "Reference"})),
             ],
+        },
+        Case {
+            kind: "PaperclipPlugin",
+            rule: "has(self.version) != has(self.range)",
+            breaks: vec![
+                npm(json!({"package": "tea"})),
+                npm(json!({"package": "tea", "version": "1.0.0", "range": "^1.0.0"})),
+            ],
+            keeps: vec![
+                npm(json!({"package": "tea", "version": "1.0.0"})),
+                npm(json!({"package": "tea", "range": "latest"})),
+            ],
+        },
+        Case {
+            kind: "PaperclipPlugin",
+            rule: "!has(self.spec.source.configMap) || has(self.spec.manifest)",
+            breaks: vec![one_file(json!({}))],
+            keeps: vec![one_file(json!({"manifest": whole_manifest()}))],
         },
         Case {
             kind: "PaperclipHost",
