@@ -144,6 +144,8 @@ pub enum Reason {
     HostNotFound,
     /// The `PaperclipHost` does not allow plugins of this namespace.
     HostForbidden,
+    /// Another plugin of the same host has the id of the plugin manifest.
+    PluginIdTaken,
     /// The cluster's network lets the pod connect where no policy allows it.
     NotEnforced,
     /// The check was not asked for.

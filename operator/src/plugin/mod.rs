@@ -2,6 +2,8 @@
 
 mod apply;
 mod artifact;
+mod claim;
+mod claiming;
 mod conditions;
 mod config;
 mod controller;

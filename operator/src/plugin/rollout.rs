@@ -58,7 +58,8 @@ struct Failure {
 }
 
 /// Brings the revision about that the spec asks for, as far as it goes now. The artifact
-/// of the spec is in `status`.
+/// of the spec is in `status`, and `revisions` are those that there are. With `barred` the
+/// active revision goes on and no other is begun.
 ///
 /// # Errors
 /// When the API server or the store fails.
@@ -66,9 +67,11 @@ pub async fn pass(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
+    revisions: &[PaperclipPluginRevision],
+    barred: Option<Finding>,
     mut deployment: Option<Deployment>,
 ) -> Result<Outcome, ReconcileError> {
-    let asked = ask(context, plugin, status).await?;
+    let asked = ask(context, plugin, status, revisions, barred).await?;
     loop {
         let revisions = list(context, plugin).await?;
         let step = Step::choose(context, plugin, status, &asked, revisions).await?;
@@ -97,6 +100,8 @@ async fn ask(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &PaperclipPluginStatus,
+    revisions: &[PaperclipPluginRevision],
+    barred: Option<Finding>,
 ) -> Result<Asked, ReconcileError> {
     let artifact = status.artifact.clone().unwrap_or_default();
     let digest: Digest = artifact
@@ -107,10 +112,9 @@ async fn ask(
         .plugin_manifest(&artifact.repository, &digest)
         .await?;
     let summary = status.plugin.clone().unwrap_or_default();
-    let revisions = list(context, plugin).await?;
     let (grant, added) = revision::grant(
         plugin.spec.manifest.as_ref(),
-        &revisions,
+        revisions,
         &summary.capabilities,
     );
     let granted = if added.is_empty() {
@@ -128,12 +132,14 @@ async fn ask(
         );
         Finding::no(Reason::CapabilitiesAdded, message)
     };
-    let resolved = references::resolve(context, plugin)
-        .await?
-        .and_then(|resolved| {
-            config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
-            Ok(resolved)
-        });
+    let resolved = match barred {
+        Some(barred) => Err(barred),
+        None => references::resolve(context, plugin).await?,
+    };
+    let resolved = resolved.and_then(|resolved| {
+        config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
+        Ok(resolved)
+    });
     let wanted = resolved.map(|resolved| {
         let artifact = revision::artifact(&artifact);
         let template_hash = Wanted {
@@ -162,7 +168,7 @@ async fn ask(
 }
 
 /// The plugin's revisions, oldest first.
-async fn list(
+pub async fn list(
     context: &Context,
     plugin: &PaperclipPlugin,
 ) -> Result<Vec<PaperclipPluginRevision>, ReconcileError> {
@@ -573,6 +579,10 @@ impl<'a> Step<'a> {
             Finding::no(Reason::DeadlineExceeded, message)
         });
         let config = match (&asked.wanted, &failure) {
+            (Err(barred), _) if barred.reason == Reason::PluginIdTaken => Finding::no(
+                Reason::Pending,
+                "No worker is asked to accept the config while another plugin has the id.".into(),
+            ),
             (Err(refused), _) => refused.clone(),
             (Ok(_), Some(failure)) => failure.clone(),
             (Ok(_), None) if self.pending().is_none() => Finding::yes("The worker has the config."),
