@@ -9,7 +9,8 @@ use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus, PluginConfig, RevisionState,
+        ArtifactStatus, ConditionType, FailurePolicy, PaperclipPlugin, PaperclipPluginStatus,
+        PluginConfig, RevisionState,
     },
 };
 use paperclip_proto::{
@@ -462,9 +463,7 @@ async fn a_revision_that_does_not_serve_in_time_is_taken_back_and_not_tried_agai
     world.settle().await;
     assert_eq!(world.ready(), "False RolledBack stalled");
     let plugin = world.plugin();
-    let ready = plugin
-        .condition(paperclip_crds::v1alpha1::ConditionType::Ready)
-        .unwrap();
+    let ready = plugin.condition(ConditionType::Ready).unwrap();
     assert!(
         ready.message.contains("the ink has run dry"),
         "{}",
@@ -564,6 +563,78 @@ async fn a_clock_that_jumps_fails_nothing_and_is_followed_by_silence() {
     }
 }
 
+/// `ConfigValid`, as status and reason.
+fn config_valid(world: &World) -> String {
+    let plugin = world.plugin();
+    let found = plugin.condition(ConditionType::ConfigValid).unwrap();
+    format!("{} {}", found.status, found.reason)
+}
+
+#[tokio::test]
+async fn a_config_that_new_pods_refuse_stays_for_a_person_to_look_at_when_the_spec_says_so() {
+    let mut world = World::new().await;
+    world.edit(|plugin| plugin.spec.upgrade.on_failure = FailurePolicy::Freeze);
+    world.settle().await;
+    world.set_colour("invisible");
+    world.ask_restart("now");
+    world.settle().await;
+    assert_eq!(world.ready(), "False ConfigRejected stalled");
+    assert_eq!(world.runs(), ("2".into(), 1), "the pods that refused it");
+    let offered = handed(&world.server.objects()).activations.remove(&2);
+    assert!(offered.unwrap().candidate.is_some());
+    let plugin = world.plugin();
+    let ready = plugin.condition(ConditionType::Ready).unwrap();
+    let told = "Revision 2 stays, since spec.upgrade.onFailure is Freeze.";
+    assert!(ready.message.contains(told), "{}", ready.message);
+
+    world.restart().await;
+    world.settle().await;
+    assert_eq!(world.runs(), ("2".into(), 1));
+    world.edit(|plugin| plugin.spec.upgrade.on_failure = FailurePolicy::RollBack);
+    world.settle().await;
+    assert_eq!(world.ready(), "False ConfigRejected stalled");
+    assert_eq!(world.runs(), ("1".into(), 1));
+}
+
+#[tokio::test]
+async fn a_config_that_frozen_pods_refused_is_followed_by_one_that_they_accept() {
+    let mut world = World::new().await;
+    world.edit(|plugin| plugin.spec.upgrade.on_failure = FailurePolicy::Freeze);
+    world.settle().await;
+    world.set_colour("invisible");
+    world.ask_restart("now");
+    world.settle().await;
+    world.set_colour("red");
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(world.revisions()[2], (3, 3, RevisionState::Active));
+}
+
+#[tokio::test]
+async fn a_config_that_only_new_pods_were_to_have_is_not_called_refused_when_they_fail() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.ask_restart(BAD);
+    world.settle().await;
+    NOW.set(301);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(
+        config_valid(&world),
+        "True Succeeded",
+        "it is the config that runs"
+    );
+
+    NOW.set(0);
+    world.set_colour("blue");
+    world.ask_restart(BAD);
+    world.settle().await;
+    NOW.set(301);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(config_valid(&world), "False Pending", "nobody was asked");
+}
+
 /// Claims, by what they are for, with who has them.
 fn claims(world: &World) -> Vec<(String, String)> {
     let objects = world.server.objects();
@@ -622,7 +693,7 @@ async fn a_second_plugin_of_one_id_stalls_without_an_object_that_its_host_sees()
     assert_eq!(world.ready(), "False PluginIdTaken stalled");
     assert_eq!(claims(&world), [claimed(EXAMPLE, "shop commerce")]);
     let plugin = world.plugin();
-    let ready = plugin.condition(paperclip_crds::v1alpha1::ConditionType::Ready);
+    let ready = plugin.condition(ConditionType::Ready);
     let expected = "Plugin id example is taken on PaperclipHost paperclip/main by PaperclipPlugin shop/commerce; a host serves an id once. Delete one of the two, or attach one to another host; this one then starts by itself.";
     assert_eq!(ready.unwrap().message, expected);
     let objects = world.server.objects();
