@@ -11,6 +11,7 @@ mod ca;
 mod context;
 mod errors;
 mod events;
+mod fingerprint;
 mod health;
 mod host;
 mod leader;

@@ -10,7 +10,7 @@ use paperclip_crds::{
     labels,
     v1alpha1::{
         ArtifactStatus, ConditionType, FailurePolicy, PaperclipPlugin, PaperclipPluginStatus,
-        PluginConfig, RevisionState,
+        PluginConfig, PluginSecret, RevisionState, SecretKey, SecretUse,
     },
 };
 use paperclip_proto::{
@@ -633,6 +633,54 @@ async fn a_config_that_only_new_pods_were_to_have_is_not_called_refused_when_the
     world.settle().await;
     assert_eq!(world.ready(), "False RolledBack stalled");
     assert_eq!(config_valid(&world), "False Pending", "nobody was asked");
+}
+
+const ACCESS: &str = "/api/v1/namespaces/shop/secrets/access";
+
+/// A Secret that is open to plugins, as it is after its `version`-th write.
+fn put_secret(world: &World, version: u64, value: &str) {
+    let texts = [("token", value)];
+    let mut secret = crate::secrets::build_secret(
+        ObjectMeta {
+            name: Some("access".into()),
+            uid: Some("uid-of-access".into()),
+            resource_version: Some(version.to_string()),
+            ..ObjectMeta::default()
+        },
+        crate::secrets::OPAQUE,
+        texts,
+    );
+    let labels = secret.labels_mut();
+    labels.insert(labels::ALLOW_PLUGINS.into(), "true".into());
+    world.server.put(ACCESS, &secret);
+}
+
+#[tokio::test]
+async fn a_secret_makes_a_revision_when_its_value_changes_and_not_when_its_labels_do() {
+    let mut world = World::new().await;
+    put_secret(&world, 1, "one");
+    world.edit(|plugin| {
+        plugin.spec.secrets = vec![PluginSecret {
+            name: "token".into(),
+            secret_ref: SecretKey {
+                name: "access".into(),
+                key: "token".into(),
+            },
+            config_path: None,
+            r#use: SecretUse::Reference,
+        }];
+    });
+    world.settle().await;
+    put_secret(&world, 2, "one");
+    world.settle().await;
+    assert_eq!(world.revisions(), [(1, 1, RevisionState::Active)]);
+    put_secret(&world, 3, "two");
+    world.settle().await;
+    let two = [
+        (1, 1, RevisionState::Superseded),
+        (2, 1, RevisionState::Active),
+    ];
+    assert_eq!(world.revisions(), two);
 }
 
 /// Claims, by what they are for, with who has them.
