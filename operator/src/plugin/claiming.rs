@@ -128,21 +128,62 @@ async fn list(
     plugin: &PaperclipPlugin,
 ) -> Result<Vec<(Claim, ConfigMap)>, ReconcileError> {
     let uid = plugin.uid().unwrap_or_default();
-    let selector = format!(
-        "{}={},{}={uid}",
-        labels::COMPONENT,
-        claim::COMPONENT,
-        labels::PLUGIN_UID
-    );
+    let claims = select(context, &format!("{}={uid}", labels::PLUGIN_UID)).await?;
+    Ok(claims
+        .into_iter()
+        .filter(|(claim, _)| claim.holder.uid == uid)
+        .collect())
+}
+
+/// Claims that a selector selects.
+async fn select(
+    context: &Context,
+    selector: &str,
+) -> Result<Vec<(Claim, ConfigMap)>, ReconcileError> {
+    let selector = format!("{}={},{selector}", labels::COMPONENT, claim::COMPONENT);
     let found = api(context)
         .list(&ListParams::default().labels(&selector))
         .await
-        .map_err(ReconcileError::request("listing the plugin's claims"))?;
+        .map_err(ReconcileError::request("listing claims"))?;
     let claims = found.items.into_iter();
     Ok(claims
         .filter_map(|object| Some((Claim::parse(&object)?, object)))
-        .filter(|(claim, _)| claim.holder.uid == uid)
         .collect())
+}
+
+/// Removes the claims of plugins that are gone and whom nobody has followed.
+///
+/// # Errors
+/// When the API server fails.
+pub async fn sweep(context: &Context) -> Result<(), ReconcileError> {
+    let ours = format!("{}={}", labels::MANAGED_BY, labels::OPERATOR);
+    for (claim, object) in select(context, &ours).await? {
+        if find(context, &claim.holder).await?.is_none() && !is_needed(context, &claim).await? {
+            tracing::info!(
+                claim = object.name_any(),
+                "claim of a deleted plugin removed"
+            );
+            remove(context, &object).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The plugin that has a claim, unless it is gone or was made anew.
+async fn find(
+    context: &Context,
+    Holder {
+        namespace,
+        name,
+        uid,
+    }: &Holder,
+) -> Result<Option<PaperclipPlugin>, ReconcileError> {
+    let api: Api<PaperclipPlugin> = Api::namespaced(context.client.clone(), namespace);
+    let found = api.get_opt(name).await;
+    let found = found.map_err(ReconcileError::request(
+        "reading the plugin that has the id",
+    ))?;
+    Ok(found.filter(|plugin| plugin.uid().as_ref() == Some(uid)))
 }
 
 /// Takes one claim, or says whose it is.
@@ -256,13 +297,7 @@ async fn is_needed(context: &Context, claim: &Claim) -> Result<bool, ReconcileEr
         return Ok(true);
     }
     let pods = context.pods.of_plugin(uid);
-    let plugins: Api<PaperclipPlugin> = Api::namespaced(context.client.clone(), namespace);
-    let plugin = plugins.get_opt(name).await;
-    let plugin = plugin
-        .map_err(ReconcileError::request(
-            "reading the plugin that has the id",
-        ))?
-        .filter(|plugin| plugin.uid().as_ref() == Some(uid));
+    let plugin = find(context, &claim.holder).await?;
     let Some(plugin) = plugin else {
         let gone = Observed {
             plugin: None,

@@ -19,7 +19,7 @@ use paperclip_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{fixtures, packing, reconcile::reconcile};
+use super::{claiming::sweep, fixtures, packing, reconcile::reconcile};
 use crate::{api_server::ApiServer, context::Context};
 
 const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
@@ -888,6 +888,19 @@ async fn an_operator_killed_at_any_write_of_a_take_over_leaves_one_claim() {
         }
     }
     assert!(kills > 10, "{kills} kills");
+}
+
+#[tokio::test]
+async fn a_sweep_removes_claims_of_deleted_plugins_and_no_others() {
+    let mut world = rivals().await;
+    let untouched = claims(&world);
+    sweep(&world.context).await.unwrap();
+    assert_eq!(claims(&world), untouched);
+    leave(&mut world).await;
+    sweep(&world.context).await.unwrap();
+    assert_eq!(claims(&world), []);
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
 }
 
 /// The whole life: installed, configured, refused, upgraded, taken back.

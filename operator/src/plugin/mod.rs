@@ -28,5 +28,6 @@ mod summary;
 mod verdict;
 mod worker;
 
+pub use claiming::sweep;
 pub use conditions::{Finding, condition, rfc3339};
 pub use controller::run;
