@@ -194,6 +194,9 @@ impl State {
         let found = self.objects.get(&object).cloned();
         match (method, found) {
             (&Method::GET, Some(found)) => (StatusCode::OK, found),
+            (&Method::DELETE, Some(found)) if !meets(&found, &body["preconditions"]) => {
+                refusal(StatusCode::CONFLICT, "Conflict", "")
+            }
             (&Method::DELETE, Some(found)) => {
                 self.objects.remove(&object);
                 (StatusCode::OK, found)
@@ -245,6 +248,15 @@ impl State {
         self.objects.insert(path, object.clone());
         (StatusCode::OK, object)
     }
+}
+
+/// Whether an object is the one that a deletion is meant for.
+fn meets(found: &Value, preconditions: &Value) -> bool {
+    let same = |field| {
+        let wanted = &preconditions[field];
+        wanted.is_null() || *wanted == found["metadata"][field]
+    };
+    same("uid") && same("resourceVersion")
 }
 
 /// The label selector of a query, equalities alone.

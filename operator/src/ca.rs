@@ -11,6 +11,8 @@ use rcgen::{
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::parse_x509_pem;
 
+use crate::fingerprint::Fingerprints;
+
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
 const LEAF_LIFE: Duration = Duration::days(90);
 const LEAF_RENEWAL: Duration = Duration::days(60);
@@ -81,6 +83,7 @@ impl std::fmt::Display for Subject {
 /// The authority that all peers of this platform trust.
 pub struct Authority {
     certificate: String,
+    fingerprints: Fingerprints,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -111,9 +114,11 @@ impl Authority {
     /// When certificate or key are not PEM of a usable kind.
     pub fn load(material: &Material) -> Result<Self, CaError> {
         let key = KeyPair::from_pem(&material.key).map_err(CaError::Load)?;
+        let fingerprints = Fingerprints::new(key.serialized_der());
         let issuer = Issuer::from_ca_cert_pem(&material.certificate, key).map_err(CaError::Load)?;
         Ok(Self {
             certificate: material.certificate.clone(),
+            fingerprints,
             issuer,
         })
     }
@@ -122,6 +127,12 @@ impl Authority {
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// What makes fingerprints of secrets, by the authority's key.
+    #[must_use]
+    pub fn fingerprints(&self) -> &Fingerprints {
+        &self.fingerprints
     }
 
     /// Issues a leaf with a new key.

@@ -11,6 +11,7 @@ mod ca;
 mod context;
 mod errors;
 mod events;
+mod fingerprint;
 mod health;
 mod host;
 mod leader;
@@ -35,6 +36,8 @@ use crate::{args::Args, context::Context, errors::chain, leader::Candidate, metr
 const RELEASE: Duration = Duration::from_secs(5);
 /// How often the platform's own certificates are looked at.
 const RENEWAL: Duration = Duration::from_secs(3600);
+/// A claim that is left over costs nothing; whoever wants it takes it over at once.
+const SWEEP: Duration = Duration::from_secs(300);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -127,7 +130,8 @@ async fn work_until(
     tokio::join!(
         plugin::run(context.clone(), stop.clone()),
         host::run(context.clone(), stop.clone()),
-        renew(context, stop),
+        renew(context.clone(), stop.clone()),
+        sweep(context, stop),
     );
     Ok(())
 }
@@ -142,6 +146,24 @@ async fn renew(context: Arc<Context>, stop: CancellationToken) {
             tracing::warn!(
                 error = chain(&error),
                 "renewing the platform's certificates failed"
+            );
+        }
+    }
+}
+
+/// Removes what plugins left behind that no owner reference cleans up.
+async fn sweep(context: Arc<Context>, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(SWEEP))
+        .await
+        .is_some()
+    {
+        let sweeping = Box::pin(plugin::sweep(&context));
+        let swept = stop.run_until_cancelled(sweeping).await;
+        if let Some(Err(error)) = swept {
+            tracing::warn!(
+                error = chain(&error),
+                "removing claims of deleted plugins failed"
             );
         }
     }

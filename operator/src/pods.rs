@@ -98,6 +98,12 @@ impl Pods {
         }
     }
 
+    /// Whether the first list of pods is complete.
+    #[must_use]
+    pub fn are_listed(&self) -> bool {
+        *self.listed.borrow()
+    }
+
     fn all_heard(&self, uid: &str) -> bool {
         let Ok(all) = self.all.lock() else {
             return true;

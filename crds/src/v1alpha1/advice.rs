@@ -64,6 +64,9 @@ impl Reason {
             Self::HostForbidden => {
                 "Have the host allow this namespace, or name another host in spec.host."
             }
+            Self::PluginIdTaken => {
+                "Delete one of the two, or attach one to another host; this one then starts by itself."
+            }
             Self::ApplyFailed => {
                 "It is tried again by itself. Where an object of another has the name, delete or rename that object."
             }

@@ -110,7 +110,7 @@ impl ConditionType {
                 "Unknown with reason `Skipped` while no policy asks for it, which does not hold `Ready` back. Absent before the first look."
             }
             Self::ConfigValid => {
-                "False when one of them refuses or a source is missing. Absent while no artifact is known."
+                "False when one of them refuses or a source is missing, and with reason `Pending` where no worker came to serve that could be asked. Absent while no artifact is known."
             }
             Self::Granted => {
                 "False when the package asks for more than was granted. Absent while no artifact is known."
@@ -166,6 +166,7 @@ words! {
         HostAbsent = "No session with the host pings both ways.",
         HostNotFound = "The `PaperclipHost` does not exist.",
         HostForbidden = "The `PaperclipHost` does not allow plugins of this namespace.",
+        PluginIdTaken = "Another plugin of the same host has the id of the plugin manifest.",
         NotEnforced = "The cluster's network lets the pod connect where no policy allows it.",
         Skipped = "The check was not asked for.",
         ApplyFailed = "The API server refused a write of the operator.",

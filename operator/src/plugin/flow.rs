@@ -9,7 +9,8 @@ use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus, PluginConfig, RevisionState,
+        ArtifactStatus, ConditionType, FailurePolicy, PaperclipPlugin, PaperclipPluginStatus,
+        PluginConfig, PluginSecret, RevisionState, SecretKey, SecretUse,
     },
 };
 use paperclip_proto::{
@@ -18,18 +19,12 @@ use paperclip_proto::{
 };
 use serde_json::{Value, json};
 
-use super::{fixtures, packing, reconcile::reconcile};
+use super::{claiming::sweep, fixtures, packing, reconcile::reconcile};
 use crate::{api_server::ApiServer, context::Context};
 
-const PLUGIN: &str =
-    "/apis/plugins.paperclip.ing/v1alpha1/namespaces/shop/paperclipplugins/commerce";
 const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
-const REVISIONS: &str =
-    "/apis/plugins.paperclip.ing/v1alpha1/namespaces/shop/paperclippluginrevisions";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce";
-const REPLICA_SETS: &str = "/apis/apps/v1/namespaces/shop/replicasets";
 const POD: &str = "/api/v1/namespaces/shop/pods/pod";
-const CONFIG: &str = "/api/v1/namespaces/shop/secrets/pcp-commerce-config";
 /// Passes after which nothing may be left to do.
 const PASSES: usize = 12;
 /// What a worker that never serves is restarted with.
@@ -45,10 +40,69 @@ fn now() -> Timestamp {
     Timestamp::from_second(NOW.get()).unwrap()
 }
 
-/// A cluster in which one plugin lives.
+/// A plugin that lives in the cluster.
+#[derive(Clone, Copy)]
+struct Life {
+    namespace: &'static str,
+    name: &'static str,
+    uid: &'static str,
+}
+
+const COMMERCE: Life = Life {
+    namespace: "shop",
+    name: "commerce",
+    uid: "uid-1",
+};
+
+/// Another plugin of the same package, attached to the same host.
+const RIVAL: Life = Life {
+    namespace: "yard",
+    name: "rival",
+    uid: "uid-9",
+};
+
+impl Life {
+    fn plugin(self) -> String {
+        let Self {
+            namespace, name, ..
+        } = self;
+        format!(
+            "/apis/plugins.paperclip.ing/v1alpha1/namespaces/{namespace}/paperclipplugins/{name}"
+        )
+    }
+
+    fn deployment(self) -> String {
+        let Self {
+            namespace, name, ..
+        } = self;
+        format!("/apis/apps/v1/namespaces/{namespace}/deployments/pcp-{name}")
+    }
+
+    fn replica_set(self, activation: &str) -> String {
+        let Self {
+            namespace, name, ..
+        } = self;
+        format!("/apis/apps/v1/namespaces/{namespace}/replicasets/pcp-{name}-{activation}")
+    }
+
+    fn pod(self) -> String {
+        format!("/api/v1/namespaces/{}/pods/pod", self.namespace)
+    }
+
+    fn config(self) -> String {
+        let Self {
+            namespace, name, ..
+        } = self;
+        format!("/api/v1/namespaces/{namespace}/secrets/pcp-{name}-config")
+    }
+}
+
+/// A cluster in which plugins live.
 struct World {
     server: ApiServer,
     context: Arc<Context>,
+    /// The plugin that is looked at.
+    life: Life,
     /// The activation whose worker never serves.
     bad: Cell<Option<u64>>,
 }
@@ -58,9 +112,27 @@ impl World {
     async fn new() -> Self {
         NOW.set(0);
         let server = ApiServer::default();
-        let mut plugin = fixtures::plugin();
-        plugin.metadata.generation = Some(1);
         let context = Self::operator(&server).await;
+        server.put(HOST, &fixtures::host());
+        let mut world = Self {
+            server,
+            context,
+            life: COMMERCE,
+            bad: Cell::new(None),
+        };
+        world.enter(COMMERCE);
+        world
+    }
+
+    /// Another plugin comes, whose artifact was packed before, and is looked at from now on.
+    fn enter(&mut self, life: Life) {
+        self.life = life;
+        let mut plugin = fixtures::plugin();
+        plugin.metadata.name = Some(life.name.into());
+        plugin.metadata.namespace = Some(life.namespace.into());
+        plugin.metadata.uid = Some(life.uid.into());
+        plugin.metadata.generation = Some(1);
+        let context = &self.context;
         let request = packing::build_request(&fixtures::npm(), "1.0.0", None, &context.args);
         plugin.status = Some(PaperclipPluginStatus {
             artifact: Some(ArtifactStatus {
@@ -68,19 +140,13 @@ impl World {
                 ..fixtures::artifact()
             }),
             plugin: Some(paperclip_crds::v1alpha1::PluginSummary {
+                id: "example".into(),
                 capabilities: vec!["a".into()],
                 ..Default::default()
             }),
             ..PaperclipPluginStatus::default()
         });
-        server.put(PLUGIN, &plugin);
-        server.put(HOST, &fixtures::host());
-        let bad = Cell::new(None);
-        Self {
-            server,
-            context,
-            bad,
-        }
+        self.server.put(&life.plugin(), &plugin);
     }
 
     /// An operator that has just started.
@@ -102,7 +168,7 @@ impl World {
     }
 
     fn plugin(&self) -> PaperclipPlugin {
-        serde_json::from_value(self.server.object(PLUGIN)).unwrap()
+        serde_json::from_value(self.server.object(&self.life.plugin())).unwrap()
     }
 
     /// A person edits the plugin.
@@ -110,55 +176,53 @@ impl World {
         let mut plugin = self.plugin();
         change(&mut plugin);
         plugin.metadata.generation = plugin.metadata.generation.map(|generation| generation + 1);
-        self.server.put(PLUGIN, &plugin);
+        self.server.put(&self.life.plugin(), &plugin);
     }
 
     /// What the Deployment controller, the kubelet and the sidecars do: a pod for the
     /// template, a ReplicaSet that remembers it, and a worker that takes its config up
     /// unless it is `invisible`.
     fn pods_speak(&self) {
+        let life = self.life;
         let objects = self.server.objects();
-        let Some(deployment) = objects.get(DEPLOYMENT) else {
+        let Some(deployment) = objects.get(&life.deployment()) else {
             return;
         };
         let template = &deployment["spec"]["template"];
         let annotations = &template["metadata"]["annotations"];
         let activation = annotations[labels::ACTIVATION].as_str().unwrap();
-        let set = format!("pcp-commerce-{activation}");
         let mut labelled = template["metadata"]["labels"].clone();
         labelled["pod-template-hash"] = json!(activation);
         let remembered = json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
-            "metadata": {"name": set, "namespace": "shop", "labels": labelled},
+            "metadata": {"namespace": life.namespace, "labels": labelled},
             "spec": {"selector": {}, "template": template},
         });
-        self.server
-            .put(&format!("{REPLICA_SETS}/{set}"), &remembered);
+        self.server.put(&life.replica_set(activation), &remembered);
         let number: u64 = activation.parse().unwrap();
-        let config = handed(&objects)
+        let config = handed_to(life, &objects)
             .activations
             .remove(&number)
             .unwrap_or_default();
         let mut told: BTreeMap<String, String> =
             serde_json::from_value(annotations.clone()).unwrap();
-        let before = objects.get(POD).map(|pod| &pod["metadata"]["annotations"]);
+        let before = objects
+            .get(&life.pod())
+            .map(|pod| &pod["metadata"]["annotations"]);
         let revision = before.and_then(|before| before[labels::CONFIG_REVISION].as_str());
         told.extend(revision.map(|revision| (labels::CONFIG_REVISION.into(), revision.to_owned())));
         let pod = k8s_openapi::api::core::v1::Pod {
             metadata: ObjectMeta {
                 name: Some("pod".into()),
-                namespace: Some("shop".into()),
-                uid: Some("pod".into()),
-                labels: Some(BTreeMap::from([(
-                    labels::PLUGIN_UID.into(),
-                    "uid-1".into(),
-                )])),
+                namespace: Some(life.namespace.into()),
+                uid: Some(format!("pod of {}", life.name)),
+                labels: serde_json::from_value(template["metadata"]["labels"].clone()).unwrap(),
                 annotations: Some(told),
                 ..ObjectMeta::default()
             },
             ..Default::default()
         };
-        self.server.put(POD, &pod);
+        self.server.put(&life.pod(), &pod);
         let is_bad = self.bad.get() == Some(number);
         self.context
             .pods
@@ -196,9 +260,10 @@ impl World {
     /// Number, activation and state of each revision.
     fn revisions(&self) -> Vec<(i64, i64, RevisionState)> {
         let objects = self.server.objects();
-        let found = objects
-            .iter()
-            .filter(|(path, _)| path.starts_with(REVISIONS));
+        let found = objects.iter().filter(|(path, object)| {
+            path.contains("/paperclippluginrevisions/")
+                && object["spec"]["plugin"] == self.life.name
+        });
         let revisions = found.map(|(_, object)| {
             serde_json::from_value::<paperclip_crds::v1alpha1::PaperclipPluginRevision>(
                 object.clone(),
@@ -220,7 +285,7 @@ impl World {
 
     /// What runs: activation and number of pods.
     fn runs(&self) -> (String, i64) {
-        let deployment = self.server.object(DEPLOYMENT);
+        let deployment = self.server.object(&self.life.deployment());
         let activation =
             deployment["spec"]["template"]["metadata"]["annotations"][labels::ACTIVATION].as_str();
         (
@@ -255,8 +320,12 @@ impl World {
 }
 
 fn handed(objects: &BTreeMap<String, Value>) -> DeliveredConfig {
+    handed_to(COMMERCE, objects)
+}
+
+fn handed_to(life: Life, objects: &BTreeMap<String, Value>) -> DeliveredConfig {
     let secret: Option<k8s_openapi::api::core::v1::Secret> = objects
-        .get(CONFIG)
+        .get(&life.config())
         .map(|found| serde_json::from_value(found.clone()).unwrap());
     let bytes = secret.and_then(|secret| secret.data?.remove("config.json"));
     bytes
@@ -394,9 +463,7 @@ async fn a_revision_that_does_not_serve_in_time_is_taken_back_and_not_tried_agai
     world.settle().await;
     assert_eq!(world.ready(), "False RolledBack stalled");
     let plugin = world.plugin();
-    let ready = plugin
-        .condition(paperclip_crds::v1alpha1::ConditionType::Ready)
-        .unwrap();
+    let ready = plugin.condition(ConditionType::Ready).unwrap();
     assert!(
         ready.message.contains("the ink has run dry"),
         "{}",
@@ -496,6 +563,346 @@ async fn a_clock_that_jumps_fails_nothing_and_is_followed_by_silence() {
     }
 }
 
+/// `ConfigValid`, as status and reason.
+fn config_valid(world: &World) -> String {
+    let plugin = world.plugin();
+    let found = plugin.condition(ConditionType::ConfigValid).unwrap();
+    format!("{} {}", found.status, found.reason)
+}
+
+#[tokio::test]
+async fn a_config_that_new_pods_refuse_stays_for_a_person_to_look_at_when_the_spec_says_so() {
+    let mut world = World::new().await;
+    world.edit(|plugin| plugin.spec.upgrade.on_failure = FailurePolicy::Freeze);
+    world.settle().await;
+    world.set_colour("invisible");
+    world.ask_restart("now");
+    world.settle().await;
+    assert_eq!(world.ready(), "False ConfigRejected stalled");
+    assert_eq!(world.runs(), ("2".into(), 1), "the pods that refused it");
+    let offered = handed(&world.server.objects()).activations.remove(&2);
+    assert!(offered.unwrap().candidate.is_some());
+    let plugin = world.plugin();
+    let ready = plugin.condition(ConditionType::Ready).unwrap();
+    let told = "Revision 2 stays, since spec.upgrade.onFailure is Freeze.";
+    assert!(ready.message.contains(told), "{}", ready.message);
+
+    world.restart().await;
+    world.settle().await;
+    assert_eq!(world.runs(), ("2".into(), 1));
+    world.edit(|plugin| plugin.spec.upgrade.on_failure = FailurePolicy::RollBack);
+    world.settle().await;
+    assert_eq!(world.ready(), "False ConfigRejected stalled");
+    assert_eq!(world.runs(), ("1".into(), 1));
+}
+
+#[tokio::test]
+async fn a_config_that_frozen_pods_refused_is_followed_by_one_that_they_accept() {
+    let mut world = World::new().await;
+    world.edit(|plugin| plugin.spec.upgrade.on_failure = FailurePolicy::Freeze);
+    world.settle().await;
+    world.set_colour("invisible");
+    world.ask_restart("now");
+    world.settle().await;
+    world.set_colour("red");
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(world.revisions()[2], (3, 3, RevisionState::Active));
+}
+
+#[tokio::test]
+async fn a_config_that_only_new_pods_were_to_have_is_not_called_refused_when_they_fail() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.ask_restart(BAD);
+    world.settle().await;
+    NOW.set(301);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(
+        config_valid(&world),
+        "True Succeeded",
+        "it is the config that runs"
+    );
+
+    NOW.set(0);
+    world.set_colour("blue");
+    world.ask_restart(BAD);
+    world.settle().await;
+    NOW.set(301);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(config_valid(&world), "False Pending", "nobody was asked");
+}
+
+const ACCESS: &str = "/api/v1/namespaces/shop/secrets/access";
+
+/// A Secret that is open to plugins, as it is after its `version`-th write.
+fn put_secret(world: &World, version: u64, value: &str) {
+    let texts = [("token", value)];
+    let mut secret = crate::secrets::build_secret(
+        ObjectMeta {
+            name: Some("access".into()),
+            uid: Some("uid-of-access".into()),
+            resource_version: Some(version.to_string()),
+            ..ObjectMeta::default()
+        },
+        crate::secrets::OPAQUE,
+        texts,
+    );
+    let labels = secret.labels_mut();
+    labels.insert(labels::ALLOW_PLUGINS.into(), "true".into());
+    world.server.put(ACCESS, &secret);
+}
+
+#[tokio::test]
+async fn a_secret_makes_a_revision_when_its_value_changes_and_not_when_its_labels_do() {
+    let mut world = World::new().await;
+    put_secret(&world, 1, "one");
+    world.edit(|plugin| {
+        plugin.spec.secrets = vec![PluginSecret {
+            name: "token".into(),
+            secret_ref: SecretKey {
+                name: "access".into(),
+                key: "token".into(),
+            },
+            config_path: None,
+            r#use: SecretUse::Reference,
+        }];
+    });
+    world.settle().await;
+    put_secret(&world, 2, "one");
+    world.settle().await;
+    assert_eq!(world.revisions(), [(1, 1, RevisionState::Active)]);
+    put_secret(&world, 3, "two");
+    world.settle().await;
+    let two = [
+        (1, 1, RevisionState::Superseded),
+        (2, 1, RevisionState::Active),
+    ];
+    assert_eq!(world.revisions(), two);
+}
+
+/// Claims, by what they are for, with who has them.
+fn claims(world: &World) -> Vec<(String, String)> {
+    let objects = world.server.objects();
+    let claims = objects
+        .iter()
+        .filter(|(path, _)| path.contains("/configmaps/claim-"));
+    let text = |data: &Value, keys: [&str; 2]| {
+        keys.map(|key| data[key].as_str().unwrap().to_owned())
+            .join(" ")
+    };
+    let told = claims.map(|(_, claim)| {
+        let data = &claim["data"];
+        (
+            text(data, ["host", "pluginId"]),
+            text(data, ["namespace", "name"]),
+        )
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    told
+}
+
+fn claimed(what: &str, by: &str) -> (String, String) {
+    (what.into(), by.into())
+}
+
+const EXAMPLE: &str = "paperclip/main example";
+
+/// A plugin serves, and its rival, which came later, does not.
+async fn rivals() -> World {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.enter(RIVAL);
+    world.settle().await;
+    world
+}
+
+/// The first plugin is deleted, and the cluster removes its pods.
+async fn leave(world: &mut World) {
+    world.server.remove(&COMMERCE.plugin());
+    world.settle().await;
+    assert_eq!(
+        world.ready(),
+        "False PluginIdTaken stalled",
+        "pods still run"
+    );
+    let pod = serde_json::from_value(world.server.object(POD)).unwrap();
+    let (wake, _) = tokio::sync::mpsc::unbounded_channel();
+    let gone = kube::runtime::watcher::Event::Delete(pod);
+    world.context.pods.observe(gone, &wake);
+}
+
+#[tokio::test]
+async fn a_second_plugin_of_one_id_stalls_without_an_object_that_its_host_sees() {
+    let world = rivals().await;
+    assert_eq!(world.ready(), "False PluginIdTaken stalled");
+    assert_eq!(claims(&world), [claimed(EXAMPLE, "shop commerce")]);
+    let plugin = world.plugin();
+    let ready = plugin.condition(ConditionType::Ready);
+    let expected = "Plugin id example is taken on PaperclipHost paperclip/main by PaperclipPlugin shop/commerce; a host serves an id once. Delete one of the two, or attach one to another host; this one then starts by itself.";
+    assert_eq!(ready.unwrap().message, expected);
+    let objects = world.server.objects();
+    let own = objects.keys().filter(|path| path.contains("/yard/"));
+    let kinds: Vec<_> = own.filter(|path| !path.contains("/events/")).collect();
+    assert_eq!(kinds, [&RIVAL.plugin()]);
+}
+
+#[tokio::test]
+async fn the_second_plugin_serves_when_the_first_is_deleted_and_its_pods_are_gone() {
+    let mut world = rivals().await;
+    leave(&mut world).await;
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(claims(&world), [claimed(EXAMPLE, "yard rival")]);
+    assert_eq!(world.runs(), ("1".into(), 1));
+}
+
+#[tokio::test]
+async fn a_plugin_made_anew_under_the_name_of_one_that_is_gone_serves() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.edit(|plugin| plugin.metadata.uid = Some("uid-7".into()));
+    let pod = serde_json::from_value(world.server.object(POD)).unwrap();
+    let (wake, _) = tokio::sync::mpsc::unbounded_channel();
+    world
+        .context
+        .pods
+        .observe(kube::runtime::watcher::Event::Delete(pod), &wake);
+    world.server.objects().keys().for_each(|path| {
+        if path.contains("/shop/") && *path != COMMERCE.plugin() {
+            world.server.remove(path);
+        }
+    });
+    world.life.uid = "uid-7";
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+}
+
+#[tokio::test]
+async fn a_plugin_that_goes_to_another_host_gives_its_id_back_once_it_serves_there() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let mut other = fixtures::host();
+    other.metadata.name = Some("other".into());
+    world.server.put(&HOST.replace("main", "other"), &other);
+    world.edit(|plugin| plugin.spec.host.name = "other".into());
+    world.settle().await;
+    assert_eq!(world.runs(), ("2".into(), 1));
+    let there = "paperclip/other example";
+    assert_eq!(claims(&world), [claimed(there, "shop commerce")]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_moves_to_a_host_where_its_id_is_taken_goes_on_where_it_was() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let there = "paperclip/other example";
+    world.enter(RIVAL);
+    world.edit(|plugin| plugin.spec.host.name = "other".into());
+    world.settle().await;
+    let both = [
+        claimed(EXAMPLE, "shop commerce"),
+        claimed(there, "yard rival"),
+    ];
+    assert_eq!(claims(&world), both);
+    let before = world.server.object(DEPLOYMENT);
+    world.life = COMMERCE;
+    world.edit(|plugin| plugin.spec.host.name = "other".into());
+    world.settle().await;
+    assert_eq!(world.ready(), "False PluginIdTaken stalled");
+    assert_eq!(world.server.object(DEPLOYMENT), before);
+    assert_eq!(claims(&world), both);
+}
+
+#[tokio::test]
+async fn a_version_with_an_id_that_is_taken_is_not_begun_and_the_one_before_goes_on() {
+    let mut world = World::new().await;
+    let rename = |world: &World, id: &str| {
+        world.edit(|plugin| {
+            let status = plugin.status.as_mut().unwrap();
+            status.plugin.as_mut().unwrap().id = id.into();
+        });
+    };
+    world.settle().await;
+    world.enter(RIVAL);
+    rename(&world, "another");
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded", "they are two ids");
+    rename(&world, "example");
+    world.ask_restart("now");
+    world.settle().await;
+    assert_eq!(world.ready(), "False PluginIdTaken stalled");
+    assert_eq!(world.runs(), ("1".into(), 1));
+    let another = "paperclip/main another";
+    let both = [
+        claimed(another, "yard rival"),
+        claimed(EXAMPLE, "shop commerce"),
+    ];
+    assert_eq!(claims(&world), both);
+}
+
+#[tokio::test]
+async fn two_plugins_that_served_one_id_before_claims_were_made_come_to_one() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let path = claim_path(&world);
+    world.server.remove(&path);
+    world.enter(RIVAL);
+    world.settle().await;
+    let theirs = world.server.object(&path);
+    world.life = COMMERCE;
+    world.settle().await;
+    assert_eq!(world.ready(), "False PluginIdTaken stalled");
+    assert_eq!(world.runs(), ("1".into(), 0));
+    assert_eq!(world.server.object(&path), theirs);
+}
+
+fn claim_path(world: &World) -> String {
+    let objects = world.server.objects();
+    let mut paths = objects.keys();
+    let found = paths.find(|path| path.contains("/configmaps/claim-"));
+    found.unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_operator_killed_at_any_write_of_a_take_over_leaves_one_claim() {
+    let mut kills = 0;
+    for n in 1.. {
+        let mut reached = true;
+        for takes_effect in [false, true] {
+            let mut world = rivals().await;
+            leave(&mut world).await;
+            world.server.fail_write(n, takes_effect);
+            world.settle().await;
+            reached &= world.server.has_failed();
+            let at = format!("write {n}, effect {takes_effect}");
+            assert_eq!(world.ready(), "True Succeeded", "{at}");
+            assert_eq!(claims(&world), [claimed(EXAMPLE, "yard rival")], "{at}");
+            kills += 1;
+        }
+        if !reached {
+            break;
+        }
+    }
+    assert!(kills > 10, "{kills} kills");
+}
+
+#[tokio::test]
+async fn a_sweep_removes_claims_of_deleted_plugins_and_no_others() {
+    let mut world = rivals().await;
+    let untouched = claims(&world);
+    sweep(&world.context).await.unwrap();
+    assert_eq!(claims(&world), untouched);
+    leave(&mut world).await;
+    sweep(&world.context).await.unwrap();
+    assert_eq!(claims(&world), []);
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+}
+
 /// The whole life: installed, configured, refused, upgraded, taken back.
 async fn live(world: &mut World) {
     world.settle().await;
@@ -516,7 +923,8 @@ async fn live(world: &mut World) {
 fn end(world: &World) -> BTreeMap<String, Value> {
     let mut objects = world.server.objects();
     objects.retain(|path, _| {
-        !path.contains("/events/") && !path.contains("-tls") && !path.contains("paperclip-system")
+        let is_ours = path.contains("/configmaps/claim-") || !path.contains("paperclip-system");
+        !path.contains("/events/") && !path.contains("-tls") && is_ours
     });
     for object in objects.values_mut() {
         strip(object);

@@ -2,6 +2,8 @@
 
 mod apply;
 mod artifact;
+mod claim;
+mod claiming;
 mod conditions;
 mod config;
 mod controller;
@@ -27,6 +29,7 @@ mod summary;
 mod verdict;
 mod worker;
 
+pub use claiming::sweep;
 pub use conditions::{Finding, condition, rfc3339};
 pub use controller::run;
 pub use queue::Queue;

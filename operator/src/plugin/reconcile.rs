@@ -15,8 +15,9 @@ use paperclip_crds::{
 use super::{
     apply::{scale, stop},
     artifact,
+    claiming::{self, Standing},
     conditions::{Finding, Findings, Revision, broken_off, conditions, first, is_error},
-    rollout, source, worker,
+    rollout, source, summary, worker,
 };
 use crate::{
     apply::ApplyError,
@@ -30,7 +31,8 @@ use crate::{
 const RESYNC: Duration = Duration::from_secs(600);
 /// For what no watch tells us: a ConfigMap that is missing, a Job that is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// Secrets and ConfigMaps that the spec names are read by name, never watched.
+/// Secrets and ConfigMaps that the spec names are read by name, never watched; nor is the
+/// plugin that has our id.
 const REFERENCES: Duration = Duration::from_secs(30);
 
 /// Passes that may break off before a plugin that is Ready is said to be in trouble.
@@ -224,7 +226,7 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
         || matches!(spec.source, PluginSource::ConfigMap(_));
     let wait = if unwatched && !findings.stalled {
         LOOK_AGAIN
-    } else if refers || !spec.secrets.is_empty() {
+    } else if refers || summary.reason == Reason::PluginIdTaken || !spec.secrets.is_empty() {
         REFERENCES
     } else {
         RESYNC
@@ -254,14 +256,46 @@ async fn bring_about(
     }
     let stage = artifact::resolve(context, plugin, status).await?;
     let mut rollout = None;
+    let mut taken = None;
     if stage.finding.holds
         && stage.refused.is_none()
         && !matches!(access, HostAccess::Forbidden(_))
         && status.artifact.is_some()
     {
-        let mut outcome = rollout::pass(context, plugin, status, deployment).await?;
-        deployment = outcome.deployment.take();
-        rollout = Some(outcome);
+        identify(context, plugin, status).await?;
+        let revisions = rollout::list(context, plugin).await?;
+        let standing =
+            claiming::take(context, plugin, status, &revisions, deployment.as_ref()).await?;
+        let may_run = match standing {
+            Standing::Free => true,
+            Standing::Stay(finding) => {
+                taken = Some(finding);
+                true
+            }
+            Standing::Barred {
+                taken: finding,
+                keeps_pods,
+            } => {
+                taken = Some(finding);
+                if let Some(observed) = deployment.take_if(|_| !keeps_pods || plugin.spec.suspend) {
+                    deployment = Some(scale(context, observed, 0).await?);
+                }
+                false
+            }
+        };
+        if may_run {
+            let pass = rollout::pass(
+                context,
+                plugin,
+                status,
+                &revisions,
+                taken.clone(),
+                deployment,
+            );
+            let mut outcome = pass.await?;
+            deployment = outcome.deployment.take();
+            rollout = Some(outcome);
+        }
     } else if plugin.spec.suspend
         && let Some(observed) = deployment
     {
@@ -288,9 +322,13 @@ async fn bring_about(
         config: outcome.config,
     });
     let findings = Findings {
-        stalled: stage.stalled || stage.refused.is_some() || forbidden || is_stuck,
+        stalled: stage.stalled
+            || stage.refused.is_some()
+            || forbidden
+            || is_stuck
+            || taken.is_some(),
         suspended: plugin.spec.suspend && !forbidden,
-        obstacle: obstacle.or(stage.refused),
+        obstacle: obstacle.or(stage.refused).or(taken),
         artifact: stage.finding,
         revision,
         worker,
@@ -300,6 +338,28 @@ async fn bring_about(
     let again = [again, source::due_in(plugin, status, context.now())];
     let action = next(plugin, &findings, again.into_iter().flatten().min());
     Ok((findings, action))
+}
+
+/// Has the plugin's id in status, here and in the API server: a claim on it is made next, and
+/// another plugin that meets the claim looks there for what it is for.
+async fn identify(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+) -> Result<(), ReconcileError> {
+    if let (None, Some(artifact)) = (&status.plugin, &status.artifact) {
+        let digest = artifact.digest.parse();
+        let digest = digest.map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
+        let manifest = context
+            .plugin_manifest(&artifact.repository, &digest)
+            .await?;
+        status.plugin = Some(summary::summarise(&manifest));
+    }
+    let id = |status: &PaperclipPluginStatus| status.plugin.as_ref().map(|found| found.id.clone());
+    if plugin.status.as_ref().and_then(id) == id(status) {
+        return Ok(());
+    }
+    report(context, plugin, status).await
 }
 
 enum HostAccess {

@@ -1,5 +1,7 @@
 //! What a plugin's config refers to: keys of ConfigMaps and Secrets, each read by name.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt};
 use paperclip_crds::{
@@ -12,7 +14,7 @@ use super::{
     config::{self, Config},
     reconcile::ReconcileError,
 };
-use crate::context::Context;
+use crate::{context::Context, fingerprint::Fingerprints};
 
 /// Config and secrets as the spec asks for them, and the versions of the Secrets read.
 pub struct Resolved {
@@ -39,24 +41,47 @@ pub async fn resolve(
         }
     }
     let mut values = Vec::new();
-    let mut versions: Vec<SecretVersion> = Vec::new();
     for wanted in &plugin.spec.secrets {
         match secret_value(context, plugin, wanted).await? {
-            Ok((value, version)) => {
-                values.push(value);
-                if !versions.contains(&version) {
-                    versions.push(version);
-                }
-            }
+            Ok(value) => values.push(value),
             Err(missing) => return Ok(Err(missing)),
         }
     }
+    let versions = versions(context.authority.fingerprints(), plugin, &values);
     Ok(
         config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| Resolved {
             config,
             secrets: versions,
         }),
     )
+}
+
+/// The version of each Secret: a fingerprint of what the plugin is given of it, so that an
+/// edit of anything else is none. Namespace and name are in it, and so nobody sees that two
+/// Secrets hold the same.
+fn versions(
+    fingerprints: &Fingerprints,
+    plugin: &PaperclipPlugin,
+    values: &[String],
+) -> Vec<SecretVersion> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let mut given: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for (PluginSecret { secret_ref, .. }, value) in plugin.spec.secrets.iter().zip(values) {
+        let of_secret = given.entry(&secret_ref.name).or_default();
+        of_secret.insert(&secret_ref.key, value);
+    }
+    let versions = given.into_iter().map(|(name, values)| {
+        let values = values.into_iter().flat_map(|(key, value)| [key, value]);
+        let texts: Vec<_> = [namespace.as_str(), name]
+            .into_iter()
+            .chain(values)
+            .collect();
+        SecretVersion {
+            name: name.to_owned(),
+            version: fingerprints.of(&texts),
+        }
+    });
+    versions.collect()
 }
 
 /// Text of a key of a ConfigMap that a field of the spec names.
@@ -88,7 +113,7 @@ async fn secret_value(
     context: &Context,
     plugin: &PaperclipPlugin,
     wanted: &PluginSecret,
-) -> Result<Result<(String, SecretVersion), Finding>, ReconcileError> {
+) -> Result<Result<String, Finding>, ReconcileError> {
     let namespace = plugin.namespace().unwrap_or_default();
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
     let found = api
@@ -101,11 +126,7 @@ async fn secret_value(
 }
 
 /// The value, if the Secret is there and open to plugins.
-fn take(
-    found: Option<Secret>,
-    wanted: &PluginSecret,
-    namespace: &str,
-) -> Result<(String, SecretVersion), Finding> {
+fn take(found: Option<Secret>, wanted: &PluginSecret, namespace: &str) -> Result<String, Finding> {
     let (name, key) = (&wanted.secret_ref.name, &wanted.secret_ref.key);
     let refuse = |what: &str, then: String| {
         let message = format!(
@@ -132,14 +153,6 @@ fn take(
         );
         return refuse(&what, then);
     }
-    let version = SecretVersion {
-        name: name.clone(),
-        version: format!(
-            "{}/{}",
-            found.uid().unwrap_or_default(),
-            found.resource_version().unwrap_or_default()
-        ),
-    };
     let bytes = found.data.and_then(|mut data| data.remove(key));
     match bytes.map(|bytes| String::from_utf8(bytes.0)) {
         None => refuse(
@@ -150,17 +163,17 @@ fn take(
             &format!("holds no text under key {key}"),
             "Values are UTF-8 text.".into(),
         ),
-        Some(Ok(value)) => Ok((value, version)),
+        Some(Ok(value)) => Ok(value),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::fixtures;
     use k8s_openapi::ByteString;
     use kube::api::ObjectMeta;
     use paperclip_crds::v1alpha1::{SecretKey, SecretUse};
-    use std::collections::BTreeMap;
 
     fn wanted() -> PluginSecret {
         PluginSecret {
@@ -181,8 +194,6 @@ mod tests {
                     labels::ALLOW_PLUGINS.into(),
                     label.into(),
                 )])),
-                uid: Some("u".into()),
-                resource_version: Some("7".into()),
                 ..ObjectMeta::default()
             },
             data: Some(BTreeMap::from([(key.into(), ByteString(value.to_vec()))])),
@@ -191,9 +202,32 @@ mod tests {
     }
 
     #[test]
-    fn a_labelled_secret_gives_its_value_and_version() {
-        let (value, version) = take(Some(secret("true", "t", b"v")), &wanted(), "shop").unwrap();
-        assert_eq!((value.as_str(), version.version.as_str()), ("v", "u/7"));
+    fn a_labelled_secret_gives_its_value() {
+        let value = take(Some(secret("true", "t", b"v")), &wanted(), "shop");
+        assert_eq!(value, Ok("v".into()));
+    }
+
+    #[test]
+    fn a_version_follows_from_the_values_that_are_used_and_from_whose_they_are() {
+        let fingerprints = Fingerprints::new(b"key");
+        let mut plugin = fixtures::plugin();
+        let second = PluginSecret {
+            secret_ref: SecretKey {
+                name: "access".into(),
+                key: "u".into(),
+            },
+            ..wanted()
+        };
+        plugin.spec.secrets = vec![wanted(), second];
+        let of = |plugin: &PaperclipPlugin, values: [&str; 2]| {
+            versions(&fingerprints, plugin, &values.map(String::from))
+        };
+        let first = of(&plugin, ["a", "b"]);
+        assert_eq!(first.len(), 1, "each Secret once");
+        assert_eq!(of(&plugin, ["a", "b"]), first);
+        assert_ne!(of(&plugin, ["b", "a"]), first);
+        plugin.metadata.namespace = Some("another".into());
+        assert_ne!(of(&plugin, ["a", "b"]), first);
     }
 
     #[test]

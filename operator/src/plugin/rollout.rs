@@ -58,7 +58,8 @@ struct Failure {
 }
 
 /// Brings the revision about that the spec asks for, as far as it goes now. The artifact
-/// of the spec is in `status`.
+/// of the spec is in `status`, and `revisions` are those that there are. With `barred` the
+/// active revision goes on and no other is begun.
 ///
 /// # Errors
 /// When the API server or the store fails.
@@ -66,9 +67,11 @@ pub async fn pass(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
+    revisions: &[PaperclipPluginRevision],
+    barred: Option<Finding>,
     mut deployment: Option<Deployment>,
 ) -> Result<Outcome, ReconcileError> {
-    let asked = ask(context, plugin, status).await?;
+    let asked = ask(context, plugin, status, revisions, barred).await?;
     loop {
         let revisions = list(context, plugin).await?;
         let step = Step::choose(context, plugin, status, &asked, revisions).await?;
@@ -97,6 +100,8 @@ async fn ask(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &PaperclipPluginStatus,
+    revisions: &[PaperclipPluginRevision],
+    barred: Option<Finding>,
 ) -> Result<Asked, ReconcileError> {
     let artifact = status.artifact.clone().unwrap_or_default();
     let digest: Digest = artifact
@@ -107,10 +112,9 @@ async fn ask(
         .plugin_manifest(&artifact.repository, &digest)
         .await?;
     let summary = status.plugin.clone().unwrap_or_default();
-    let revisions = list(context, plugin).await?;
     let (grant, added) = revision::grant(
         plugin.spec.manifest.as_ref(),
-        &revisions,
+        revisions,
         &summary.capabilities,
     );
     let granted = if added.is_empty() {
@@ -128,12 +132,14 @@ async fn ask(
         );
         Finding::no(Reason::CapabilitiesAdded, message)
     };
-    let resolved = references::resolve(context, plugin)
-        .await?
-        .and_then(|resolved| {
-            config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
-            Ok(resolved)
-        });
+    let resolved = match barred {
+        Some(barred) => Err(barred),
+        None => references::resolve(context, plugin).await?,
+    };
+    let resolved = resolved.and_then(|resolved| {
+        config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
+        Ok(resolved)
+    });
     let wanted = resolved.map(|resolved| {
         let artifact = revision::artifact(&artifact);
         let template_hash = Wanted {
@@ -162,7 +168,7 @@ async fn ask(
 }
 
 /// The plugin's revisions, oldest first.
-async fn list(
+pub async fn list(
     context: &Context,
     plugin: &PaperclipPlugin,
 ) -> Result<Vec<PaperclipPluginRevision>, ReconcileError> {
@@ -288,15 +294,25 @@ impl<'a> Step<'a> {
             .is_some_and(|active| active.spec.activation == pending.spec.activation)
     }
 
+    /// The revision whose config new pods refused, where they are to stay for a person to
+    /// look at. A config that running pods refused has changed nothing.
+    fn frozen(&self, plugin: &PaperclipPlugin) -> Option<&PaperclipPluginRevision> {
+        let freezes = plugin.spec.upgrade.on_failure == FailurePolicy::Freeze;
+        let wanted = self.wanted.as_ref().filter(|_| freezes)?;
+        let has_failed = revision::state(wanted) == RevisionState::Failed;
+        (has_failed && is_refused(wanted) && !self.is_config_only(wanted)).then_some(wanted)
+    }
+
     /// The revision whose template the Deployment is to have, and whether the spec asks
     /// for just that template.
-    fn runs(&self) -> Option<(&PaperclipPluginRevision, bool)> {
+    fn runs(&self, plugin: &PaperclipPlugin) -> Option<(&PaperclipPluginRevision, bool)> {
         let template = |revision: &PaperclipPluginRevision| match &self.asked.wanted {
             Ok((target, _)) => revision.spec.template_hash == target.template_hash,
             Err(_) => false,
         };
         let failed = self.wanted.as_ref().filter(|_| self.active.is_none());
-        let chosen = self.pending().or(self.active.as_ref()).or(failed)?;
+        let stays = self.pending().or_else(|| self.frozen(plugin));
+        let chosen = stays.or(self.active.as_ref()).or(failed)?;
         Some((chosen, template(chosen)))
     }
 
@@ -307,15 +323,17 @@ impl<'a> Step<'a> {
         plugin: &PaperclipPlugin,
         observed: Option<Deployment>,
     ) -> Result<Option<Deployment>, ReconcileError> {
-        let Some((runs, exact)) = self.runs() else {
+        let Some((runs, exact)) = self.runs(plugin) else {
             return Ok(observed);
         };
         let namespace = plugin.namespace().unwrap_or_default();
         let before = handed_over(context, &namespace, &plugin.name_any()).await?;
         let candidate = self.asked.wanted.as_ref().ok().and_then(|(_, config)| {
             let wanted = self.wanted.as_ref()?;
-            let offered =
-                self.is_active(wanted) || self.pending().is_some() || self.active.is_none();
+            let offered = self.is_active(wanted)
+                || self.pending().is_some()
+                || self.frozen(plugin).is_some()
+                || self.active.is_none();
             offered.then_some((&wanted.spec, config))
         });
         let live: BTreeSet<u64> = context
@@ -527,6 +545,57 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
+    /// What a failed revision means for the plugin.
+    fn failure(&self, plugin: &PaperclipPlugin, failed: &PaperclipPluginRevision) -> Finding {
+        let number = failed.spec.number;
+        let words = failed
+            .status
+            .as_ref()
+            .and_then(|status| status.message.clone());
+        let mut message = words.unwrap_or_default();
+        if !message.ends_with(['.', '!', '?']) {
+            message.push('.');
+        }
+        let reason = if is_refused(failed) {
+            Reason::ConfigRejected
+        } else {
+            Reason::RolledBack
+        };
+        if let Some(active) = self.active.as_ref().map(|active| active.spec.number) {
+            message += &if self.frozen(plugin).is_some() {
+                format!(" Revision {number} stays, since spec.upgrade.onFailure is Freeze.")
+            } else if self.is_config_only(failed) {
+                format!(" The worker goes on with the config of revision {active}.")
+            } else {
+                format!(
+                    " Revision {active} runs again; revision {number} is not tried again until the resource asks for something else."
+                )
+            };
+        }
+        Finding::no(reason, message)
+    }
+
+    /// `ConfigValid`, where all is there that the config needs.
+    fn config(&self, failure: Option<&Finding>) -> Finding {
+        let same = |[one, other]: [&PaperclipPluginRevision; 2]| {
+            one.spec.config_hash == other.spec.config_hash && one.spec.secrets == other.spec.secrets
+        };
+        let runs = self.active.as_ref().zip(self.wanted.as_ref());
+        let runs = runs.is_some_and(|(active, wanted)| same([active, wanted]));
+        match failure {
+            Some(refused) if refused.reason == Reason::ConfigRejected => refused.clone(),
+            Some(_) if !runs => Finding::no(
+                Reason::Pending,
+                "No worker came to serve that could be asked to accept the config.".into(),
+            ),
+            None if self.pending().is_some() => Finding::no(
+                Reason::Progressing,
+                "The worker is asked to accept the config.".into(),
+            ),
+            _ => Finding::yes("The worker has the config."),
+        }
+    }
+
     fn outcome(
         &self,
         context: &Context,
@@ -548,22 +617,7 @@ impl<'a> Step<'a> {
                 Some((pending, Duration::try_from(left).unwrap_or_default()))
             });
         let overdue = late.as_ref().filter(|(_, left)| left.is_zero());
-        let failure = failed.map(|failed| {
-            let status = failed.status.clone().unwrap_or_default();
-            let is_config = status.reason == Some(Reason::ConfigRejected.to_string());
-            let words = status.message.unwrap_or_default();
-            let active = self.active.as_ref().map_or(0, |active| active.spec.number);
-            let message = if is_config && self.active.is_none() {
-                words
-            } else if is_config {
-                let stop = if words.ends_with(['.', '!', '?']) { "" } else { "." };
-                format!("{words}{stop} The worker goes on with the config of revision {active}.")
-            } else {
-                format!("{words} Revision {active} runs again; revision {} is not tried again until the resource asks for something else.", failed.spec.number)
-            };
-            let reason = if is_config { Reason::ConfigRejected } else { Reason::RolledBack };
-            Finding::no(reason, message)
-        });
+        let failure = failed.map(|failed| self.failure(plugin, failed));
         let overdue = overdue.map(|(pending, _)| {
             let seconds = plugin.spec.upgrade.progress_deadline_seconds;
             let message = format!(
@@ -572,14 +626,13 @@ impl<'a> Step<'a> {
             );
             Finding::no(Reason::DeadlineExceeded, message)
         });
-        let config = match (&asked.wanted, &failure) {
-            (Err(refused), _) => refused.clone(),
-            (Ok(_), Some(failure)) => failure.clone(),
-            (Ok(_), None) if self.pending().is_none() => Finding::yes("The worker has the config."),
-            (Ok(_), None) => Finding::no(
-                Reason::Progressing,
-                "The worker is asked to accept the config.".into(),
+        let config = match &asked.wanted {
+            Err(barred) if barred.reason == Reason::PluginIdTaken => Finding::no(
+                Reason::Pending,
+                "No worker is asked to accept the config while another plugin has the id.".into(),
             ),
+            Err(refused) => refused.clone(),
+            Ok(_) => self.config(failure.as_ref()),
         };
         let needs_a_person = matches!(
             &asked.wanted,
@@ -601,6 +654,15 @@ impl<'a> Step<'a> {
             again: late.map(|(_, left)| left).filter(|left| !left.is_zero()),
         }
     }
+}
+
+/// Whether a worker refused the config of a revision.
+fn is_refused(revision: &PaperclipPluginRevision) -> bool {
+    let reason = revision
+        .status
+        .as_ref()
+        .and_then(|status| status.reason.as_ref());
+    reason.is_some_and(|reason| *reason == Reason::ConfigRejected.to_string())
 }
 
 fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta {

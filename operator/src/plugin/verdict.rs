@@ -71,7 +71,8 @@ pub fn pods_of(pods: &[Seen], activation: i64) -> Vec<&Seen> {
 }
 
 /// Whether a pod was evicted, say, and will never speak again.
-fn is_over(pod: &Pod) -> bool {
+#[must_use]
+pub fn is_over(pod: &Pod) -> bool {
     let phase = pod
         .status
         .as_ref()

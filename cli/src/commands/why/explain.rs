@@ -237,6 +237,7 @@ fn next(reason: &str, facts: &Facts) -> Vec<String> {
         | Reason::DeliveryFailed
         | Reason::StoreUnavailable
         | Reason::ApplyFailed => vec![describe],
+        Reason::PluginIdTaken => vec!["kubectl get paperclipplugins --all-namespaces".into(), edit],
         Reason::SecretUnavailable | Reason::ReferenceMissing => vec![format!(
             "kubectl paperclip reconcile {namespace}/{name}    # once it is there"
         )],
