@@ -45,6 +45,11 @@ const PEERS_ARE_OURS: &str = "--legacy-peer-deps";
 /// Peers are as npm put them into a lock that somebody gave.
 const PEERS_ARE_NPMS: &str = "--no-legacy-peer-deps";
 
+/// Where metadata leads npm to a tarball, the gateway is meant.
+const TARBALLS_ARE_HERE: &str = "--replace-registry-host=always";
+/// Origins in the lock are spelled by this crate, each with the gateway of its scope.
+const ORIGINS_ARE_OURS: &str = "--replace-registry-host=never";
+
 /// One run of npm.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -235,8 +240,16 @@ impl<'a> Npm<'a> {
         let action = format!("resolve the dependencies of {package}@{version}");
         for _ in 0..PEER_ROUNDS {
             self.write("package.json", &lock::package_json(&dependencies))?;
-            self.run(&action, &["install", "--package-lock-only", PEERS_ARE_OURS])
-                .await?;
+            self.run(
+                &action,
+                &[
+                    "install",
+                    "--package-lock-only",
+                    TARBALLS_ARE_HERE,
+                    PEERS_ARE_OURS,
+                ],
+            )
+            .await?;
             let path = self.root.join("package-lock.json");
             let text =
                 bounded::read(&path, limits::LOCK).map_err(|e| work_error("read", &path, e))?;
@@ -297,7 +310,7 @@ impl<'a> Npm<'a> {
     /// When the tree is not what the lock says, or does not fit the platform.
     pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
         self.write("package.json", &lock.package_json())?;
-        let spelled = tarballs::with_origins(lock, self.gateways.url());
+        let spelled = tarballs::with_origins(lock, |name| self.gateways.url_of(name));
         self.write("package-lock.json", &spelled)?;
         let peers = if lock.has_peers_of_npm() {
             PEERS_ARE_NPMS
@@ -306,7 +319,7 @@ impl<'a> Npm<'a> {
         };
         self.run(
             "install the package from its lock",
-            &["ci", "--offline", peers],
+            &["ci", "--offline", ORIGINS_ARE_OURS, peers],
         )
         .await?;
         compare(&self.root, lock)
@@ -399,7 +412,6 @@ impl<'a> Npm<'a> {
             "--loglevel=error",
             "--logs-max=0",
             "--umask=0022",
-            "--replace-registry-host=always",
             "--allow-git=none",
             "--allow-remote=none",
             "--allow-file=none",

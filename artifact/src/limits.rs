@@ -23,8 +23,8 @@ pub const REDIRECTS: usize = 5;
 
 // --- tarballs ---
 
-/// One tarball as downloaded. The largest packages hold one native program each, and take
-/// about 100 MiB.
+/// One tarball as downloaded. Packages with a native program have some 50 MiB, and a few
+/// command-line programs that no plugin needs have more than this.
 pub const TARBALL: u64 = 128 * MIB;
 /// Tarballs downloaded at one time: enough to hide latency, few enough for a small registry.
 pub const TARBALLS_AT_ONCE: usize = 6;

@@ -309,16 +309,19 @@ pub async fn keep(store: &StoreClient, cache: &Path, lock: &Lock) -> Result<(), 
 /// The lock as npm is to install from: entries name where their tarball would come from,
 /// without which npm does not look into its cache. The bytes of the artifact never hold
 /// this spelling.
-pub fn with_origins(lock: &Lock, registry: &str) -> Vec<u8> {
+pub fn with_origins<'a>(lock: &Lock, registry_of: impl Fn(&str) -> &'a str) -> Vec<u8> {
     let Ok(mut spelled) = serde_json::from_slice::<Value>(lock.bytes()) else {
         return lock.bytes().to_vec();
     };
     for (path, _) in lock.integrities() {
+        let entry = &mut spelled["packages"][path];
+        // npm judges by the name in the tree, also where that is an alias.
         let name = path.rsplit("node_modules/").next().unwrap_or(path);
         let file = name.rsplit('/').next().unwrap_or(name);
-        let entry = &mut spelled["packages"][path];
-        let version = entry["version"].as_str().unwrap_or_default().to_owned();
-        entry["resolved"] = Value::String(format!("{registry}{name}/-/{file}-{version}.tgz"));
+        let version = entry["version"].as_str().unwrap_or_default();
+        let registry = registry_of(name);
+        let resolved = format!("{registry}{name}/-/{file}-{version}.tgz");
+        entry["resolved"] = Value::String(resolved);
     }
     spelled.to_string().into_bytes()
 }

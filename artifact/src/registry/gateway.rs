@@ -107,6 +107,15 @@ impl Gateways {
         self.doors.first().map_or("", |door| door.inside.as_str())
     }
 
+    /// URL of the registry of a package as npm is to see it.
+    #[must_use]
+    pub fn url_of(&self, package: &str) -> &str {
+        let scope = package.split_once('/').map(|(scope, _)| scope);
+        let mut doors = self.doors.iter();
+        let door = doors.find(|door| door.scope.is_some() && door.scope.as_deref() == scope);
+        door.map_or(self.url(), |door| door.inside.as_str())
+    }
+
     /// The `.npmrc` that leads npm here.
     #[must_use]
     pub fn npmrc(&self) -> String {
