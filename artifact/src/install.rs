@@ -113,7 +113,7 @@ pub enum InstallError {
         /// What was asked for.
         action: String,
         /// The rule.
-        source: ArchiveError,
+        source: Box<ArchiveError>,
     },
     /// npm failed in a way that tells nothing about the package.
     #[error("cannot {action}: npm failed: {message}")]
@@ -368,7 +368,10 @@ impl<'a> Npm<'a> {
         let action = action.to_owned();
         match self.gateways.take_fault() {
             Some(Fault::Fetch(source)) => InstallError::Fetch { action, source },
-            Some(Fault::Archive(source)) => InstallError::Archive { action, source },
+            Some(Fault::Archive(refused)) => InstallError::Archive {
+                action,
+                source: Box::new(refused),
+            },
             None => {
                 let stderr = self.gateways.outside(&String::from_utf8_lossy(stderr));
                 classify(&action, stdout, stderr.as_bytes())

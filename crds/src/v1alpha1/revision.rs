@@ -105,7 +105,7 @@ pub struct SecretVersion {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its UID and resourceVersion, which say nothing of its content.
+    /// A keyed fingerprint of the keys in use, which says nothing of their values.
     #[schemars(length(max = 128))]
     pub version: String,
 }

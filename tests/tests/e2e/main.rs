@@ -11,6 +11,7 @@ mod audit;
 mod authentication;
 mod bad_input;
 mod canaries;
+mod claims;
 mod commerce;
 mod config;
 mod determinism;

@@ -25,7 +25,7 @@ use crate::{
 const GUIDE: &str = include_str!("../../../docs/install.md");
 
 /// Rows of the guide's table of what stays, as the inventory writes them. A name that ends
-/// in `*` stands for every name that begins so.
+/// in `*` stands for every name that begins so, if any does.
 fn documented() -> Result<Vec<String>> {
     let (_, section) = GUIDE.split_once("## What stays").context("the section")?;
     let section = section.split("\n## ").next().unwrap_or_default();
@@ -175,7 +175,7 @@ fn last_plugins_serve_without_the_platform_and_nothing_stays_but_what_the_guide_
         let missing: BTreeSet<_> = before.difference(&now).collect();
         ensure!(missing.is_empty(), "gone, and not ours: {missing:#?}");
         // The guide promises no more than there is.
-        for row in &documented {
+        for row in documented.iter().filter(|row| !row.ends_with('*')) {
             let found = now
                 .iter()
                 .any(|object| is_documented(object, std::slice::from_ref(row)));
