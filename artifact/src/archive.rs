@@ -140,7 +140,7 @@ impl Broken {
     pub fn of(self, package: &str) -> ArchiveError {
         ArchiveError {
             package: package.to_owned(),
-            broken: self,
+            broken: Box::new(self),
         }
     }
 }
@@ -152,7 +152,7 @@ pub struct ArchiveError {
     /// Package and version.
     pub package: String,
     /// What is wrong.
-    pub broken: Broken,
+    pub broken: Box<Broken>,
 }
 
 impl ArchiveError {

@@ -13,11 +13,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
-use crate::archive::ArchiveError;
 use crate::bounded;
 use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
-use crate::registry::gateway::{Fault, Gateways};
+use crate::registry::gateway::Gateways;
 use crate::registry::{FetchError, RegistryClient};
 use crate::request::Platform;
 use crate::tarballs;
@@ -45,8 +44,6 @@ const PEERS_ARE_OURS: &str = "--legacy-peer-deps";
 /// Peers are as npm put them into a lock that somebody gave.
 const PEERS_ARE_NPMS: &str = "--no-legacy-peer-deps";
 
-/// Where metadata leads npm to a tarball, the gateway is meant.
-const TARBALLS_ARE_HERE: &str = "--replace-registry-host=always";
 /// Origins in the lock are spelled by this crate, each with the gateway of its scope.
 const ORIGINS_ARE_OURS: &str = "--replace-registry-host=never";
 
@@ -107,6 +104,7 @@ pub enum InstallError {
         /// What went wrong.
         source: FetchError,
     },
+<<<<<<< HEAD
     /// npm looked into a tarball that is refused.
     #[error("cannot {action}")]
     Archive {
@@ -115,6 +113,8 @@ pub enum InstallError {
         /// The rule.
         source: Box<ArchiveError>,
     },
+=======
+>>>>>>> w1
     /// npm failed in a way that tells nothing about the package.
     #[error("cannot {action}: npm failed: {message}")]
     Npm {
@@ -240,16 +240,8 @@ impl<'a> Npm<'a> {
         let action = format!("resolve the dependencies of {package}@{version}");
         for _ in 0..PEER_ROUNDS {
             self.write("package.json", &lock::package_json(&dependencies))?;
-            self.run(
-                &action,
-                &[
-                    "install",
-                    "--package-lock-only",
-                    TARBALLS_ARE_HERE,
-                    PEERS_ARE_OURS,
-                ],
-            )
-            .await?;
+            self.run(&action, &["install", "--package-lock-only", PEERS_ARE_OURS])
+                .await?;
             let path = self.root.join("package-lock.json");
             let text =
                 bounded::read(&path, limits::LOCK).map_err(|e| work_error("read", &path, e))?;
@@ -367,11 +359,15 @@ impl<'a> Npm<'a> {
     fn failed(&self, action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
         let action = action.to_owned();
         match self.gateways.take_fault() {
+<<<<<<< HEAD
             Some(Fault::Fetch(source)) => InstallError::Fetch { action, source },
             Some(Fault::Archive(refused)) => InstallError::Archive {
                 action,
                 source: Box::new(refused),
             },
+=======
+            Some(source) => InstallError::Fetch { action, source },
+>>>>>>> w1
             None => {
                 let stderr = self.gateways.outside(&String::from_utf8_lossy(stderr));
                 classify(&action, stdout, stderr.as_bytes())

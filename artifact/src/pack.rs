@@ -184,9 +184,7 @@ fn reason_of_install(error: &InstallError) -> FailureReason {
         InstallError::VersionNotFound { .. } => FailureReason::VersionNotFound,
         InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
         InstallError::AccessDenied { .. } => FailureReason::RegistryAccessDenied,
-        InstallError::Refused { .. } | InstallError::Lock(_) | InstallError::Archive { .. } => {
-            FailureReason::PackageRefused
-        }
+        InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
         InstallError::Fetch { source, .. } => reason_of_fetch(source),
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
     }

@@ -117,7 +117,6 @@ impl Addresses {
 
     /// Makes a client resolve names and follow redirects by this rule, and use no proxy,
     /// which would resolve names by itself.
-    #[must_use]
     pub fn guard(self: &Arc<Self>, client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
         let rule = Arc::clone(self);
         let policy = Policy::custom(move |attempt| {

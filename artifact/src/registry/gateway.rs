@@ -1,6 +1,6 @@
 //! The registry that npm sees: a server on loopback that answers with what the real one has.
 //!
-//! npm is pointed here and given no other address, so redirects, addresses and sizes are
+//! npm is pointed here for metadata and given no other address, so redirects, addresses and sizes are
 //! decided by [`RegistryClient`]. It gets a token of this run in place of the platform's
 //! credential: npm's process, which parses what strangers wrote, holds nothing worth having,
 //! and no other process on the machine can use the credential through the gateway.
@@ -19,18 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::{Answer, FetchError, RegistryClient, readable};
-use crate::archive::{self, ArchiveError, Budget};
+use super::{Answer, FetchError, RegistryClient};
 use crate::limits;
-
-/// What npm could not be told in the words of HTTP.
-#[derive(Debug)]
-pub enum Fault {
-    /// The registry did not answer, or not as it may.
-    Fetch(FetchError),
-    /// A tarball that npm wanted to look into breaks a rule.
-    Archive(ArchiveError),
-}
 
 /// One gateway for each registry; they end with the value.
 #[derive(Debug)]
@@ -60,7 +50,7 @@ struct Shared {
     client: RegistryClient,
     at_once: Semaphore,
     authorization: String,
-    fault: Mutex<Option<Fault>>,
+    fault: Mutex<Option<FetchError>>,
 }
 
 #[derive(Clone)]
@@ -133,7 +123,7 @@ impl Gateways {
 
     /// What went wrong since the last call that npm knows nothing of.
     #[must_use]
-    pub fn take_fault(&self) -> Option<Fault> {
+    pub fn take_fault(&self) -> Option<FetchError> {
         self.shared.fault().take()
     }
 
@@ -147,7 +137,7 @@ impl Gateways {
 }
 
 impl Shared {
-    fn fault(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
+    fn fault(&self) -> std::sync::MutexGuard<'_, Option<FetchError>> {
         // A value that is only replaced is sound after any panic.
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,7 +181,7 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
     };
     let accept = request.headers().get(ACCEPT);
     match shared.client.answer(&url, accept, limits::METADATA).await {
-        Ok(answer) => pass(shared, &url, answer).await,
+        Ok(answer) => pass(answer),
         Err(error) => {
             // npm tries again what the status calls transient.
             let status = if error.is_transient() {
@@ -199,39 +189,15 @@ async fn serve(State(gateway): State<Gateway>, request: Request) -> Response {
             } else {
                 StatusCode::UNPROCESSABLE_ENTITY
             };
-            *shared.fault() = Some(Fault::Fetch(error));
+            *shared.fault() = Some(error);
             status.into_response()
         }
     }
 }
 
-/// Passes an answer on. npm looks into the tarballs of packages that bring a lock of their
-/// own while it resolves, and unpacks them: those are walked first.
-async fn pass(shared: &Shared, url: &Url, answer: Answer) -> Response {
-    let Answer {
-        status,
-        content_type,
-        content,
-    } = answer;
-    let is_gzip = content.starts_with(&[0x1f, 0x8b]);
-    let (content, checked) = if is_gzip {
-        let checking = tokio::task::spawn_blocking(move || {
-            let checked = archive::check(&content[..], &mut Budget::default());
-            (content, checked)
-        });
-        match checking.await {
-            Ok(checked) => checked,
-            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        }
-    } else {
-        (content, Ok(()))
-    };
-    if let Err(broken) = checked {
-        *shared.fault() = Some(Fault::Archive(broken.of(&readable(url))));
-        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
-    }
-    let mut response = (status, content).into_response();
-    if let Some(content_type) = content_type {
+fn pass(answer: Answer) -> Response {
+    let mut response = (answer.status, answer.content).into_response();
+    if let Some(content_type) = answer.content_type {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     response

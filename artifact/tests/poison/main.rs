@@ -471,6 +471,32 @@ fn locks() -> Vec<Case> {
     ]
 }
 
+/// A package that says it brings a lock of its own, which npm would unpack while it resolves.
+fn looked_into() -> Case {
+    let tarball = Tarball::of(NAME)
+        .link(
+            SYMBOLIC_LINK,
+            b"package/npm-shrinkwrap.json",
+            b"/etc/passwd",
+        )
+        .end();
+    let more = json!({"_hasShrinkwrap": true});
+    let distribution = json!({
+        "integrity": integrity(&tarball),
+        "tarball": "http://elsewhere.invalid/poison/-/poison-1.0.0.tgz",
+    });
+    let case = honest("looked into", tarball);
+    Case {
+        lock: None,
+        words: vec!["EALLOWREMOTE", "resolve"],
+        served: Served {
+            metadata: Answer::Json(metadata(NAME, distribution, &more)),
+            ..case.served
+        },
+        ..case
+    }
+}
+
 /// The whole step.
 async fn fetch(
     case: &Case,
@@ -540,7 +566,14 @@ async fn refuse(case: &Case, toolchain: &Toolchain) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poison_is_refused_by_the_name_of_its_rule_and_leaves_nothing() {
     let toolchain = support::toolchain().await;
-    let groups = [paths(), shapes(), sizes(), registries(), locks()];
+    let groups = [
+        paths(),
+        shapes(),
+        sizes(),
+        registries(),
+        locks(),
+        vec![looked_into()],
+    ];
     let cases: Vec<Case> = groups.into_iter().flatten().collect();
     let wrong: Vec<String> = futures::stream::iter(&cases)
         .map(|case| async {
