@@ -104,17 +104,6 @@ pub enum InstallError {
         /// What went wrong.
         source: FetchError,
     },
-<<<<<<< HEAD
-    /// npm looked into a tarball that is refused.
-    #[error("cannot {action}")]
-    Archive {
-        /// What was asked for.
-        action: String,
-        /// The rule.
-        source: Box<ArchiveError>,
-    },
-=======
->>>>>>> w1
     /// npm failed in a way that tells nothing about the package.
     #[error("cannot {action}: npm failed: {message}")]
     Npm {
@@ -359,15 +348,7 @@ impl<'a> Npm<'a> {
     fn failed(&self, action: &str, stdout: &[u8], stderr: &[u8]) -> InstallError {
         let action = action.to_owned();
         match self.gateways.take_fault() {
-<<<<<<< HEAD
-            Some(Fault::Fetch(source)) => InstallError::Fetch { action, source },
-            Some(Fault::Archive(refused)) => InstallError::Archive {
-                action,
-                source: Box::new(refused),
-            },
-=======
             Some(source) => InstallError::Fetch { action, source },
->>>>>>> w1
             None => {
                 let stderr = self.gateways.outside(&String::from_utf8_lossy(stderr));
                 classify(&action, stdout, stderr.as_bytes())
