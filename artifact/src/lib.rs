@@ -21,6 +21,7 @@ pub mod limits;
 pub mod local;
 pub mod lock;
 pub mod manifest;
+pub mod native;
 pub mod normalise;
 pub mod outcome;
 pub mod pack;

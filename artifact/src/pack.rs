@@ -20,6 +20,7 @@ use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::install::{InstallError, Npm, Registry};
 use crate::limits;
 use crate::lock::{self, Lock, LockError};
+use crate::native::{self, NativeError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
 use crate::provenance;
@@ -75,6 +76,9 @@ pub enum PackError {
     /// The tree, listed again.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// A native addon.
+    #[error(transparent)]
+    Native(#[from] NativeError),
     /// The manifest.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
@@ -138,6 +142,7 @@ impl From<&PackError> for Failure {
             PackError::Install(error) => reason_of_install(error),
             PackError::Lock(_)
             | PackError::Inline(InlineError::Lock(_))
+            | PackError::Native(NativeError::Foreign { .. })
             | PackError::Integrity { .. }
             | PackError::Layer { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
@@ -164,6 +169,7 @@ impl From<&PackError> for Failure {
             }
             PackError::Normalise(_)
             | PackError::Inline(InlineError::Write { .. })
+            | PackError::Native(NativeError::Read { .. })
             | PackError::Tree(_)
             | PackError::Image(_)
             | PackError::Sbom(_)
@@ -347,7 +353,8 @@ impl Work {
     ) -> Result<Fetched, PackError> {
         let tree = self.tree();
         let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
-        normalised.map_err(|e| work_error(&self.tree(), e))??;
+        let entries = normalised.map_err(|e| work_error(&self.tree(), e))??;
+        native::check(&self.tree(), &entries, &inputs.platform)?;
         self.write(&self.lock(), lock.bytes())?;
         let fetched = Fetched {
             integrity: inputs.integrity.clone(),

@@ -168,6 +168,16 @@ fn poisons() -> Vec<Poison> {
                 raw(archive, &format!("package/{number}"), EntryType::Regular, 0).map(drop)
             })
         }),
+        entries(
+            "addon",
+            &["native addon", "addon.node", "arm64"],
+            |archive| {
+                let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+                elf.resize(18, 0);
+                elf.extend([0xb7, 0]);
+                file(archive, "package/build/addon.node", &elf)
+            },
+        ),
         Poison {
             bytes: |mut bytes| {
                 bytes.truncate(bytes.len() / 2);
