@@ -119,11 +119,11 @@ fn link(archive: &mut Builder<Vec<u8>>, kind: EntryType, target: &str) -> Result
     Ok(archive.append(&header, std::io::empty())?)
 }
 
-/// A sparse bomb: so many zeros in one file.
-fn bomb(archive: &mut Builder<Vec<u8>>) -> Result<()> {
-    let size = 300 * 1024 * 1024;
+/// A file that says it is larger than any may be. What is behind it does not matter.
+fn giant(archive: &mut Builder<Vec<u8>>) -> Result<()> {
+    let size = 400 * 1024 * 1024;
     let header = raw(archive, "package/zeros", EntryType::Regular, size)?;
-    Ok(archive.append(&header, std::io::Read::take(std::io::repeat(0), size))?)
+    Ok(archive.append(&header, std::io::empty())?)
 }
 
 /// An extended header that says another size than the file's own.
@@ -162,7 +162,7 @@ fn poisons() -> Vec<Poison> {
             file(archive, "package/README", b"y")
         }),
         entries("pax", &["pax-size"], other_size),
-        entries("bomb", &["file-size", "package/zeros"], bomb),
+        entries("giant", &["file-size", "package/zeros"], giant),
         entries("many", &["file-count"], |archive| {
             (0..100_000).try_for_each(|number| {
                 raw(archive, &format!("package/{number}"), EntryType::Regular, 0).map(drop)
@@ -184,7 +184,7 @@ fn poisons() -> Vec<Poison> {
                 bytes
             },
             dist: |bytes| honest(&bytes[..bytes.len() / 2]),
-            ..entries("truncated", &["gzip"], |_| Ok(()))
+            ..entries("truncated", &["truncated"], |_| Ok(()))
         },
         Poison {
             dist: |_| honest(b"other bytes"),
