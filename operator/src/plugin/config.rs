@@ -183,7 +183,7 @@ pub fn check(config: &Config, secrets: &[PluginSecret], manifest: &Value) -> Res
         return Ok(());
     }
     invalid(format!(
-        "The config breaks the package's instanceConfigSchema: {}. Change spec.config.",
+        "The config breaks the package's instanceConfigSchema: {}.",
         errors.join("; ")
     ))
 }

@@ -124,12 +124,15 @@ impl Npm {
     }
 
     /// Publishes what no author's npm would: this `package.json`, this tarball whatever is in
-    /// it, and these words of the registry about it.
+    /// it, and these words of the registry about it. A version that is there stays.
     pub fn publish_raw(&self, manifest: &Value, tarball: &[u8], dist: &Value) -> Result<()> {
         let field = |name: &str| manifest[name].as_str().context("name and version");
         let (name, version) = (field("name")?, field("version")?);
         let file = format!("{name}-{version}.tgz");
         let url = self.url_on_this_machine();
+        if wire::get(&format!("{url}/{name}/{version}")).is_ok() {
+            return Ok(());
+        }
         let mut described = manifest.clone();
         described["dist"] = dist.clone();
         described["dist"]["tarball"] = format!("{url}/{name}/-/{file}").into();

@@ -21,16 +21,18 @@ use self::{
     platform::{Cordon, Cut, Policy, WrongValues, close_by_quota},
     release::{Release, VERSION, publish_all},
 };
-use crate::support::{Namespace, PLATFORM_NAMESPACE, WARM, kubectl, paperclip};
+use crate::support::{Namespace, PLATFORM_NAMESPACE, WARM, eventually, get, kubectl, paperclip};
 
 const NAMESPACE: &str = "e2e-bad-input";
 const NAMESPACE_WITH_QUOTA: &str = "e2e-bad-input-quota";
 /// A sound package, whose pods do not come about for one reason or another.
 const SOUND: &str = "sound";
 
-const RELEASES: [Release; 12] = [
+const RELEASES: [Release; 16] = [
     release(neighbour::NAME, &[]),
     release(SOUND, &[]),
+    release("quota", &[]),
+    release("refused", &[]),
     release("no-manifest", &[("\"manifest\": \"./manifest.js\",", "")]).without(&["manifest.js"]),
     release("no-worker", &[]).without(&["worker.js"]),
     release(
@@ -52,19 +54,18 @@ const RELEASES: [Release; 12] = [
     release("throw", &[(SERVE, "BEHAVIOUR = \"error\"")]),
     release("hang", &[(SERVE, "BEHAVIOUR = \"hang\"")]),
     release("noise", &[(SERVE, "BEHAVIOUR = \"noise\"")]),
-    release(
-        STRICT,
-        &[
-            (SERVE, "BEHAVIOUR = \"strict\""),
-            (
-                "tools: [",
-                "instanceConfigSchema: { type: \"object\", properties: { shelf: { type: \"string\" } } }, tools: [",
-            ),
-        ],
+    release("secret", STRICT),
+    release("schema", STRICT),
+    release("validate", STRICT),
+];
+/// Makes a package particular about its config.
+const STRICT: &[(&str, &str)] = &[
+    (SERVE, "BEHAVIOUR = \"strict\""),
+    (
+        "tools: [",
+        "instanceConfigSchema: { type: \"object\", properties: { shelf: { type: \"string\" } } }, tools: [",
     ),
 ];
-/// A package that is particular about its config.
-const STRICT: &str = "strict";
 /// The plugin whose image cannot be pulled until the platform's values are right again.
 const IMAGE: &str = "image";
 const SERVE: &str = "BEHAVIOUR = \"serve\"";
@@ -150,18 +151,15 @@ fn sound(
     says: &'static [&'static str],
     next: &'static str,
 ) -> Case {
-    Case::new(name, reason, says, next)
-        .of_package(Release::package(SOUND))
-        .tried_again()
+    let case = Case::new(name, reason, says, next);
+    case.tried_again().once_packed()
 }
 
 /// A package that would work with another config, or with the Secret that it names.
 fn configs() -> Vec<Case> {
     let strict = |name, reason, says, next, spec| Case {
         spec,
-        ..Case::new(name, reason, says, next)
-            .of_package(Release::package(STRICT))
-            .once_packed()
+        ..Case::new(name, reason, says, next).once_packed()
     };
     let secret = strict(
         "secret",
@@ -264,6 +262,8 @@ fn bad_input_is_called_by_its_name_and_a_neighbour_does_not_notice() -> Result<(
     // Nodes are open again, and nobody touched the plugin.
     namespace.wait_ready(homeless.name(), WARM)?;
     homeless.warned_at()?;
+    // Its package has one id, which the next plugin of it needs.
+    gone(&namespace, homeless.name())?;
 
     the_platform_has_wrong_values()?;
     namespace.wait_ready(IMAGE, WARM)?;
@@ -271,6 +271,17 @@ fn bad_input_is_called_by_its_name_and_a_neighbour_does_not_notice() -> Result<(
     calm.iter().try_for_each(Trial::check_calm)?;
     check_waits(NAMESPACE, &calm)?;
     neighbour.check_untouched()
+}
+
+/// Deletes a plugin and waits until nothing of it runs.
+fn gone(namespace: &Namespace, name: &str) -> Result<()> {
+    kubectl(&["delete", "paperclipplugin", name, "-n", namespace.name()])?;
+    eventually("its pods to be gone", WARM, || {
+        let selector = format!("plugins.paperclip.ing/plugin={name}");
+        let pods = get(&["pods", "-n", namespace.name(), "-l", &selector])?;
+        ensure!(pods["items"] == json!([]), "{pods}");
+        Ok(())
+    })
 }
 
 /// Removes the Jobs of an earlier run, which stay for two minutes with what they said.
@@ -288,6 +299,7 @@ fn no_node_takes_it() -> Result<Trial> {
         &["0/2 nodes are available", "2 node(s) were unschedulable"],
         "Make room on a node",
     );
+    let case = case.of_package(Release::package(SOUND));
     let mut trials = Trial::apply(NAMESPACE, vec![case])?;
     judge(&trials)?;
     Ok(trials.remove(0))
@@ -340,6 +352,7 @@ fn the_platform_has_wrong_values() -> Result<()> {
         &["there-is-none", "not found"],
         "See the platform's values global.imageRegistry",
     );
+    let image = image.of_package(Release::package(SOUND));
     let wrong = Trial::apply(NAMESPACE, vec![denied.tried_again(), image])?;
     judge(&wrong)?;
     wrong.iter().try_for_each(Trial::check_calm)

@@ -1,7 +1,7 @@
 //! Packages that no author's npm would publish: each is refused by the name of the rule it
 //! breaks, and leaves nothing in the store.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -88,6 +88,15 @@ impl Poison {
 fn honest(bytes: &[u8]) -> Value {
     let hash = BASE64_STANDARD.encode(Sha512::digest(bytes));
     json!({"integrity": format!("sha512-{hash}")})
+}
+
+/// What registries of old said of bytes. No library for it is left among ours.
+fn sha1(bytes: &[u8]) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), bytes)?;
+    let output = Command::new("sha1sum").arg(file.path()).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    Ok(said.split(' ').next().context("a hash")?.to_owned())
 }
 
 /// An entry whose name no library would write.
@@ -191,8 +200,8 @@ fn poisons() -> Vec<Poison> {
             ..entries("integrity", &["integrity"], |_| Ok(()))
         },
         Poison {
-            dist: |_| json!({"shasum": "a9993e364706816aba3e25717850c26c9cd0d89d"}),
-            ..entries("sha1", &["sha512"], |_| Ok(()))
+            dist: |bytes| json!({"shasum": sha1(bytes).unwrap_or_default()}),
+            ..entries("weak", &["sha512"], |_| Ok(()))
         },
         Poison {
             manifest: || json!({"dependencies": {"left": "git+https://example.com/left.git"}}),

@@ -33,7 +33,7 @@ fn config_breaks_the_schema() {
     let facts = held_by(
         ConditionType::ConfigValid,
         Reason::ConfigInvalid,
-        "The config breaks the package's instanceConfigSchema: /cups: \"many\" is not of type \"integer\". Change spec.config.",
+        "The config breaks the package's instanceConfigSchema: /cups: \"many\" is not of type \"integer\".",
     );
     insta::assert_snapshot!("config_breaks_the_schema", told(&facts));
 }
