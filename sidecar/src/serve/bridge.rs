@@ -22,6 +22,8 @@ use crate::{
     package::Package,
 };
 
+/// How much before its client's limit a call ends at most.
+const EARLY: Duration = Duration::from_millis(20);
 /// How long a host may take over its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frames that wait for the network.
@@ -173,7 +175,9 @@ fn deadline<T>(request: &Request<T>) -> Result<Option<Duration>, Status> {
         "n" => 1,
         _ => return Err(invalid()),
     };
-    Ok(Some(
-        Duration::from_nanos(number.saturating_mul(nanoseconds)).max(Duration::from_millis(1)),
-    ))
+    let limit = Duration::from_nanos(number.saturating_mul(nanoseconds));
+    // The transport watches the same limit, and says less when it is first. An answer that comes
+    // at the limit would be too late anyway.
+    let early = (limit / 10).min(EARLY);
+    Ok(Some((limit - early).max(Duration::from_millis(1))))
 }
