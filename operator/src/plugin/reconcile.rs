@@ -34,6 +34,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// Secrets and ConfigMaps that the spec names are read by name, never watched; nor is the
 /// plugin that has our id.
 const REFERENCES: Duration = Duration::from_secs(30);
+/// Who holds a plugin id wakes nobody when it leaves.
+const HOLDER_LEAVES: Duration = Duration::from_secs(5);
 
 /// Passes that may break off before a plugin that is Ready is said to be in trouble.
 const PASSING: u32 = 5;
@@ -226,7 +228,9 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
         || matches!(spec.source, PluginSource::ConfigMap(_));
     let wait = if unwatched && !findings.stalled {
         LOOK_AGAIN
-    } else if refers || summary.reason == Reason::PluginIdTaken || !spec.secrets.is_empty() {
+    } else if summary.reason == Reason::PluginIdTaken {
+        HOLDER_LEAVES
+    } else if refers || !spec.secrets.is_empty() {
         REFERENCES
     } else {
         RESYNC
