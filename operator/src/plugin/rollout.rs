@@ -105,7 +105,9 @@ async fn ask(
     barred: Option<Finding>,
 ) -> Result<Asked, ReconcileError> {
     let asked = status.plugin.as_ref().map(|found| &found.capabilities[..]);
-    let first = revisions.first().map(|first| &first.spec.grant.capabilities);
+    let first = revisions
+        .first()
+        .map(|first| &first.spec.grant.capabilities);
     let recorded = status.implicit_grant.as_ref().or(first);
     let (grant, added) = revision::grant(
         plugin.spec.manifest.as_ref(),
