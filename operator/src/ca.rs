@@ -9,7 +9,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use time::{Duration, OffsetDateTime};
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::{pem::parse_x509_pem, time::ASN1Time};
 
 use crate::fingerprint::Fingerprints;
 
@@ -178,16 +178,25 @@ fn parameters(name: &str, now: OffsetDateTime, life: Duration) -> CertificatePar
 /// When a leaf ends; none when it is no certificate.
 #[must_use]
 pub fn expiry(certificate: &str) -> Option<OffsetDateTime> {
-    let (_, pem) = parse_x509_pem(certificate.as_bytes()).ok()?;
-    let seconds = pem.parse_x509().ok()?.validity().not_after.timestamp();
-    OffsetDateTime::from_unix_timestamp(seconds).ok()
+    validity(certificate).map(|(_, end)| end)
 }
 
-/// Whether a leaf is to be issued anew: it is unreadable, old, or of another authority.
+/// When a leaf begins and ends.
+fn validity(certificate: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
+    let (_, pem) = parse_x509_pem(certificate.as_bytes()).ok()?;
+    let parsed = pem.parse_x509().ok()?;
+    let at = |time: ASN1Time| OffsetDateTime::from_unix_timestamp(time.timestamp()).ok();
+    let validity = parsed.validity();
+    Some((at(validity.not_before)?, at(validity.not_after)?))
+}
+
+/// Whether a leaf is to be issued anew: it is unreadable, old, or of another authority; or
+/// it is yet to begin, which is what a clock leaves behind that was wrong for a while.
 #[must_use]
 pub fn is_due(certificate: &str, issued_under: &str, authority: &str, now: OffsetDateTime) -> bool {
     issued_under != authority
-        || expiry(certificate).is_none_or(|end| now >= end - LEAF_LIFE + LEAF_RENEWAL)
+        || validity(certificate)
+            .is_none_or(|(begin, end)| now < begin || now >= end - LEAF_LIFE + LEAF_RENEWAL)
 }
 
 #[cfg(test)]
@@ -226,6 +235,7 @@ mod tests {
         let due = |days| is_due(&leaf.certificate, own, own, now() + Duration::days(days));
         assert!(!due(0));
         assert!(!due(59));
+        assert!(due(-1), "it is yet to begin");
         assert!(due(60));
         assert_eq!(expiry(&leaf.certificate), Some(now() + Duration::days(90)));
     }

@@ -406,6 +406,15 @@ pub struct PaperclipPluginStatus {
     /// The revision that is to take its place, or that failed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_revision: Option<RevisionStatus>,
+    /// The highest number that a revision was given. No number is given twice, also when
+    /// revisions were deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_revision: Option<i64>,
+    /// Capabilities that the first revision was granted. They are what is granted where
+    /// `spec.manifest.capabilities` says nothing, also when that revision was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), inner(length(max = 128)))]
+    pub implicit_grant: Option<Vec<String>>,
     /// Value of the annotation `plugins.paperclip.ing/reconcile-requested-at` that was acted on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
@@ -469,6 +478,11 @@ pub struct ArtifactStatus {
     pub size_bytes: i64,
     /// When the operator saw the artifact in the store first, as RFC 3339.
     pub observed_at: String,
+    /// Hash of the `spec.manifest` that this artifact was found to agree with, so that it is
+    /// compared once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub agrees_with: Option<String>,
 }
 
 /// The manifest of a plugin in short.

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PluginSummary;
+use super::{HostReference, PluginSummary};
 
 /// One state of a plugin: artifact, config, secrets and grant. Written once by the operator,
 /// owned by the plugin, and never changed.
@@ -73,6 +73,10 @@ pub struct PaperclipPluginRevisionSpec {
     pub secrets: Vec<SecretVersion>,
     /// What the plugin may do to its host.
     pub grant: Grant,
+    /// The `PaperclipHost` it is attached to, with its namespace. Absent from revisions of
+    /// releases that did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostReference>,
 }
 
 /// The artifact of a revision.

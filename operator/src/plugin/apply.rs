@@ -17,6 +17,7 @@ use paperclip_proto::{
 use time::OffsetDateTime;
 
 use super::{
+    claim,
     desired::{
         Wanted, build_config_secret, build_service, build_service_account, build_store_secret,
     },
@@ -209,10 +210,11 @@ pub fn activation_of(deployment: &Deployment) -> Option<u64> {
         .ok()
 }
 
-fn runs_for(observed: &Deployment, (namespace, name): &(String, String)) -> bool {
-    let is = |key, wanted| observed.labels().get(key) == Some(wanted);
-    let replicas = observed.spec.replicas;
-    is(labels::HOST_NAMESPACE, namespace) && is(labels::HOST, name) && replicas != Some(0)
+/// Whether pods serve this host. Their template says so: a release that put a template back
+/// may have left the Deployment's own labels at the host of the spec.
+fn runs_for(observed: &Deployment, host: &(String, String)) -> bool {
+    let template = claim::template(observed);
+    template.and_then(claim::host_of).as_ref() == Some(host)
 }
 
 /// A release of the operator, or other values of the platform, do not roll plugins that

@@ -257,21 +257,26 @@ async fn record(
         marker: pushed.marker,
         size_bytes: i64::try_from(pushed.size_bytes).unwrap_or(i64::MAX),
         observed_at: rfc3339(Timestamp::now()),
+        agrees_with: None,
     });
     Ok(())
 }
 
+/// Compares the pins with the package. What agreed once does so for ever: neither an artifact
+/// nor the pins of a hash change, and a store that is away keeps nobody from going on.
 async fn check_pins(
     context: &Context,
     plugin: &PaperclipPlugin,
-    status: &PaperclipPluginStatus,
+    status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
-    let Some(artifact) = &status.artifact else {
+    let Some(artifact) = &mut status.artifact else {
         let finding = Finding::no(Reason::Pending, "No artifact is recorded yet.".into());
         return Ok(Stage::under_way(finding));
     };
+    let hash = plugin.spec.manifest.as_ref().map(pins::hash);
     let refused = match &plugin.spec.manifest {
         None => None,
+        Some(_) if artifact.agrees_with == hash => None,
         Some(pinned) => {
             let digest: Digest = artifact
                 .digest
@@ -283,6 +288,7 @@ async fn check_pins(
             pins::mismatch(pinned, &manifest)
         }
     };
+    artifact.agrees_with = hash.filter(|_| refused.is_none());
     let message = format!("The artifact is in the store under {}.", artifact.digest);
     Ok(Stage {
         refused: refused.map(|difference| Finding::no(Reason::ManifestMismatch, difference)),

@@ -262,14 +262,17 @@ fn lingers(seen: &Seen, key: &Key) -> bool {
     serves && !is_over(pod) && (!is_told || status.is_some())
 }
 
-fn host_of(metadata: &ObjectMeta) -> Option<(String, String)> {
+/// Namespace and name of the host that pods with this metadata serve.
+#[must_use]
+pub fn host_of(metadata: &ObjectMeta) -> Option<(String, String)> {
     let found = metadata.labels.as_ref()?;
     let label = |key| found.get(key).cloned();
     Some((label(labels::HOST_NAMESPACE)?, label(labels::HOST)?))
 }
 
 /// Metadata of a Deployment's pods, unless it has none.
-fn template(deployment: &Deployment) -> Option<&ObjectMeta> {
+#[must_use]
+pub fn template(deployment: &Deployment) -> Option<&ObjectMeta> {
     let runs = deployment.spec.replicas != Some(0);
     let template = &deployment.spec.template;
     template.metadata.as_ref().filter(|_| runs)

@@ -1,5 +1,6 @@
 //! A plugin's config from its parts: pure, so that every rule can be tested.
 
+use jsonschema::{ValidationError, error::ValidationErrorKind};
 use paperclip_artifact::Digest;
 use paperclip_crds::v1alpha1::{ConfigMapKey, PluginConfig, PluginSecret, Reason, SecretUse};
 use paperclip_proto::config::{ConfigRevision, DeliveredSecret};
@@ -160,21 +161,16 @@ pub fn check(config: &Config, secrets: &[PluginSecret], manifest: &Value) -> Res
     let instance = Value::Object(filled);
     let errors: Vec<String> = validator
         .iter_errors(&instance)
-        .filter_map(|error| {
+        .filter(|error| !is_of_reference(error, secrets))
+        .map(|error| {
             let at = error.instance_path().to_string();
-            match secrets
+            let mut paths = secrets
                 .iter()
-                .filter_map(|secret| Some((secret, secret.config_path.as_deref()?)))
-                .find(|(_, path)| touches(&at, path))
-            {
-                // Schemas of the time before references ask for a string.
-                Some((secret, path))
-                    if secret.r#use == SecretUse::Reference && within(&at, path) =>
-                {
-                    None
-                }
-                Some(_) => Some(describe(&at, &error.masked().to_string())),
-                None => Some(describe(&at, &error.to_string())),
+                .filter_map(|secret| secret.config_path.as_deref());
+            if paths.any(|path| touches(&at, path)) {
+                describe(&at, &error.masked().to_string())
+            } else {
+                describe(&at, &error.to_string())
             }
         })
         .take(MAX_ERRORS)
@@ -186,6 +182,27 @@ pub fn check(config: &Config, secrets: &[PluginSecret], manifest: &Value) -> Res
         "The config breaks the package's instanceConfigSchema: {}.",
         errors.join("; ")
     ))
+}
+
+/// Whether an error comes of a reference alone: schemas of the time before references ask for
+/// a string. Where a schema names alternatives, one that only a reference breaks is enough.
+fn is_of_reference(error: &ValidationError<'_>, secrets: &[PluginSecret]) -> bool {
+    let at = error.instance_path().to_string();
+    let mut references = secrets
+        .iter()
+        .filter(|secret| secret.r#use == SecretUse::Reference)
+        .filter_map(|secret| secret.config_path.as_deref());
+    if references.any(|path| within(&at, path)) {
+        return true;
+    }
+    match error.kind() {
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            context
+                .iter()
+                .any(|errors| errors.iter().all(|error| is_of_reference(error, secrets)))
+        }
+        _ => false,
+    }
 }
 
 fn describe(at: &str, error: &str) -> String {
@@ -326,6 +343,41 @@ mod tests {
         let secrets = [secret("token", "/token", SecretUse::Reference)];
         let config = join(None, &[], &secrets, vec!["t0p".into()]).unwrap();
         assert_eq!(check(&config, &secrets, &manifest()), Ok(()));
+    }
+
+    /// A schema in which a mail server is one of two things.
+    fn alternatives(keyword: &str) -> Value {
+        json!({"instanceConfigSchema": {"properties": {"mail": {keyword: [
+            {"properties": {"host": {"type": "string"}, "password": {"type": "string"}},
+             "required": ["host", "password"]},
+            {"properties": {"relay": {"type": "string"}}, "required": ["relay"]},
+        ]}}}})
+    }
+
+    #[test]
+    fn a_reference_fits_where_one_of_several_alternatives_wants_text() {
+        let secrets = [secret("password", "/mail/password", SecretUse::Reference)];
+        let with = |mail: Value| {
+            let inline = inline(json!({ "mail": mail }));
+            join(Some(&inline), &[], &secrets, vec!["t0p".into()]).unwrap()
+        };
+        for keyword in ["anyOf", "oneOf"] {
+            let manifest = alternatives(keyword);
+            let fits = with(json!({"host": "smtp.example"}));
+            assert_eq!(check(&fits, &secrets, &manifest), Ok(()), "{keyword}");
+            let wrong = with(json!({"host": 25}));
+            let refused = check(&wrong, &secrets, &manifest).unwrap_err();
+            assert!(refused.message.contains("/mail"), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn a_value_must_fit_one_of_several_alternatives() {
+        let secrets = [secret("password", "/mail/password", SecretUse::Value)];
+        let inline = inline(json!({"mail": {"host": 25}}));
+        let config = join(Some(&inline), &[], &secrets, vec!["s3cret".into()]).unwrap();
+        let refused = check(&config, &secrets, &alternatives("anyOf")).unwrap_err();
+        assert!(!refused.message.contains("s3cret"), "{}", refused.message);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Wanted<'a> {
     pub artifact: &'a RevisionArtifact,
     /// Capabilities that are granted.
     pub granted: &'a [String],
+    /// Namespace and name of the host it serves. Not always that of the spec, which may
+    /// have moved on.
+    pub host: (String, String),
     /// Number of the pod template.
     pub activation: u64,
 }
@@ -58,7 +61,7 @@ impl Wanted<'_> {
     /// which is how a host finds the pods.
     #[must_use]
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let (host_namespace, host) = self.plugin.host_reference();
+        let (host_namespace, host) = self.host.clone();
         let namespace = self.plugin.namespace().unwrap_or_default();
         let mut all = self.selector();
         all.extend([
@@ -112,7 +115,7 @@ impl Wanted<'_> {
     /// What the sidecar is told.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        let (namespace, name) = self.plugin.host_reference();
+        let (namespace, name) = self.host.clone();
         Facts {
             plugin_namespace: self.plugin.namespace().unwrap_or_default(),
             plugin_name: self.plugin.name_any(),

@@ -102,6 +102,7 @@ pub fn artifact() -> ArtifactStatus {
         marker: "m".into(),
         size_bytes: 1,
         observed_at: "2026-01-01T00:00:00Z".into(),
+        agrees_with: None,
     }
 }
 
@@ -121,6 +122,7 @@ pub fn revision(number: i64, activation: i64) -> PaperclipPluginRevisionSpec {
             origin: GrantOrigin::FirstRevision,
             capabilities: Vec::new(),
         },
+        host: None,
     }
 }
 
@@ -136,6 +138,7 @@ pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -
         plugin,
         artifact,
         granted: &GRANTED,
+        host: plugin.host_reference(),
         activation: 3,
     }
 }

@@ -151,9 +151,16 @@ impl World {
 
     /// An operator that has just started.
     async fn operator(server: &ApiServer) -> Arc<Context> {
-        let mut context = server.context_without_pods().await;
+        let context = Self::operator_without_manifests(server).await;
         let digest: Digest = fixtures::artifact().digest.parse().unwrap();
-        context.remember_manifest(digest, json!({"id": "example"}));
+        let manifest = json!({"id": "example", "capabilities": ["a"]});
+        context.remember_manifest(digest, manifest);
+        context
+    }
+
+    /// The same that has read nothing from the store, where nobody answers.
+    async fn operator_without_manifests(server: &ApiServer) -> Arc<Context> {
+        let mut context = server.context_without_pods().await;
         let context_now = Arc::get_mut(&mut context).unwrap();
         context_now.clock = now;
         // As if it had heard all pods already.
@@ -292,6 +299,35 @@ impl World {
             activation.unwrap().into(),
             deployment["spec"]["replicas"].as_i64().unwrap(),
         )
+    }
+
+    /// What a person sets to have capabilities granted, or takes away.
+    fn pin(&self, capabilities: Option<&[&str]>) {
+        self.edit(|plugin| {
+            let pins = capabilities.map(|names| json!({ "capabilities": names }));
+            plugin.spec.manifest = pins.and_then(|pins| pins.as_object().cloned());
+        });
+    }
+
+    /// From now on the package asks for these.
+    fn ask_for(&self, capabilities: &[&str]) {
+        let digest = fixtures::artifact().digest.parse().unwrap();
+        let manifest = json!({ "id": "example", "capabilities": capabilities });
+        self.context.remember_manifest(digest, manifest);
+        self.edit(|plugin| {
+            let status = plugin.status.as_mut().unwrap();
+            let summary = status.plugin.as_mut().unwrap();
+            summary.capabilities = capabilities.iter().map(|&name| name.into()).collect();
+        });
+    }
+
+    /// A person deletes every revision.
+    fn delete_revisions(&self) {
+        for path in self.server.objects().keys() {
+            if path.contains("/paperclippluginrevisions/") {
+                self.server.remove(path);
+            }
+        }
     }
 
     fn set_colour(&self, colour: &str) {
@@ -549,6 +585,205 @@ async fn capabilities_beyond_the_first_revisions_wait_for_a_person() {
     assert_eq!(status.lifecycle.as_deref(), Some("upgrade_pending"));
     assert_eq!(status.pending_revision.unwrap().added_capabilities, ["z"]);
     assert_eq!(world.runs(), ("1".into(), 1));
+}
+
+#[tokio::test]
+async fn what_was_granted_and_counted_outlives_the_revisions() {
+    let mut world = World::new().await;
+    world.settle().await;
+    world.set_colour("blue");
+    world.settle().await;
+    world.delete_revisions();
+    world.ask_for(&["a", "z"]);
+    world.ask_restart("now");
+    world.settle().await;
+    assert_eq!(world.ready(), "False CapabilitiesAdded stalled");
+    assert_eq!(world.revisions(), []);
+    assert_eq!(world.runs(), ("1".into(), 1), "the pods go on");
+    let pending = world.plugin().status.unwrap().pending_revision.unwrap();
+    assert_eq!(pending.name, "commerce-3");
+
+    world.ask_for(&["a"]);
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(world.revisions(), [(3, 2, RevisionState::Active)]);
+}
+
+#[tokio::test]
+async fn what_the_first_revision_was_granted_holds_again_without_pins_when_it_was_pruned() {
+    let mut world = World::new().await;
+    world.edit(|plugin| plugin.spec.revision_history_limit = 0);
+    world.settle().await;
+    world.ask_for(&["a", "z"]);
+    world.pin(Some(&["a", "z"]));
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(world.revisions(), [(2, 2, RevisionState::Active)]);
+    world.pin(None);
+    world.settle().await;
+    assert_eq!(world.ready(), "False CapabilitiesAdded stalled");
+    assert_eq!(world.runs(), ("2".into(), 1));
+}
+
+#[tokio::test]
+async fn history_keeps_as_many_as_the_spec_says_and_no_number_comes_again() {
+    let mut world = World::new().await;
+    world.edit(|plugin| plugin.spec.revision_history_limit = 1);
+    for colour in ["red", "green", "blue"] {
+        world.set_colour(colour);
+        world.settle().await;
+    }
+    let kept = [
+        (2, 1, RevisionState::Superseded),
+        (3, 1, RevisionState::Active),
+    ];
+    assert_eq!(world.revisions(), kept);
+
+    world.edit(|plugin| plugin.spec.revision_history_limit = 0);
+    world.set_colour("invisible");
+    world.settle().await;
+    assert_eq!(world.ready(), "False ConfigRejected stalled");
+    let both = [(3, 1, RevisionState::Active), (4, 1, RevisionState::Failed)];
+    assert_eq!(world.revisions(), both, "the spec asks for the failed one");
+    world.set_colour("blue");
+    world.settle().await;
+    assert_eq!(world.revisions(), [(3, 1, RevisionState::Active)]);
+    world.set_colour("red");
+    world.settle().await;
+    assert_eq!(world.revisions(), [(5, 1, RevisionState::Active)]);
+}
+
+/// A plugin whose move to another host was taken back.
+async fn moved_and_taken_back() -> World {
+    let mut world = World::new().await;
+    world.settle().await;
+    let mut other = fixtures::host();
+    other.metadata.name = Some("other".into());
+    world.server.put(&other_host(), &other);
+    world.edit(|plugin| plugin.spec.host.name = "other".into());
+    world.bad.set(Some(2));
+    world.settle().await;
+    NOW.set(301);
+    world
+}
+
+fn other_host() -> String {
+    HOST.replace("main", "other")
+}
+
+const SERVICE: &str = "/api/v1/namespaces/shop/services/pcp-commerce";
+
+/// Hosts that the Service, the Deployment and its pods are for.
+fn hosts(world: &World) -> [Value; 3] {
+    let deployment = world.server.object(DEPLOYMENT);
+    let template = &deployment["spec"]["template"];
+    let service = world.server.object(SERVICE);
+    [&service, &deployment, template]
+        .map(|object| object["metadata"]["labels"][labels::HOST].clone())
+}
+
+#[tokio::test]
+async fn a_plugin_whose_move_was_taken_back_is_shown_to_the_host_it_serves() {
+    let mut world = moved_and_taken_back().await;
+    assert_eq!(hosts(&world), ["other", "other", "other"]);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(hosts(&world), ["main", "main", "main"]);
+}
+
+#[tokio::test]
+async fn a_host_that_a_plugin_did_not_come_to_does_not_stop_its_pods() {
+    let mut world = moved_and_taken_back().await;
+    world.settle().await;
+    let mut closed = fixtures::host();
+    closed.metadata.name = Some("other".into());
+    closed.spec.allowed_namespaces = Default::default();
+    world.server.put(&other_host(), &closed);
+    world.settle().await;
+    assert_eq!(world.ready(), "False HostForbidden stalled");
+    assert_eq!(world.runs(), ("1".into(), 1));
+}
+
+#[tokio::test]
+async fn a_template_that_is_rendered_again_is_for_the_host_of_its_revision() {
+    let mut world = moved_and_taken_back().await;
+    world.server.remove(&COMMERCE.replica_set("1"));
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(hosts(&world), ["main", "main", "main"]);
+    let deployment = world.server.object(DEPLOYMENT);
+    let facts = &deployment["spec"]["template"]["metadata"]["annotations"][labels::FACTS];
+    assert!(
+        facts.as_str().unwrap().contains(r#""name":"main""#),
+        "{facts}"
+    );
+}
+
+#[tokio::test]
+async fn a_revision_is_taken_back_while_the_store_is_away_and_nothing_is_remembered() {
+    let mut world = World::new().await;
+    world.pin(Some(&["a"]));
+    world.settle().await;
+    world.ask_restart(BAD);
+    world.settle().await;
+    NOW.set(301);
+    world.context = World::operator_without_manifests(&world.server).await;
+    world.pods_speak();
+    reconcile(Arc::new(world.plugin()), world.context.clone())
+        .await
+        .unwrap();
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    assert_eq!(world.runs(), ("1".into(), 1));
+}
+
+#[tokio::test]
+async fn a_template_that_another_release_rendered_is_put_back_as_it_was() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let template = world.server.object(DEPLOYMENT)["spec"]["template"].clone();
+    let context = Arc::get_mut(&mut world.context).unwrap();
+    context.args.sidecar_image = "sidecar:2".into();
+    world.ask_restart(BAD);
+    world.settle().await;
+    let sidecar = |world: &World| {
+        let pod = &world.server.object(DEPLOYMENT)["spec"]["template"]["spec"];
+        pod["initContainers"][0]["image"].clone()
+    };
+    assert_eq!(sidecar(&world), "sidecar:2");
+    NOW.set(301);
+    world.settle().await;
+    assert_eq!(world.ready(), "False RolledBack stalled");
+    let deployment = world.server.object(DEPLOYMENT);
+    assert_eq!(deployment["spec"]["template"], template);
+    let by = |metadata: &Value| metadata["annotations"][labels::RENDERED_BY].clone();
+    assert_eq!(by(&deployment["metadata"]), by(&template["metadata"]));
+
+    NOW.set(0);
+    world.ask_restart("good");
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(sidecar(&world), "sidecar:2");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_renews_the_certificate_each_time_and_writes_nothing_else() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let mut writes = Vec::new();
+    for jump in [YEAR, -YEAR, 0] {
+        NOW.set(jump);
+        world.server.writes();
+        for _ in 0..3 {
+            reconcile(Arc::new(world.plugin()), world.context.clone())
+                .await
+                .unwrap();
+            world.pods_speak();
+        }
+        writes.push(world.server.writes());
+    }
+    // A leaf of another time, past or to come, is of no use.
+    let renewed = ["PATCH /api/v1/namespaces/shop/secrets/pcp-commerce-tls"];
+    assert_eq!(writes, [renewed, renewed, renewed]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// The policy of the plugin's pods.
 #[must_use]
 pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
-    let (host_namespace, _) = wanted.plugin.host_reference();
+    let (host_namespace, _) = &wanted.host;
     let worker = wanted.plugin.spec.worker.clone().unwrap_or_default();
     let opened = worker.egress.iter().map(build_opening);
     NetworkPolicy {
@@ -35,7 +35,7 @@ pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
             ingress: Some(vec![
                 NetworkPolicyIngressRule {
                     from: Some(vec![
-                        in_namespace(&host_namespace),
+                        in_namespace(host_namespace),
                         in_namespace(&args.namespace),
                     ]),
                     ports: Some(vec![port("TCP", 8443)]),

@@ -1,6 +1,15 @@
 //! `spec.manifest`: fields of the plugin manifest that a reviewer saw must be what the package says.
 
+use paperclip_artifact::Digest;
 use serde_json::{Map, Value};
+
+/// Hash of the pins, by which a comparison is remembered.
+#[must_use]
+pub fn hash(pins: &Map<String, Value>) -> String {
+    // Keys of a map are in order.
+    let text = Value::Object(pins.clone()).to_string();
+    Digest::of(text.as_bytes()).short(32).to_owned()
+}
 
 /// The first field that differs, as a sentence.
 #[must_use]

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::{Timestamp, ToSpan};
 use kube::{ResourceExt, api::ObjectMeta};
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, Grant, GrantOrigin, PaperclipPlugin, PaperclipPluginRevision,
+    ArtifactStatus, Grant, GrantOrigin, HostReference, PaperclipPlugin, PaperclipPluginRevision,
     PaperclipPluginRevisionSpec, PluginSummary, RevisionArtifact, RevisionState, SecretVersion,
 };
 use serde_json::{Map, Value};
@@ -28,6 +28,8 @@ pub struct Target {
     pub secrets: Vec<SecretVersion>,
     /// What is granted.
     pub grant: Grant,
+    /// Namespace and name of the host.
+    pub host: (String, String),
 }
 
 impl Target {
@@ -43,12 +45,12 @@ impl Target {
 
 /// What is granted to a plugin, and what its manifest asks for beyond that.
 ///
-/// Pinned capabilities are the grant. Else it is what the first revision asked for, which
-/// every later revision carries on.
+/// Pinned capabilities are the grant. Else it is what the first revision was granted, which
+/// is `recorded`, or what it asks for while there is none.
 #[must_use]
 pub fn grant(
     pins: Option<&Map<String, Value>>,
-    revisions: &[PaperclipPluginRevision],
+    recorded: Option<&[String]>,
     asked: &[String],
 ) -> (Grant, Vec<String>) {
     let pinned = pins.and_then(|pins| pins.get("capabilities")?.as_array());
@@ -70,10 +72,7 @@ pub fn grant(
         },
         None => Grant {
             origin: GrantOrigin::FirstRevision,
-            capabilities: revisions.first().map_or_else(
-                || sorted(asked.to_vec()),
-                |first| first.spec.grant.capabilities.clone(),
-            ),
+            capabilities: sorted(recorded.unwrap_or(asked).to_vec()),
         },
     };
     let added = asked.iter().filter(|one| !grant.capabilities.contains(one));
@@ -100,13 +99,21 @@ pub fn find<'a>(
         .find(|revision| target.is(revision))
 }
 
-/// The highest numbers that were given before, as far as status knows.
+/// The highest numbers that were given before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Recorded {
     /// Of a revision.
     pub number: i64,
     /// Of an activation.
     pub activation: i64,
+}
+
+/// The host that a revision is attached to; that of the spec for one that does not say.
+#[must_use]
+pub fn host(revision: &PaperclipPluginRevisionSpec, plugin: &PaperclipPlugin) -> (String, String) {
+    let recorded = revision.host.clone();
+    let recorded = recorded.and_then(|host| Some((host.namespace?, host.name)));
+    recorded.unwrap_or_else(|| plugin.host_reference())
 }
 
 /// The next revision. It shares the activation of a revision with the same template, or
@@ -137,6 +144,7 @@ pub fn build(
         config_hash,
         secrets,
         grant,
+        host: (host_namespace, host),
     } = target;
     let name = format!("{}-{number}", plugin.name_any());
     let mut revision = PaperclipPluginRevision::new(
@@ -152,6 +160,10 @@ pub fn build(
             config_hash,
             secrets,
             grant,
+            host: Some(HostReference {
+                name: host,
+                namespace: Some(host_namespace),
+            }),
         },
     );
     revision.metadata = ObjectMeta {
@@ -236,6 +248,7 @@ mod tests {
                 origin: GrantOrigin::FirstRevision,
                 capabilities: vec!["a".into()],
             },
+            host: ("paperclip".into(), "main".into()),
         }
     }
 
@@ -302,13 +315,13 @@ mod tests {
 
     #[test]
     fn what_the_first_revision_asked_for_is_granted_and_more_is_not() {
-        let (first, added) = grant(None, &[], &capabilities(&["b", "a"]));
+        let (first, added) = grant(None, None, &capabilities(&["b", "a"]));
         assert_eq!(
             (first.capabilities, added),
             (capabilities(&["a", "b"]), Vec::new())
         );
-        let before = [built(target("t", "c"), &[], None)];
-        let (later, added) = grant(None, &before, &capabilities(&["a", "z"]));
+        let before = capabilities(&["a"]);
+        let (later, added) = grant(None, Some(&before), &capabilities(&["a", "z"]));
         assert_eq!(
             (later.capabilities, added),
             (capabilities(&["a"]), capabilities(&["z"]))
@@ -318,8 +331,8 @@ mod tests {
     #[test]
     fn pinned_capabilities_are_the_grant() {
         let pins = serde_json::json!({"capabilities": ["z", "a"]});
-        let before = [built(target("t", "c"), &[], None)];
-        let (pinned, added) = grant(pins.as_object(), &before, &capabilities(&["a", "z"]));
+        let before = capabilities(&["a"]);
+        let (pinned, added) = grant(pins.as_object(), Some(&before), &capabilities(&["a", "z"]));
         assert_eq!(
             (pinned.origin, pinned.capabilities),
             (GrantOrigin::Pinned, capabilities(&["a", "z"]))

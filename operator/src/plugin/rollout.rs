@@ -12,8 +12,9 @@ use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        FailurePolicy, PaperclipPlugin, PaperclipPluginRevision, PaperclipPluginRevisionStatus,
-        PaperclipPluginStatus, Reason, RevisionState, RevisionStatus,
+        FailurePolicy, Grant, PaperclipPlugin, PaperclipPluginRevision,
+        PaperclipPluginRevisionStatus, PaperclipPluginStatus, Reason, RevisionArtifact,
+        RevisionState, RevisionStatus,
     },
 };
 use serde_json::json;
@@ -25,7 +26,7 @@ use super::{
     desired::Wanted,
     handover::{self, activation_of, number_of},
     reconcile::ReconcileError,
-    references,
+    references::{self, Resolved},
     revision::{self, Recorded, Target},
     verdict::{self, Verdict, pods_of},
     worker,
@@ -103,19 +104,15 @@ async fn ask(
     revisions: &[PaperclipPluginRevision],
     barred: Option<Finding>,
 ) -> Result<Asked, ReconcileError> {
-    let artifact = status.artifact.clone().unwrap_or_default();
-    let digest: Digest = artifact
-        .digest
-        .parse()
-        .map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?;
-    let manifest = context
-        .plugin_manifest(&artifact.repository, &digest)
-        .await?;
-    let summary = status.plugin.clone().unwrap_or_default();
+    let asked = status.plugin.as_ref().map(|found| &found.capabilities[..]);
+    let first = revisions
+        .first()
+        .map(|first| &first.spec.grant.capabilities);
+    let recorded = status.implicit_grant.as_ref().or(first);
     let (grant, added) = revision::grant(
         plugin.spec.manifest.as_ref(),
-        revisions,
-        &summary.capabilities,
+        recorded.map(|recorded| &recorded[..]),
+        asked.unwrap_or_default(),
     );
     let granted = if added.is_empty() {
         Finding {
@@ -136,35 +133,61 @@ async fn ask(
         Some(barred) => Err(barred),
         None => references::resolve(context, plugin).await?,
     };
-    let resolved = resolved.and_then(|resolved| {
-        config::check(&resolved.config, &plugin.spec.secrets, &manifest)?;
-        Ok(resolved)
-    });
-    let wanted = resolved.map(|resolved| {
-        let artifact = revision::artifact(&artifact);
-        let template_hash = Wanted {
-            plugin,
-            artifact: &artifact,
-            granted: &grant.capabilities,
-            activation: 0,
-        }
-        .inputs();
-        let target = Target {
-            manifest_digest: Digest::of(manifest.to_string().as_bytes()).to_string(),
-            summary,
-            template_hash,
-            config_hash: resolved.config.hash(&plugin.spec.secrets),
-            secrets: resolved.secrets,
-            grant,
-            artifact,
-        };
-        (target, resolved.config)
-    });
+    let wanted = match resolved {
+        Ok(resolved) => aim(context, plugin, status, revisions, grant, resolved).await?,
+        Err(missing) => Err(missing),
+    };
     Ok(Asked {
         granted,
         wanted,
         added,
     })
+}
+
+/// Makes the target and checks its config. What a revision has was checked before that was
+/// made, so to go on with it, or back, takes nothing from the store.
+async fn aim(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &PaperclipPluginStatus,
+    revisions: &[PaperclipPluginRevision],
+    grant: Grant,
+    Resolved { config, secrets }: Resolved,
+) -> Result<Result<(Target, Config), Finding>, ReconcileError> {
+    let artifact = revision::artifact(&status.artifact.clone().unwrap_or_default());
+    let host = plugin.host_reference();
+    let template_hash = Wanted {
+        plugin,
+        artifact: &artifact,
+        granted: &grant.capabilities,
+        host: host.clone(),
+        activation: 0,
+    }
+    .inputs();
+    let mut target = Target {
+        manifest_digest: String::new(),
+        summary: status.plugin.clone().unwrap_or_default(),
+        template_hash,
+        config_hash: config.hash(&plugin.spec.secrets),
+        secrets,
+        grant,
+        host,
+        artifact,
+    };
+    if let Some(known) = revisions.iter().find(|revision| target.is(revision)) {
+        target.manifest_digest = known.spec.manifest_digest.clone();
+        return Ok(Ok((target, config)));
+    }
+    let RevisionArtifact {
+        repository, digest, ..
+    } = &target.artifact;
+    let digest: Digest = digest
+        .parse()
+        .map_err(|_| ReconcileError::RecordedDigest(digest.clone()))?;
+    let manifest = context.plugin_manifest(repository, &digest).await?;
+    target.manifest_digest = Digest::of(manifest.to_string().as_bytes()).to_string();
+    let checked = config::check(&config, &plugin.spec.secrets, &manifest);
+    Ok(checked.map(|()| (target, config)))
 }
 
 /// The plugin's revisions, oldest first.
@@ -256,14 +279,20 @@ impl<'a> Step<'a> {
             number: revision.spec.number,
             added_capabilities: Vec::new(),
         };
-        let newest = self.revisions.last().map_or(0, |newest| newest.spec.number);
+        let newest = self.revisions.last().map(|newest| newest.spec.number);
+        let last = newest.max(Some(recorded(status).number));
+        status.last_revision = last.filter(|number| *number > 0);
+        if let (None, Some(first)) = (&status.implicit_grant, self.revisions.first()) {
+            status.implicit_grant = Some(first.spec.grant.capabilities.clone());
+        }
+        let next = status.last_revision.unwrap_or_default() + 1;
         status.pending_revision = match &self.wanted {
             Some(wanted) if !self.is_active(wanted) => Some(short(wanted)),
             Some(_) => None,
             None if self.asked.added.is_empty() => None,
             None => Some(RevisionStatus {
-                name: format!("{}-{}", plugin.name_any(), newest + 1),
-                number: newest + 1,
+                name: format!("{}-{next}", plugin.name_any()),
+                number: next,
                 added_capabilities: self.asked.added.clone(),
             }),
         };
@@ -348,6 +377,7 @@ impl<'a> Step<'a> {
             plugin,
             artifact: &runs.spec.artifact,
             granted: &runs.spec.grant.capabilities,
+            host: revision::host(&runs.spec, plugin),
             activation: activation_of(&runs.spec),
         };
         let applying = apply_all(context, &wanted, exact, &config, observed);
@@ -670,20 +700,20 @@ fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta 
         plugin,
         artifact: &target.artifact,
         granted: &target.grant.capabilities,
+        host: target.host.clone(),
         activation: 0,
     };
     wanted.metadata("")
 }
 
-/// The highest numbers that status knows of, for where revisions were deleted.
+/// The highest numbers that status knows of, for where revisions were deleted. Releases that
+/// did not write down the last one named two that may have been it.
 fn recorded(status: &PaperclipPluginStatus) -> Recorded {
     let revisions = [&status.active_revision, &status.pending_revision];
-    let numbers = revisions
-        .into_iter()
-        .flatten()
-        .map(|revision| revision.number);
+    let named = revisions.into_iter().flatten();
+    let highest = named.map(|revision| revision.number).max();
     Recorded {
-        number: numbers.max().unwrap_or_default(),
+        number: status.last_revision.or(highest).unwrap_or_default(),
         activation: status.activation.unwrap_or_default(),
     }
 }

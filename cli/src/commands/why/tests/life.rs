@@ -25,6 +25,7 @@ fn revision(number: i64, version: &str, state: RevisionState) -> PaperclipPlugin
             origin: GrantOrigin::Pinned,
             capabilities: Vec::new(),
         },
+        host: None,
     };
     let mut revision = PaperclipPluginRevision::new(&format!("tea-{number}"), spec);
     revision.status = Some(PaperclipPluginRevisionStatus {
