@@ -68,7 +68,8 @@ fn a_range_moves_when_asked_and_a_lock_holds_it() -> Result<()> {
     paperclip(ns, &["reconcile", PLUGIN])?;
     let second = wait_version(&namespace, "3.1.0")?;
     ensure!(second["activeRevision"]["number"] == 2, "{second}");
-    let pod = pod_of(ns, PLUGIN)?["metadata"]["uid"].clone();
+    let uid = || Ok(pod_of(ns, PLUGIN)?["metadata"]["uid"].clone());
+    let pod = eventually("the pod of the version before to be gone", WARM, uid)?;
 
     // Nothing is within: said by name, and what serves goes on.
     apply(&namespace, &json!({"range": "^99.0.0"}))?;
@@ -82,7 +83,7 @@ fn a_range_moves_when_asked_and_a_lock_holds_it() -> Result<()> {
         ensure!(says.contains(&format!("{PACKAGE}@^99.0.0")), "{says}");
         Ok(())
     })?;
-    ensure!(pod_of(ns, PLUGIN)?["metadata"]["uid"] == pod);
+    ensure!(uid()? == pod);
 
     // The lock of the first version holds the range where it was.
     let lock = json!({
