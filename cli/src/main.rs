@@ -28,7 +28,8 @@ async fn run(cli: Cli) -> ExitCode {
         eprintln!("error: another cryptography provider is installed already");
         return ExitCode::FAILURE;
     }
-    match commands::run(cli).await {
+    // The future holds every command's state, and is too large for the stack of a thread.
+    match Box::pin(commands::run(cli)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
