@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha512};
 use crate::{
     canonical, inputs,
     lock::{Lock, LockError},
+    manifest::{self, ManifestError},
 };
 
 /// Stands for the registry among the inputs.
@@ -46,6 +47,9 @@ pub enum InlineError {
         /// What must be.
         wanted: &'static str,
     },
+    /// A rule of Paperclip's for plugin manifests.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The tree could not be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -79,12 +83,13 @@ impl Inline {
         self.field("version", &self.manifest["version"], is_version, wanted)
     }
 
-    /// Checks what the layout needs of the plugin manifest.
+    /// Checks the plugin manifest by Paperclip's rules, and what the layout needs of it.
     ///
     /// # Errors
     /// Names the first field that breaks its rule.
     pub fn check(&self) -> Result<(), InlineError> {
-        self.files().map(drop)
+        self.files()?;
+        Ok(manifest::validate(&self.manifest)?)
     }
 
     /// Path of the worker file in the package.

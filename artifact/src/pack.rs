@@ -158,7 +158,7 @@ impl From<&PackError> for Failure {
             }
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
-            PackError::Inline(InlineError::Field { .. })
+            PackError::Inline(InlineError::Field { .. } | InlineError::Manifest(_))
             | PackError::Evaluate(
                 EvaluateError::Failed { .. }
                 | EvaluateError::Unstable { .. }

@@ -10,6 +10,9 @@ mod text;
 
 use serde_json::Value;
 
+/// Stands for the field where the manifest itself is meant.
+pub const WHOLE_MANIFEST: &str = "the manifest";
+
 /// A manifest breaks a rule.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("plugin manifest: `{field}` is {found}, wanted {wanted}")]
@@ -22,7 +25,7 @@ pub struct ManifestError {
 impl ManifestError {
     fn new(field: &str, found: impl Into<String>, wanted: impl Into<String>) -> Self {
         let field = if field.is_empty() {
-            "the manifest"
+            WHOLE_MANIFEST
         } else {
             field
         };
@@ -31,6 +34,24 @@ impl ManifestError {
             found: found.into(),
             wanted: wanted.into(),
         }
+    }
+
+    /// The field, as in `tools[1].name`, or [`WHOLE_MANIFEST`].
+    #[must_use]
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// What is there.
+    #[must_use]
+    pub fn found(&self) -> &str {
+        &self.found
+    }
+
+    /// What must be.
+    #[must_use]
+    pub fn wanted(&self) -> &str {
+        &self.wanted
     }
 
     pub(crate) fn too_large(size: u64, limit: u64) -> Self {

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use paperclip_artifact::{
     inline::{Inline, InlineError},
     inputs::is_package_name,
+    manifest::WHOLE_MANIFEST,
     resolve::is_range,
 };
 use paperclip_crds::v1alpha1::{
@@ -84,25 +85,27 @@ fn check_inline(manifest: Option<&Map<String, Value>>) -> Vec<Fault> {
             field,
             found,
             wanted,
-        }) => {
-            let at = format!("/spec/manifest/{}", field.replace('.', "/"));
-            vec![fault(at, Reason::ManifestInvalid, found, wanted)]
+        }) => vec![manifest_fault(field, found, wanted)],
+        Err(InlineError::Manifest(error)) => {
+            vec![manifest_fault(
+                error.field(),
+                error.found().to_owned(),
+                error.wanted(),
+            )]
         }
-        Err(_) => Vec::new(),
-        Ok(()) => match paperclip_artifact::manifest::validate(&inline.manifest) {
-            Ok(()) => Vec::new(),
-            Err(error) => {
-                let wanted = "a plugin manifest that Paperclip installs";
-                let found = error.to_string();
-                vec![fault(
-                    "/spec/manifest",
-                    Reason::ManifestInvalid,
-                    found,
-                    wanted,
-                )]
-            }
-        },
+        // Nothing is written here.
+        Err(InlineError::Write { .. } | InlineError::Lock(_)) | Ok(()) => Vec::new(),
     }
+}
+
+/// A fault of a field of the plugin manifest, which is named as in `tools[1].name`.
+fn manifest_fault(field: &str, found: String, wanted: &str) -> Fault {
+    let pointer = field.replace('[', "/").replace(']', "").replace('.', "/");
+    let at = match field {
+        WHOLE_MANIFEST => "/spec/manifest".to_owned(),
+        _ => format!("/spec/manifest/{pointer}"),
+    };
+    fault(at, Reason::ManifestInvalid, found, wanted)
 }
 
 /// A host that is written down beside the plugin, and does not let it in.

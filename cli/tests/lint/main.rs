@@ -197,7 +197,7 @@ fn a_plugin_of_one_file_needs_a_manifest_that_paperclip_installs() {
     let mut unknown = whole_manifest();
     unknown["categories"] = json!(["tea"]);
     let found = findings(&of(unknown));
-    assert!(found[0].found.contains("categories"), "{found:?}");
+    assert_eq!(found[0].field, "spec.manifest.categories[0]");
 }
 
 fn cases() -> Vec<Case> {

@@ -1,0 +1,119 @@
+//! `kubectl paperclip lint` against the API server: both take and refuse the same resources,
+//! by the same fields.
+
+use std::io::Write as _;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::support::{Namespace, kubectl, paperclip_command};
+
+/// Reasons of findings that the API server has too; the others are the operator's.
+const OF_THE_API_SERVER: [&str; 2] = ["Invalid", "BadRequest"];
+
+/// Specs of a plugin, sound and not.
+fn specs() -> Vec<Value> {
+    let npm = |npm: Value| json!({"source": {"npm": npm}, "host": {"name": "main"}});
+    let and = |more: Value| {
+        let mut spec = npm(json!({"package": "tea", "version": "1.0.0"}));
+        json_patch::merge(&mut spec, &more);
+        spec
+    };
+    let secret = |secret: Value| {
+        let mut whole = json!({"name": "a", "secretRef": {"name": "s", "key": "k"}});
+        json_patch::merge(&mut whole, &secret);
+        and(json!({"secrets": [whole]}))
+    };
+    let one_file = json!({"configMap": {"name": "tea", "key": "worker.js"}});
+    vec![
+        and(json!({})),
+        npm(json!({"package": "@a/tea", "range": "^1.0.0", "resolveIntervalSeconds": 600})),
+        npm(json!({"package": "tea"})),
+        npm(json!({"package": "tea", "version": "1.0.0", "range": "1"})),
+        npm(json!({"package": "Tea Pot", "version": "1.0.0"})),
+        npm(json!({"package": "tea", "version": "latest"})),
+        npm(json!({"package": "tea", "version": "1.0.0", "lock": {"name": "lock"}})),
+        npm(json!({"package": "tea", "version": "1.0.0", "tag": "latest"})),
+        json!({"source": {}, "host": {"name": "main"}}),
+        json!({"source": {"git": {}}, "host": {"name": "main"}}),
+        json!({"source": {"npm": {"package": "tea", "version": "1.0.0"}, "configMap": one_file["configMap"]},
+            "host": {"name": "main"}}),
+        json!({"source": one_file, "host": {"name": "main"}}),
+        json!({"source": {"npm": {"package": "tea", "version": "1.0.0"}}}),
+        and(json!({"host": {"name": ""}})),
+        and(json!({"suspend": "yes"})),
+        and(json!({"revisionHistoryLimit": -1})),
+        and(json!({"revisionHistoryLimit": 2.5})),
+        and(json!({"upgrade": {"strategy": "overlap"}})),
+        and(json!({"upgrade": {"strategy": "Replace", "progressDeadlineSeconds": 2}})),
+        and(json!({"config": {"default": []}})),
+        and(json!({"config": {"default": {"any": ["thing", 1, null]}}})),
+        and(json!({"worker": {"replicas": 0}})),
+        and(json!({"worker": {"egress": [{"ports": [{"port": 70000}]}]}})),
+        secret(json!({})),
+        secret(json!({"use": "Value"})),
+        secret(json!({"use": "Value", "configPath": "/a"})),
+        secret(json!({"secretRef": {"key": null}})),
+        secret(json!({"name": "not a name"})),
+    ]
+}
+
+fn plugin(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPlugin",
+        "metadata": {"name": name}, "spec": spec})
+}
+
+/// The fields that `lint` finds at fault by the schema and its rules.
+fn linted(namespace: &str, file: &str) -> Result<Vec<String>> {
+    let output = paperclip_command(namespace, &["-o", "json", "lint", file])?.output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let findings = report["findings"].as_array().context("findings")?;
+    let theirs = findings.iter().filter(|finding| {
+        OF_THE_API_SERVER.contains(&finding["reason"].as_str().unwrap_or_default())
+    });
+    let fields = theirs.map(|finding| Ok(finding["field"].as_str().context("field")?.to_owned()));
+    fields.collect()
+}
+
+#[test]
+fn lint_and_the_api_server_refuse_the_same_by_the_same_fields() -> Result<()> {
+    let namespace = Namespace::create("e2e-lint")?;
+    let ns = namespace.name();
+    let mut cases: Vec<Value> = specs().iter().map(|spec| plugin("tea", spec)).collect();
+    let sound = specs().swap_remove(0);
+    cases.extend(["Tea", "tea.pot", &"a".repeat(51), "tea-1"].map(|name| plugin(name, &sound)));
+    let mut refused = 0;
+    for case in &cases {
+        let mut file = tempfile::Builder::new().suffix(".json").tempfile()?;
+        file.write_all(case.to_string().as_bytes())?;
+        let path = file.path().to_str().context("a path in UTF-8")?;
+        let fields = linted(ns, path)?;
+        let strictly = [
+            "create",
+            "--dry-run=server",
+            "--validate=strict",
+            "-n",
+            ns,
+            "-f",
+            path,
+        ];
+        let said = kubectl(&strictly).err().map(|error| format!("{error:#}"));
+        ensure!(
+            said.is_some() != fields.is_empty(),
+            "{case}: lint {fields:?}, API server {said:?}"
+        );
+        let Some(said) = said else { continue };
+        refused += 1;
+        // The API server has no path for a rule of the whole object.
+        for field in fields.iter().filter(|_| !said.contains("<nil>")) {
+            ensure!(
+                said.contains(field.as_str()),
+                "{case}: no {field} in {said}"
+            );
+        }
+    }
+    println!("lint: {} resources, {refused} refused by both", cases.len());
+    ensure!(refused > 15 && refused < cases.len(), "{refused}");
+    Ok(())
+}
