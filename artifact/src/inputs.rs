@@ -40,10 +40,13 @@ struct Complete<'a> {
 }
 
 impl Inputs {
-    /// Hash of the inputs without lock and packer: the key of a recorded lock.
+    /// Hash of the inputs without lock and packer: the key of a recorded lock. A lock that was
+    /// asked for anew has a key of its own, so that nobody else's artifact moves with it.
     #[must_use]
-    pub fn lock_key(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).expect("a struct of strings is always JSON"))
+    pub fn lock_key(&self, relock: Option<&str>) -> Digest {
+        let mut text = serde_json::to_vec(self).expect("a struct of strings is always JSON");
+        text.extend(relock.unwrap_or_default().bytes());
+        Digest::of(&text)
     }
 
     /// Hash of all inputs.
@@ -61,8 +64,8 @@ impl Inputs {
 
     /// Tag of the recorded lock.
     #[must_use]
-    pub fn lock_tag(&self) -> String {
-        format!("lock-{}", self.lock_key().short(16))
+    pub fn lock_tag(&self, relock: Option<&str>) -> String {
+        format!("lock-{}", self.lock_key(relock).short(16))
     }
 
     /// Tag of the image. A tag holds no `+` and at most 128 characters.
@@ -165,6 +168,21 @@ mod tests {
         repositories.sort();
         repositories.dedup();
         assert_eq!(repositories.len(), names.len());
+    }
+
+    #[test]
+    fn a_lock_that_was_asked_for_anew_has_a_key_of_its_own() {
+        let inputs = Inputs {
+            registry: "https://a/".into(),
+            package: "p".into(),
+            version: "1.0.0".into(),
+            integrity: "sha512-x".into(),
+            platform: Platform::default(),
+        };
+        let tags = [None, Some("2026-01-01"), Some("2026-01-02")].map(|at| inputs.lock_tag(at));
+        assert_ne!(tags[0], tags[1]);
+        assert_ne!(tags[1], tags[2]);
+        assert_eq!(tags[1], inputs.lock_tag(Some("2026-01-01")));
     }
 
     #[test]

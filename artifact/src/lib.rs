@@ -29,6 +29,7 @@ pub mod provenance;
 pub mod pull;
 pub mod referrers;
 pub mod registry;
+pub mod relock;
 pub mod request;
 pub mod resolve;
 pub mod sbom;

@@ -43,6 +43,8 @@ pub struct Package<'a> {
     pub version: &'a str,
     /// Text of the lock to install from, if one is given.
     pub lock: Option<&'a str>,
+    /// The act of locking anew that a recorded lock must come from.
+    pub relock: Option<&'a str>,
     /// Where the artifact is to run.
     pub platform: &'a Platform,
 }
@@ -53,6 +55,7 @@ impl<'a> From<&'a PackRequest> for Package<'a> {
             name: &request.package,
             version: &request.version,
             lock: request.lock.as_deref(),
+            relock: request.relock.as_deref(),
             platform: &request.platform,
         }
     }
@@ -230,6 +233,8 @@ struct State {
     inputs: Inputs,
     lock_digest: Digest,
     lock_origin: Origin,
+    #[serde(default)]
+    relock: Option<String>,
 }
 
 /// The folder that the steps share.
@@ -320,7 +325,8 @@ impl Work {
         };
         tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platform).await?;
         npm.install(&lock).await?;
-        self.keep(inputs, &lock, lock_origin).await
+        self.keep(inputs, &lock, (lock_origin, package.relock))
+            .await
     }
 
     /// Lays a plugin of one file out in the work folder, as [`Self::fetch`] does a package.
@@ -341,7 +347,7 @@ impl Work {
             integrity: lock.integrity(package).unwrap_or_default().into(),
             platform: platform.clone(),
         };
-        self.keep(inputs, &lock, Origin::Given).await
+        self.keep(inputs, &lock, (Origin::Given, None)).await
     }
 
     /// Leaves the installed tree as the steps after this want it.
@@ -349,7 +355,7 @@ impl Work {
         &self,
         inputs: Inputs,
         lock: &Lock,
-        lock_origin: Origin,
+        (lock_origin, relock): (Origin, Option<&str>),
     ) -> Result<Fetched, PackError> {
         let tree = self.tree();
         let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
@@ -365,6 +371,7 @@ impl Work {
             inputs,
             lock_digest: lock.digest(),
             lock_origin,
+            relock: relock.map(str::to_owned),
         };
         self.write(&self.state(), &canonical::readable(&json!(state)))?;
         Ok(fetched)
@@ -492,13 +499,14 @@ async fn choose_lock(
         name,
         version,
         lock,
+        relock,
         ..
     } = *package;
     if let Some(text) = lock {
         return Ok((Lock::parse(text.as_bytes(), name, version)?, Origin::Given));
     }
     if let Some((store, repository)) = store
-        && let Some(text) = recorded_lock(store, repository, inputs).await?
+        && let Some(text) = recorded_lock(store, repository, &inputs.lock_tag(relock)).await?
     {
         return Ok((Lock::parse(&text, name, version)?, Origin::Recorded));
     }
@@ -509,15 +517,10 @@ async fn choose_lock(
 async fn recorded_lock(
     store: &StoreClient,
     repository: &str,
-    inputs: &Inputs,
+    tag: &str,
 ) -> Result<Option<bytes::Bytes>, StoreError> {
     store
-        .artifact(
-            repository,
-            LOCK_MEDIA_TYPE,
-            &inputs.lock_tag(),
-            limits::LOCK,
-        )
+        .artifact(repository, LOCK_MEDIA_TYPE, tag, limits::LOCK)
         .await
 }
 
@@ -695,19 +698,21 @@ impl Assembled {
             inputs,
             lock_digest,
             lock_origin,
+            relock,
         } = &self.state;
+        let lock_tag = inputs.lock_tag(relock.as_deref());
         let is_new = *lock_origin == Origin::Resolved;
         if is_new {
-            self.check_recorded(store, repository).await?;
+            self.check_recorded(store, repository, &lock_tag).await?;
         }
         let digest = store.push_image(repository, &self.image, &[]).await?;
         referrers::push(store, repository, &digest, &self.referrers).await?;
-        if is_new && recorded_lock(store, repository, inputs).await?.is_none() {
+        if is_new && recorded_lock(store, repository, &lock_tag).await?.is_none() {
             let lock = self.lock.clone().into();
             store
-                .push_artifact(repository, LOCK_MEDIA_TYPE, lock, &inputs.lock_tag())
+                .push_artifact(repository, LOCK_MEDIA_TYPE, lock, &lock_tag)
                 .await?;
-            self.check_recorded(store, repository).await?;
+            self.check_recorded(store, repository, &lock_tag).await?;
         }
         for tag in [inputs.image_tag(lock_digest).as_str(), request_tag] {
             let manifest = self.image.manifest().clone();
@@ -723,9 +728,14 @@ impl Assembled {
         })
     }
 
-    async fn check_recorded(&self, store: &StoreClient, repository: &str) -> Result<(), PackError> {
+    async fn check_recorded(
+        &self,
+        store: &StoreClient,
+        repository: &str,
+        lock_tag: &str,
+    ) -> Result<(), PackError> {
         let ours = &self.state.lock_digest;
-        match recorded_lock(store, repository, &self.state.inputs).await? {
+        match recorded_lock(store, repository, lock_tag).await? {
             Some(text) if Digest::of(&text) != *ours => Err(PackError::LockRecorded {
                 recorded: Digest::of(&text),
                 ours: ours.clone(),

@@ -32,6 +32,7 @@ const FACTS_LIMITS: Limits = Limits {
 /// Work in progress inside the destination.
 const STAGING: &str = ".incomplete";
 const MARKER: &str = "marker";
+const LOCK: &str = ".paperclip/package-lock.json";
 const PLUGIN_MANIFEST: &str = ".paperclip/plugin-manifest.json";
 
 /// Why an artifact was not delivered.
@@ -134,6 +135,33 @@ pub async fn read_plugin_manifest(
     repository: &str,
     digest: &Digest,
 ) -> Result<Value, PullError> {
+    let fact = (PLUGIN_MANIFEST, "plugin manifest", limits::PLUGIN_MANIFEST);
+    let bytes = read_fact(store, repository, digest, fact).await?;
+    serde_json::from_slice(&bytes).map_err(|e| PullError::Refused {
+        digest: digest.clone(),
+        why: format!("its plugin manifest is no JSON: {e}"),
+    })
+}
+
+/// Reads the lock of an artifact, as [`read_plugin_manifest`] does the manifest.
+///
+/// # Errors
+/// When the store fails or any byte differs from what the digest promises.
+pub async fn read_lock(
+    store: &StoreClient,
+    repository: &str,
+    digest: &Digest,
+) -> Result<Vec<u8>, PullError> {
+    read_fact(store, repository, digest, (LOCK, "lock", limits::LOCK)).await
+}
+
+/// A file of the first layer: its path, what a person calls it, and how large it may be.
+async fn read_fact(
+    store: &StoreClient,
+    repository: &str,
+    digest: &Digest,
+    (wanted, name, limit): (&'static str, &'static str, u64),
+) -> Result<Vec<u8>, PullError> {
     let refused = |why: &str| PullError::Refused {
         digest: digest.clone(),
         why: why.to_owned(),
@@ -155,10 +183,10 @@ pub async fn read_plugin_manifest(
             why,
         };
         walk(&blob[..], &diff_id, FACTS_LIMITS, |path, kind, content| {
-            if path == PLUGIN_MANIFEST && matches!(kind, RawKind::File { .. }) {
+            if path == wanted && matches!(kind, RawKind::File { .. }) {
                 let mut bytes = Vec::new();
                 content
-                    .take(limits::PLUGIN_MANIFEST + 1)
+                    .take(limit + 1)
                     .read_to_end(&mut bytes)
                     .map_err(|e| e.to_string())?;
                 found = Some(bytes);
@@ -169,12 +197,11 @@ pub async fn read_plugin_manifest(
         Ok::<_, PullError>(found)
     })
     .await??;
-    let bytes = found.ok_or_else(|| refused("it holds no plugin manifest"))?;
-    if bytes.len() as u64 > limits::PLUGIN_MANIFEST {
-        return Err(refused("its plugin manifest is too large"));
+    let bytes = found.ok_or_else(|| refused(&format!("it holds no {name}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(refused(&format!("its {name} is too large")));
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|e| refused(&format!("its plugin manifest is no JSON: {e}")))
+    Ok(bytes)
 }
 
 /// Whether a folder holds, byte for byte, the tree that the marker stands for.

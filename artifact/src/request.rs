@@ -26,6 +26,9 @@ pub struct PackRequest {
     /// lock is taken, else a new one is resolved and recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<String>,
+    /// Names the act of locking anew that the recorded lock must come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relock: Option<String>,
     /// A plugin of one file. Its id and version are `package` and `version`, and npm is not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<Inline>,
@@ -198,6 +201,7 @@ mod tests {
             package: package.into(),
             version: "1.2.3".into(),
             lock: None,
+            relock: None,
             inline: None,
             platform: Platform::default(),
             store: StoreEndpoints {

@@ -108,6 +108,7 @@ async fn pack(main: &str, npmrc: Option<String>, folder: &Path) -> Result<usize,
         name: "plugin",
         version: "1.0.0",
         lock: None,
+        relock: None,
         platform: &platform,
     };
     let toolchain = support::toolchain().await;

@@ -360,6 +360,7 @@ fn request(registry: &RealRegistry) -> PackRequest {
         package: package.into(),
         version: "0.1.0".into(),
         lock: None,
+        relock: None,
         inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
@@ -393,7 +394,12 @@ async fn lock_that_another_packing_recorded_wins() {
     let store = StoreClient::new(registry.options()).unwrap();
     let kind = inputs::LOCK_MEDIA_TYPE;
     store
-        .push_artifact(&request.repository, kind, "{}".into(), &inputs.lock_tag())
+        .push_artifact(
+            &request.repository,
+            kind,
+            "{}".into(),
+            &inputs.lock_tag(None),
+        )
         .await
         .unwrap();
     let (success, message) = run("push", &registry, work.path(), &request).await;

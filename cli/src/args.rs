@@ -179,6 +179,22 @@ Examples:
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
     },
+    /// Resolve a plugin's dependencies anew, and show what moves
+    #[command(after_help = "\
+The plugin keeps its version; what it depends on is resolved again, packed, and rolled out
+as a new revision. Other plugins of the same package do not move. The annotation
+plugins.paperclip.ing/relock-requested-at does the same in Git.
+
+Examples:
+  kubectl paperclip relock inventory
+  kubectl paperclip relock shop/inventory -o json")]
+    Relock {
+        /// Name of the plugin, or NAMESPACE/NAME
+        plugin: PluginName,
+        /// How long to wait for the new artifact
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        timeout: u64,
+    },
     /// Call a tool of a plugin
     #[command(after_help = "\
 Examples:

@@ -46,5 +46,9 @@ pub const RESTARTED_AT: &str = "plugins.paperclip.ing/restarted-at";
 /// Annotation on a plugin: any new value makes the operator look again at once, also at a
 /// package that failed. It is echoed in `status.lastHandledReconcileAt`.
 pub const RECONCILE_REQUESTED_AT: &str = "plugins.paperclip.ing/reconcile-requested-at";
+
+/// Annotation of a plugin: a new value has its dependencies resolved anew, where no lock is
+/// given. It stays, since the artifact follows from it.
+pub const RELOCK_REQUESTED_AT: &str = "plugins.paperclip.ing/relock-requested-at";
 /// Label on a Secret, with value `true`: plugins of its namespace may use it.
 pub const ALLOW_PLUGINS: &str = "plugins.paperclip.ing/allow-plugins";

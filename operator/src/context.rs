@@ -11,7 +11,7 @@ use paperclip_artifact::{
     Digest,
     outcome::Pushed,
     pack::find,
-    pull::{PullError, read_plugin_manifest},
+    pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
     store::{StoreClient, StoreError, StoreOptions},
 };
@@ -153,6 +153,14 @@ impl Context {
         let manifest = Arc::new(read_plugin_manifest(&self.store, repository, digest).await?);
         self.manifests.put(digest.clone(), manifest.clone());
         Ok(manifest)
+    }
+
+    /// The lock that an artifact was installed from.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn lock(&self, repository: &str, digest: &Digest) -> Result<Vec<u8>, PullError> {
+        read_lock(&self.store, repository, digest).await
     }
 
     /// What an earlier packing of this request left in the store. A store that does not

@@ -280,6 +280,7 @@ async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
         name: &pack.package,
         version: &pack.version,
         lock: lock.as_deref(),
+        relock: None,
         platform: &Platform::default(),
     };
     let assembled = local.pack(&package, |_| ()).await;

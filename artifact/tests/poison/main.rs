@@ -511,6 +511,7 @@ async fn fetch(
         name: NAME,
         version: VERSION,
         lock: lock.as_deref(),
+        relock: None,
         platform: &platform,
     };
     let work = Work::at(folder);
@@ -620,6 +621,7 @@ async fn scripts_of_packages_do_not_run_and_the_rest_is_unpacked() {
         name: NAME,
         version: VERSION,
         lock: lock.as_deref(),
+        relock: None,
         platform: &platform,
     };
     let toolchain = support::toolchain().await;

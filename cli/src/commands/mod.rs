@@ -9,6 +9,7 @@ mod lint;
 mod list;
 mod logs;
 mod pack;
+mod relock;
 mod request;
 mod revisions;
 mod show;
@@ -61,6 +62,7 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         Command::Revisions { plugin } => revisions::run(&session, &plugin).await,
         Command::Restart { plugin } => request::restart(&session, &plugin).await,
         Command::Reconcile { plugin } => request::reconcile(&session, &plugin).await,
+        Command::Relock { plugin, timeout } => relock::run(&session, &plugin, timeout).await,
         Command::Call {
             plugin,
             tool,

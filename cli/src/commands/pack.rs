@@ -81,6 +81,7 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
                 name: &name,
                 version: &version,
                 lock: lock.as_deref(),
+                relock: None,
                 platform: &Platform::default(),
             };
             local.pack(&package, progress).await

@@ -25,7 +25,7 @@ pub(super) async fn reconcile(session: &Session, name: &PluginName) -> Result<()
 }
 
 /// Sets the annotation to a value it never had.
-async fn annotate(
+pub(super) async fn annotate(
     session: &Session,
     name: &PluginName,
     annotation: &str,

@@ -360,6 +360,7 @@ fn the_words_for_a_source_are_those_of_the_packing_request() {
         package: "tea".into(),
         version: "1.2.3-a..b".into(),
         lock: None,
+        relock: None,
         inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {

@@ -13,10 +13,10 @@ pub use host::{
 };
 pub use plugin::{
     ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, EgressPort,
-    EgressRule, FailurePolicy, NpmSource, PaperclipPlugin, PaperclipPluginSpec,
-    PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource, PluginSummary, PortProtocol,
-    ResolutionStatus, RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy,
-    WorkerSpec,
+    EgressRule, FailurePolicy, LockChange, LockChanges, NpmSource, PaperclipPlugin,
+    PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource,
+    PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus, SecretKey, SecretUse,
+    UpgradePolicy, UpgradeStrategy, WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,

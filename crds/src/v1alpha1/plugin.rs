@@ -483,6 +483,40 @@ pub struct ArtifactStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub agrees_with: Option<String>,
+    /// What moved in the tree of packages since the artifact before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_changes: Option<LockChanges>,
+}
+
+/// What moved between the locks of two artifacts of one package.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LockChanges {
+    /// Digest of the artifact before.
+    pub since: String,
+    /// Number of changes.
+    pub total: i64,
+    /// The first of them, in order of the paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub changes: Vec<LockChange>,
+}
+
+/// A package of the tree that is new, gone, or another version.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LockChange {
+    /// Its place in the tree, without the leading `node_modules/`.
+    #[schemars(length(max = 512))]
+    pub package: String,
+    /// The version before; none for a package that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub from: Option<String>,
+    /// The version now; none for a package that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub to: Option<String>,
 }
 
 /// The manifest of a plugin in short.

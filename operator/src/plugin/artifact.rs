@@ -8,6 +8,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use paperclip_artifact::{Digest, inline::Inline, outcome::Pushed, request::PackRequest};
+use paperclip_crds::labels;
 use paperclip_crds::v1alpha1::{
     ArtifactStatus, ConditionType, ConfigMapKey, NpmSource, PaperclipPlugin, PaperclipPluginStatus,
     PluginSource, Reason,
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use super::{
     conditions::{Finding, rfc3339},
+    moved,
     packing::{self, Progress},
     pins,
     queue::{self, Turn},
@@ -118,7 +120,13 @@ async fn npm_request(
         },
     };
     let version = source::version(context, plugin, status, source, lock.as_deref()).await?;
-    Ok(version.map(|version| packing::build_request(source, &version, lock, &context.args)))
+    // A lock that is given is not to be resolved at all.
+    let relock = plugin.annotations().get(labels::RELOCK_REQUESTED_AT);
+    let relock = relock.filter(|_| lock.is_none()).cloned();
+    Ok(version.map(|version| PackRequest {
+        relock,
+        ..packing::build_request(source, &version, lock, &context.args)
+    }))
 }
 
 async fn inline_request(
@@ -245,6 +253,10 @@ async fn record(
         .plugin_manifest(&pushed.repository, &pushed.digest)
         .await?;
     status.plugin = Some(summary::summarise(&manifest));
+    let lock_changes = match &status.artifact {
+        Some(before) => moved::since(context, before, request, &pushed).await,
+        None => None,
+    };
     status.artifact = Some(ArtifactStatus {
         request: request.job_name(),
         source: match &plugin.spec.source {
@@ -258,6 +270,7 @@ async fn record(
         size_bytes: i64::try_from(pushed.size_bytes).unwrap_or(i64::MAX),
         observed_at: rfc3339(Timestamp::now()),
         agrees_with: None,
+        lock_changes,
     });
     Ok(())
 }

@@ -103,6 +103,7 @@ pub fn artifact() -> ArtifactStatus {
         size_bytes: 1,
         observed_at: "2026-01-01T00:00:00Z".into(),
         agrees_with: None,
+        lock_changes: None,
     }
 }
 

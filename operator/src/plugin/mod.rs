@@ -14,6 +14,7 @@ pub mod fixtures;
 #[cfg(test)]
 mod flow;
 mod handover;
+mod moved;
 mod network;
 mod packing;
 mod pins;

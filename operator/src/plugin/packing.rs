@@ -82,6 +82,7 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
         package: package.to_owned(),
         version: version.to_owned(),
         lock: None,
+        relock: None,
         inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {

@@ -27,6 +27,7 @@ mod one_file;
 mod poison;
 mod queue;
 mod ranges;
+mod relock;
 mod resilience;
 mod support;
 mod survival;

@@ -127,10 +127,6 @@ fn rules_that_span_fields() -> Vec<(&'static str, Value)> {
         }),
         // What is there only once.
         ("tools[1].name", json!({"tools": [tool, tool]})),
-        (
-            "capabilities",
-            json!({"capabilities": ["agent.tools.register", "agent.tools.register"]}),
-        ),
         // The user interface: its folder, reserved and missing paths, kinds of entities.
         ("entrypoints.ui", {
             let mut without = page(json!({}));
