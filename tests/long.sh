@@ -27,6 +27,7 @@ static=x86_64-unknown-linux-gnu
 # The programs as shipped: the shim brings its own libc, as in the images.
 build_for_release() {
   cargo build --locked --quiet --release -p paperclip-sidecar &&
+    cargo build --locked --quiet --release -p paperclip-artifact --bin paperclip-packer &&
     cargo build --locked --quiet --release -p paperclip-tests --bin bench &&
     RUSTFLAGS=-Ctarget-feature=+crt-static \
       cargo build --locked --quiet --release --target "$static" -p paperclip-shim
@@ -41,9 +42,14 @@ bench_apply() {
   "$release/bench" apply --name "$first" --figures "$figures/apply.json"
 }
 
+bench_pack() {
+  "$release/bench" pack --name "$first" --figures "$figures/pack.json" \
+    --packer "$release/paperclip-packer"
+}
+
 bench_report() {
   local files=() part
-  for part in bridge apply; do
+  for part in bridge apply pack; do
     [[ ! -f $figures/$part.json ]] || files+=("$figures/$part.json")
   done
   "$release/bench" report --page docs/benchmarks.md "${files[@]}"
@@ -146,6 +152,7 @@ if cluster up --name "$first" && cluster images --name "$first"; then
   fi
   if cluster install --name "$first"; then
     check "benchmark: apply to Ready, and memory" bench_apply
+    check "benchmark: packing against npm ci" bench_pack
     check "end-to-end tests that take their time" long_end_to_end
   else
     failed=$((failed + 1))

@@ -3,6 +3,7 @@
 mod apply;
 mod bridge;
 mod load;
+mod pack;
 mod pod;
 mod raw;
 mod report;
@@ -74,6 +75,28 @@ enum Command {
         #[arg(long)]
         figures: PathBuf,
     },
+    /// Packing against `npm ci`, as processes of this machine.
+    Pack {
+        /// Name of the cluster whose npm registry is used.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        /// The packer, built for release.
+        #[arg(long)]
+        packer: PathBuf,
+        /// Interleaved runs of each size.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// File for the figures.
+        #[arg(long)]
+        figures: PathBuf,
+    },
+    /// Runs a command and prints what it took; for `pack` itself.
+    #[command(hide = true)]
+    Measured {
+        /// The command.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Joins figures into one page and prints it.
     Report {
         /// The page.
@@ -114,6 +137,16 @@ async fn main() -> Result<()> {
             let cluster = Cluster::attach(&name)?;
             apply::measure(&cluster, cold, warm).await?.save(&figures)
         }
+        Command::Pack {
+            name,
+            packer,
+            rounds,
+            figures,
+        } => {
+            let cluster = Cluster::attach(&name)?;
+            pack::measure(&cluster, &packer, rounds)?.save(&figures)
+        }
+        Command::Measured { command } => pack::measured(&command),
         Command::Report { page, figures } => report::write_page(&figures, &page),
     }
 }
