@@ -288,6 +288,7 @@ impl SessionSender {
             invocation_id: String::new(),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             idempotent,
+            traceparent: String::new(),
         };
         let exchange = async {
             self.send(session_request::Frame::Request(request))
@@ -315,6 +316,7 @@ impl SessionSender {
             params_json,
             invocation_json,
             invocation_id: String::new(),
+            traceparent: String::new(),
         }))
         .await
     }

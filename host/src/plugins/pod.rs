@@ -212,8 +212,7 @@ impl Pod {
             .await
         {
             Ok(result) => Ok(result),
-            Err(CallError::NotSent) => Err(Failure::NotSent),
-            Err(CallError::Rpc(error)) if rpc::is_not_sent(&error) => Err(Failure::NotSent),
+            Err(CallError::NotSent(_)) => Err(Failure::NotSent),
             Err(CallError::Rpc(error)) => Err(Failure::Fault(Cause::Refused, error.into())),
             Err(CallError::TimedOut(after)) => fault(
                 Cause::TimedOut,

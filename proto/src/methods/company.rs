@@ -89,12 +89,17 @@ impl<'a> Members<'a> {
 
     fn id(&self, member: &str) -> Result<Option<Cow<'a, str>>, Unreadable> {
         let trimmed = |text: Cow<'a, str>| match text {
-            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+            Cow::Borrowed(text) => Cow::Borrowed(text.trim_matches(is_blank)),
+            Cow::Owned(text) => Cow::Owned(text.trim_matches(is_blank).to_owned()),
         };
         let id = self.text(member)?.map(trimmed);
         Ok(id.filter(|id| !id.is_empty()))
     }
+}
+
+/// Whether JavaScript trims it.
+fn is_blank(character: char) -> bool {
+    character == '\u{FEFF}' || (character.is_whitespace() && character != '\u{85}')
 }
 
 /// A string, borrowed where it has no escapes.

@@ -12,7 +12,8 @@ use std::{
     sync::LazyLock,
 };
 
-pub use company::{Asked, Unreadable, asked, sets};
+use company::sets;
+pub use company::{Asked, Unreadable, asked};
 
 /// Who speaks, and whether an answer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +137,21 @@ pub fn capabilities() -> BTreeSet<&'static str> {
         .collect()
 }
 
+/// The capabilities that a call of a worker needs. A method that the protocol does not have
+/// needs none: the host knows whether it serves it.
+pub fn needed(
+    method: &str,
+    params: &[u8],
+) -> Result<impl Iterator<Item = &'static str>, Unreadable> {
+    let known = asked_of_host(method);
+    let also = match known.and_then(|known| known.also) {
+        Some((member, capability)) => sets(params, member)?.then_some(capability),
+        None => None,
+    };
+    let capability = known.and_then(|known| known.capability);
+    Ok(capability.into_iter().chain(also))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +167,34 @@ mod tests {
             let asks = method.direction == Direction::WorkerAsks;
             assert!(asks || method.capability.is_none(), "{}", method.name);
         }
+    }
+
+    fn needs(method: &str, params: &[u8]) -> Vec<&'static str> {
+        needed(method, params).unwrap().collect()
+    }
+
+    #[test]
+    fn methods_without_a_capability_and_unknown_ones_need_none() {
+        for method in ["config.get", "entities.list", "log", "vendor.call", "getData"] {
+            assert!(needs(method, b"{}").is_empty(), "{method}");
+        }
+        assert_eq!(needs("state.set", b"{}"), ["plugin.state.write"]);
+    }
+
+    #[test]
+    fn a_comment_in_a_persons_name_needs_its_own_capability() {
+        let params = br#"{"companyId":"c","actorUserId":"u"}"#;
+        assert_eq!(
+            needs("issues.createComment", params),
+            [
+                "issue.comments.create",
+                "issue.comments.create_human_attributed"
+            ]
+        );
+        assert_eq!(
+            needs("issues.createComment", b"{}"),
+            ["issue.comments.create"]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use paperclip_proto::{
     facts::Facts,
     identity::Identity,
+    methods::{self, Handling},
     status::to_status,
     tls::Peer,
     v1::{
@@ -107,7 +108,8 @@ impl PluginBridgeService for Bridge {
             timeout,
             ..Call::default()
         };
-        if matches!(call.method.as_str(), "initialize" | "shutdown") {
+        let handling = methods::handling(&call.method);
+        if matches!(handling, Handling::Initialize | Handling::Detach) {
             return Err(Status::invalid_argument(
                 "the sidecar alone makes this call",
             ));

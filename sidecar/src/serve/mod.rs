@@ -4,7 +4,7 @@ mod bridge;
 mod health;
 mod status;
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, sync::Arc};
+use std::{fs, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use paperclip_proto::{
@@ -28,6 +28,7 @@ use crate::{
     args::ServeArgs,
     config::delivery,
     drain, egress,
+    grants::{self, Grants},
     multiplexer::Multiplexer,
     package::Package,
     shim,
@@ -95,6 +96,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tokio::spawn(async move { egress::watch(&board.state, target, stop).await });
     }
 
+    let board = multiplexer.clone();
+    let shown = tokio::spawn(async move { grants::show(board.grants.clone(), &board.state).await });
+
     wait_to_drain(&terminating).await?;
     drain::run(&multiplexer, &shim, &stopping).await;
     if terminating.is_cancelled() {
@@ -102,6 +106,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         stop_signal().await?;
     }
     stop.cancel();
+    shown.abort();
     supervisor.abort();
     let (bridge, probes) = tokio::join!(bridge, probes);
     bridge.context("serving hosts")?.context("serving hosts")?;
@@ -109,12 +114,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// What the worker may ask hosts for: what is granted and declared.
-fn granted(facts: &Facts, package: &Package) -> BTreeSet<String> {
-    let granted: BTreeSet<_> = facts.granted.iter().cloned().collect();
-    granted
-        .intersection(&package.capabilities)
-        .cloned()
-        .collect()
+fn granted(facts: &Facts, package: &Package) -> Grants {
+    let granted = facts.granted.iter().cloned().collect();
+    Grants::new(&package.capabilities, &granted)
 }
 
 fn read_facts(args: &ServeArgs) -> anyhow::Result<Facts> {

@@ -14,7 +14,7 @@ use paperclip_proto::{
         response, session_request, session_response,
     },
 };
-use paperclip_sidecar::multiplexer::Multiplexer;
+use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -154,7 +154,7 @@ impl World {
     pub fn new(seed: u64, fault: Fault) -> Self {
         let grant = ["plugin.state.read", "events.subscribe"];
         Self {
-            multiplexer: Multiplexer::new(grant.map(str::to_owned).into()),
+            multiplexer: Multiplexer::new(Grants::of(grant)),
             random: Random::new(seed),
             fault,
             hosts: BTreeMap::new(),
