@@ -2,7 +2,7 @@
 
 use paperclip_proto::{
     jsonrpc,
-    methods::{self, Asked, Unreadable},
+    methods::{self, Asked},
     v1::RpcError,
 };
 

@@ -107,7 +107,10 @@ impl Grants {
     /// The counts so far, in the order of names.
     #[must_use]
     pub fn shown(&self) -> Vec<CapabilityUse> {
-        let shown = self.usage.iter().filter(|(_, usage)| usage.is_worth_showing());
+        let shown = self
+            .usage
+            .iter()
+            .filter(|(_, usage)| usage.is_worth_showing());
         let shown = shown.map(|(name, usage)| CapabilityUse {
             capability: name.clone(),
             asked: usage.is_asked,
@@ -144,7 +147,9 @@ impl Grants {
         let Some(usage) = self.usage.get(capability) else {
             return;
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         usage.last_used.fetch_max(now, Ordering::Relaxed);
         self.count(&usage.used);
@@ -185,7 +190,10 @@ impl Collector for Scraped {
         )?;
         for usage in &shown {
             for (outcome, count) in [("Used", usage.used), ("Denied", usage.denied)] {
-                let labels = [("capability", usage.capability.as_str()), ("outcome", outcome)];
+                let labels = [
+                    ("capability", usage.capability.as_str()),
+                    ("outcome", outcome),
+                ];
                 ConstCounter::new(count).encode(calls.encode_family(&labels)?)?;
             }
         }
@@ -236,7 +244,11 @@ mod tests {
         let asked = names(&["plugin.state.read", "http.outbound", "ui.page.register"]);
         let granted = names(&["plugin.state.read", "issues.read"]);
         let grants = Grants::new(&asked, &granted);
-        let code = |method| grants.check(method, b"{}", None).map_err(|error| error.code);
+        let code = |method| {
+            grants
+                .check(method, b"{}", None)
+                .map_err(|error| error.code)
+        };
         assert_eq!(code("state.get"), Ok(()));
         assert_eq!(code("http.fetch"), Err(-32001));
         assert_eq!(code("issues.list"), Err(-32001));
@@ -261,7 +273,9 @@ mod tests {
         let grants = Grants::default();
         let known = grants.shown().len();
         for number in 0..1000 {
-            grants.check(&format!("vendor.{number}"), b"{}", None).unwrap();
+            grants
+                .check(&format!("vendor.{number}"), b"{}", None)
+                .unwrap();
         }
         assert_eq!(grants.shown().len(), known);
     }

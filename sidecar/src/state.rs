@@ -1,7 +1,9 @@
 //! The state of the pod, in one place that everyone can watch.
 
 use bytes::Bytes;
-use paperclip_proto::v1::{AttachedHost, CapabilityUse, ConfigState, Egress, Phase, PhaseChanged, WorkerState};
+use paperclip_proto::v1::{
+    AttachedHost, CapabilityUse, ConfigState, Egress, Phase, PhaseChanged, WorkerState,
+};
 use tokio::sync::watch;
 
 /// What hosts and the operator see of the pod.

@@ -57,7 +57,9 @@ pub fn gate(method: &str, asked: &Asked<'_>, scope: Scope) -> Result<Option<Stri
     match (asked, scope) {
         (Asked::Nothing, Scope::Company(company)) => Ok(Some(company)),
         (Asked::Nothing, _) => Ok(None),
-        (Asked::Missing | Asked::Unnamed, _) => denied("company context is required, and the call names no company"),
+        (Asked::Missing | Asked::Unnamed, _) => {
+            denied("company context is required, and the call names no company")
+        }
         (_, Scope::Invalid) => denied("the invocation is unknown or has ended"),
         (_, Scope::None) => denied("company context is required"),
         (Asked::Company(wanted), Scope::Company(company)) if *wanted != company => {

@@ -42,7 +42,7 @@ pub enum Company {
     Required,
     /// Nowhere: it is about the company it is made for, and cannot be made for none.
     Own,
-    /// Nowhere: it is about all that it may see.
+    /// Nowhere, whatever it says: it is about all that it may see.
     Listed,
     /// In `filter.companyId`, where it is limited to one.
     Filter,
@@ -175,7 +175,13 @@ mod tests {
 
     #[test]
     fn methods_without_a_capability_and_unknown_ones_need_none() {
-        for method in ["config.get", "entities.list", "log", "vendor.call", "getData"] {
+        for method in [
+            "config.get",
+            "entities.list",
+            "log",
+            "vendor.call",
+            "getData",
+        ] {
             assert!(needs(method, b"{}").is_empty(), "{method}");
         }
         assert_eq!(needs("state.set", b"{}"), ["plugin.state.write"]);

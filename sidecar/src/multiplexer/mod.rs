@@ -341,7 +341,9 @@ impl Multiplexer {
             Ok(_) => Ok(()),
             Err(_) => {
                 let message = self.state.now().worker.message;
-                Err(RpcError::not_sent(format!("the worker is not running: {message}")))
+                Err(RpcError::not_sent(format!(
+                    "the worker is not running: {message}"
+                )))
             }
         }
     }

