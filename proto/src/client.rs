@@ -276,19 +276,26 @@ impl SessionSender {
         timeout: Duration,
         idempotent: bool,
     ) -> Result<Bytes, CallError> {
+        let request = Request {
+            method: method.to_owned(),
+            params_json,
+            invocation_json,
+            idempotent,
+            ..Request::default()
+        };
+        self.request(request, timeout).await
+    }
+
+    /// Makes a request. Its id and its timeout are set here.
+    pub async fn request(&self, request: Request, timeout: Duration) -> Result<Bytes, CallError> {
         let session = &*self.0;
         let id = session.next_id.fetch_add(1, Ordering::Relaxed);
         let answer = session.expect(id).ok_or_else(session_over)?;
         let _forget = Forget { session, id };
         let request = Request {
             id,
-            method: method.to_owned(),
-            params_json,
-            invocation_json,
-            invocation_id: String::new(),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            idempotent,
-            traceparent: String::new(),
+            ..request
         };
         let exchange = async {
             self.send(session_request::Frame::Request(request))

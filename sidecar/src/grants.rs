@@ -26,7 +26,7 @@ use crate::{company, state::StateBoard};
 /// How soon a first use or denial is shown.
 const SOON: Duration = Duration::from_secs(1);
 /// How often counts that only grew are shown. Each time is a message to the operator.
-const SHOWN_EVERY: Duration = Duration::from_secs(30);
+const SHOWN_EVERY: Duration = Duration::from_secs(60);
 
 /// What the worker may ask hosts for, counted.
 ///
@@ -45,7 +45,7 @@ struct Usage {
     is_granted: bool,
     used: AtomicU64,
     denied: AtomicU64,
-    /// Milliseconds since 1970; 0 for never.
+    /// Seconds since 1970; 0 for never.
     last_used: AtomicU64,
 }
 
@@ -119,7 +119,7 @@ impl Grants {
             denied: usage.denied.load(Ordering::Relaxed),
             last_used: match usage.last_used.load(Ordering::Relaxed) {
                 0 => None,
-                at => Some((UNIX_EPOCH + Duration::from_millis(at)).into()),
+                at => Some((UNIX_EPOCH + Duration::from_secs(at)).into()),
             },
         });
         shown.collect()
@@ -150,8 +150,7 @@ impl Grants {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        usage.last_used.fetch_max(now, Ordering::Relaxed);
+        usage.last_used.fetch_max(now.as_secs(), Ordering::Relaxed);
         self.count(&usage.used);
     }
 

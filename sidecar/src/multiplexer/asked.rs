@@ -9,6 +9,7 @@ use bytes::Bytes;
 use paperclip_proto::{
     jsonrpc,
     methods::{self, Handling},
+    trace::SpanKind,
     v1::RpcError,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -46,12 +47,13 @@ impl Multiplexer {
     pub(super) async fn asked(
         self: &Arc<Self>,
         id: Bytes,
-        message: Message,
+        mut message: Message,
         worker: &mpsc::WeakSender<Bytes>,
     ) {
-        let company = self
-            .invocation(&message.invocation_id)
-            .and_then(|known| known.company);
+        let known = self.invocation(&message.invocation_id);
+        let (company, parent) = known
+            .map(|known| (known.company, known.traceparent))
+            .unwrap_or_default();
         let checked = self
             .grants
             .check(&message.method, &message.params, company.as_deref());
@@ -84,7 +86,11 @@ impl Multiplexer {
         };
         let (multiplexer, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
+            let name = format!("host {}", message.method);
+            let span = multiplexer.traces.start(name, SpanKind::Client, &parent);
+            message.traceparent = span.traceparent();
             let mut outcome = multiplexer.ask_hosts(&message).await;
+            span.ended(&outcome);
             if handling == Handling::FillResult {
                 outcome = outcome.map(|config| multiplexer.settings.fill(config));
             }
@@ -190,13 +196,13 @@ impl Multiplexer {
     }
 
     /// Passes a notification of the worker on.
-    pub(super) async fn told(&self, message: Message) {
+    pub(super) async fn told(&self, mut message: Message) {
         if message.method == "log" {
             log::worker_log(&message.params, &self.settings);
         }
-        let issuer = self
-            .invocation(&message.invocation_id)
-            .and_then(|known| known.session);
+        let known = self.invocation(&message.invocation_id);
+        let issuer = known.as_ref().and_then(|known| known.session);
+        message.traceparent = known.map(|known| known.traceparent).unwrap_or_default();
         if methods::handling(&message.method) == Handling::Streams {
             let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
             for session in sessions {

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use paperclip_proto::{
     jsonrpc,
     methods::{self, Handling},
+    trace::{Span, SpanKind, Traces},
     v1::{Phase, RpcError},
 };
 use serde::Deserialize;
@@ -64,6 +65,8 @@ pub struct Call {
     pub invocation: Bytes,
     /// How long the caller waits; zero for the default.
     pub timeout: Duration,
+    /// W3C trace context of who asks. Empty for that of the invocation, or none.
+    pub traceparent: String,
     /// The session that asks; none for the sidecar itself and for single calls.
     pub origin: Option<SessionId>,
 }
@@ -78,6 +81,8 @@ pub struct Multiplexer {
     pub state: StateBoard,
     /// What /metrics says.
     pub metrics: Metrics,
+    /// Where spans go.
+    traces: Traces,
     /// Config and secrets that the worker runs with.
     pub settings: Settings,
     /// Told when sessions come and go.
@@ -141,6 +146,7 @@ enum OpenKind {
 
 #[derive(Clone, Debug)]
 struct Invocation {
+    traceparent: String,
     session: Option<SessionId>,
     company: Option<String>,
     until: Option<Instant>,
@@ -148,6 +154,8 @@ struct Invocation {
 
 #[derive(Deserialize)]
 struct InvocationObject {
+    #[serde(default)]
+    traceparent: Option<String>,
     id: String,
     #[serde(default)]
     scope: Option<Scope>,
@@ -174,6 +182,11 @@ pub struct Remembered {
 impl Multiplexer {
     /// A multiplexer without worker or session. `grants` is what the worker may ask hosts for.
     pub fn new(grants: Grants) -> Arc<Self> {
+        Self::traced(grants, Traces::default())
+    }
+
+    /// The same, with spans of its calls.
+    pub fn traced(grants: Grants, traces: Traces) -> Arc<Self> {
         let grants = Arc::new(grants);
         let metrics = Metrics::new(Scraped(grants.clone()));
         Arc::new(Self {
@@ -184,6 +197,7 @@ impl Multiplexer {
             grants,
             state: StateBoard::default(),
             metrics,
+            traces,
             settings: Settings::default(),
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
@@ -275,12 +289,31 @@ impl Multiplexer {
 
     /// Calls the worker on a host's behalf.
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Bytes, RpcError> {
+        let mut call = call;
+        let span = self.trace(&mut call);
         let outcome = match methods::handling(&call.method) {
             Handling::Job => self.run_job(call).await,
             _ => self.checked_call(call).await,
         };
+        span.ended(&outcome);
         self.count(&outcome);
         outcome
+    }
+
+    /// Begins the span of a call and hands its context to the worker, where the protocol has a
+    /// place for it: in an invocation.
+    fn trace(&self, call: &mut Call) -> Span {
+        let parent = match &*call.traceparent {
+            "" => traceparent(&call.invocation),
+            stated => stated.to_owned(),
+        };
+        let name = format!("worker {}", call.method);
+        let mut span = self.traces.start(name, SpanKind::Server, &parent);
+        if self.traces.are_on() && !call.invocation.is_empty() {
+            call.invocation = envelope::with_traceparent(&call.invocation, &span.traceparent());
+        }
+        span.note("rpc.method", &*call.method);
+        span
     }
 
     /// Counts a call of a host that has ended.
@@ -494,11 +527,19 @@ fn note(
     }
     let object: InvocationObject = serde_json::from_slice(invocation).ok()?;
     let noted = Invocation {
+        traceparent: object.traceparent.unwrap_or_default(),
         session,
         company: object.scope.and_then(|scope| scope.company_id),
         until,
     };
     Some((object.id, noted))
+}
+
+/// The trace context of an invocation; empty without one.
+fn traceparent(invocation: &[u8]) -> String {
+    let object = serde_json::from_slice::<InvocationObject>(invocation).ok();
+    let stated = object.and_then(|object| object.traceparent);
+    stated.unwrap_or_default()
 }
 
 fn timed_out(method: &str, limit: Duration) -> RpcError {

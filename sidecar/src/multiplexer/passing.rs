@@ -94,7 +94,7 @@ impl Multiplexer {
         request: Request,
         permit: OwnedSemaphorePermit,
     ) -> Passed {
-        if phase != Phase::Serving || !is_plain(&request) {
+        if phase != Phase::Serving || self.traces.are_on() || !is_plain(&request) {
             return Passed::Not(request, permit);
         }
         let noted = note(&request.invocation_json, Some(session.id), None);

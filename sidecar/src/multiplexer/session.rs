@@ -94,7 +94,7 @@ impl Session {
             invocation_id: message.invocation_id.clone(),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             idempotent: is_repeatable(&message.method),
-            traceparent: String::new(),
+            traceparent: message.traceparent.clone(),
         }
     }
 
@@ -147,7 +147,7 @@ impl Session {
             params_json: message.params,
             invocation_json: Bytes::new(),
             invocation_id: message.invocation_id,
-            traceparent: String::new(),
+            traceparent: message.traceparent,
         };
         self.send_or_detach(session_response::Frame::Notification(told))
             .await;
@@ -500,6 +500,7 @@ async fn serve_call(
         },
         method: request.method,
         invocation: request.invocation_json,
+        traceparent: request.traceparent,
         timeout: Duration::from_millis(request.timeout_ms),
         origin: Some(session.id),
     };

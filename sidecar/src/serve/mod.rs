@@ -12,6 +12,7 @@ use paperclip_proto::{
     facts::{self, Facts},
     identity::Identity,
     tls::ServerTls,
+    trace::Traces,
     v1::{
         plugin_bridge_service_server::PluginBridgeServiceServer,
         plugin_status_service_server::PluginStatusServiceServer,
@@ -53,7 +54,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     )
     .context("building the params of initialize")?;
     let tls = ServerTls::from_dir(&args.tls_dir)?;
-    let multiplexer = Multiplexer::new(granted(&facts, &package));
+    let traces = Traces::from_env("paperclip-sidecar")?;
+    let multiplexer = Multiplexer::traced(granted(&facts, &package), traces.clone());
     let stop = CancellationToken::new();
 
     let grpc = TcpListener::bind(args.grpc_listen)
@@ -109,6 +111,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     shown.abort();
     supervisor.abort();
     let (bridge, probes) = tokio::join!(bridge, probes);
+    tokio::task::spawn_blocking(move || traces.shut_down())
+        .await
+        .context("sending the last traces")?;
     bridge.context("serving hosts")?.context("serving hosts")?;
     probes.context("serving probes")?.context("serving probes")
 }
