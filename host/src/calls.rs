@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use paperclip_proto::trace::SpanKind;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::{
     host::Host,
+    http,
     plugins::{Call, CallFailure, Cause, Plugin},
     rpc::Fault,
 };
@@ -38,7 +40,12 @@ pub async fn call(
             format!("write the params of {method}: {error}"),
         )
     })?;
+    let name = format!("call {method}");
+    let span = host
+        .traces
+        .start(name, SpanKind::Server, &http::trace_parent());
     let call = Call {
+        traceparent: span.traceparent(),
         method,
         params: params.into(),
         company: company.map(str::to_owned),
@@ -47,6 +54,10 @@ pub async fn call(
     };
     let begun = Instant::now();
     let result = plugin.call(call).await;
+    let outcome = result
+        .as_ref()
+        .map_err(|failure| failure.fault.clone().into());
+    span.ended(&outcome.map(drop));
     let code = result.as_ref().err().map(|failure| failure.fault.code);
     host.metrics.called(method, code, begun.elapsed());
     serde_json::from_slice(&result?).map_err(|error| {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use paperclip_proto::trace::Traces;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -34,6 +35,8 @@ pub struct Host {
     pub auth: Authenticator,
     /// What it counts.
     pub metrics: Metrics,
+    /// Where spans go.
+    pub traces: Traces,
     /// What time it is; schedules go by it.
     pub clock: Clock,
     /// Everything that runs in the background.

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 pub use paperclip_proto::jsonrpc::{
     CAPABILITY_DENIED, INTERNAL, INVOCATION_SCOPE_DENIED as SCOPE_DENIED, METHOD_NOT_FOUND,
@@ -67,17 +66,6 @@ impl From<Fault> for RpcError {
             data_json: fault.data,
         }
     }
-}
-
-/// Whether a pod refused a call that its worker has not seen, so that it may be made again.
-pub fn is_not_sent(error: &RpcError) -> bool {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Data {
-        not_sent: bool,
-    }
-    error.code == WORKER_UNAVAILABLE
-        && serde_json::from_slice::<Data>(&error.data_json).is_ok_and(|data| data.not_sent)
 }
 
 /// Puts JSON on one line: a worker reads one message a line, and a body that was

@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
-use paperclip_proto::tls::{ClientTls, TlsError};
+use paperclip_proto::{
+    tls::{ClientTls, TlsError},
+    trace::{Traces, TracesError},
+};
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -54,6 +57,9 @@ pub enum ServeError {
     /// No client for `http.fetch`.
     #[error("make the client of http.fetch")]
     Fetch(#[source] reqwest::Error),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// A port is taken.
     #[error("listen on {address}")]
     Listen {
@@ -102,6 +108,7 @@ impl Server {
             fetch: HttpFetch::new(&args.http_fetch_allow_cidr).map_err(ServeError::Fetch)?,
             auth: authenticator(&args, client.as_ref())?,
             metrics: Metrics::default(),
+            traces: Traces::from_env("paperclip-host")?,
             clock,
             tasks: TaskTracker::new(),
             runs: TaskTracker::new(),
@@ -181,6 +188,10 @@ impl Server {
         }
         health.abort();
         host.database.close().await;
+        let traces = host.traces.clone();
+        if let Err(failed) = tokio::task::spawn_blocking(move || traces.shut_down()).await {
+            error!(error = %failed, "the last traces were not sent");
+        }
         served
     }
 }

@@ -7,6 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use paperclip_proto::{
     client::{self, ConnectError, Incoming},
     tls::ClientTls,
+    trace::SpanKind,
     v1::{ConfigChanged, HostHello, Phase, PhaseChanged, PluginHello, Request},
 };
 use tokio::{sync::Semaphore, sync::mpsc, time::Instant};
@@ -302,6 +303,10 @@ impl<'a> Attached<'a> {
             let Ok(_place) = at_once.acquire().await else {
                 return;
             };
+            let name = format!("answer {}", request.method);
+            let span = host
+                .traces
+                .start(name, SpanKind::Server, &request.traceparent);
             let outcome = services::answer(services::Request {
                 host: &host,
                 plugin: &plugin,
@@ -312,6 +317,8 @@ impl<'a> Attached<'a> {
             })
             .await;
             count(&host, &plugin, &request.method, &outcome);
+            let ended = outcome.as_ref().map_err(|fault| fault.clone().into());
+            span.ended(&ended.map(drop));
             pod.respond(request.id, outcome).await;
         });
     }

@@ -87,12 +87,26 @@ pub enum CallError {
     /// No answer within the timeout. The worker may have done the work.
     #[error("waiting for the plugin's answer: none within {} ms", .0.as_millis())]
     TimedOut(Duration),
-    /// The session ended before the request was handed to it. Nothing was sent.
-    #[error("sending to the plugin: the session is over")]
-    NotSent,
+    /// The worker has not seen the call: the session was over, or the pod starts or drains. It may
+    /// be made again, elsewhere.
+    #[error("sending to the plugin: {0}")]
+    NotSent(String),
     /// The session ended with the request under way. The worker may have done the work.
     #[error("waiting for the plugin's answer: the session ended")]
     Detached,
+}
+
+impl From<RpcError> for CallError {
+    fn from(error: RpcError) -> Self {
+        if error.is_not_sent() {
+            return Self::NotSent(error.message);
+        }
+        Self::Rpc(error)
+    }
+}
+
+fn session_over() -> CallError {
+    CallError::NotSent("the session is over".into())
 }
 
 /// What a pod says on its own.
@@ -262,25 +276,33 @@ impl SessionSender {
         timeout: Duration,
         idempotent: bool,
     ) -> Result<Bytes, CallError> {
-        let session = &*self.0;
-        let id = session.next_id.fetch_add(1, Ordering::Relaxed);
-        let answer = session.expect(id).ok_or(CallError::NotSent)?;
-        let _forget = Forget { session, id };
         let request = Request {
-            id,
             method: method.to_owned(),
             params_json,
             invocation_json,
-            invocation_id: String::new(),
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             idempotent,
+            ..Request::default()
+        };
+        self.request(request, timeout).await
+    }
+
+    /// Makes a request. Its id and its timeout are set here.
+    pub async fn request(&self, request: Request, timeout: Duration) -> Result<Bytes, CallError> {
+        let session = &*self.0;
+        let id = session.next_id.fetch_add(1, Ordering::Relaxed);
+        let answer = session.expect(id).ok_or_else(session_over)?;
+        let _forget = Forget { session, id };
+        let request = Request {
+            id,
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            ..request
         };
         let exchange = async {
             self.send(session_request::Frame::Request(request))
                 .await
-                .map_err(|_| CallError::NotSent)?;
+                .map_err(|_| session_over())?;
             match answer.await {
-                Ok(outcome) => outcome.map_err(CallError::Rpc),
+                Ok(outcome) => outcome.map_err(CallError::from),
                 Err(_) => Err(CallError::Detached),
             }
         };
@@ -301,6 +323,7 @@ impl SessionSender {
             params_json,
             invocation_json,
             invocation_id: String::new(),
+            traceparent: String::new(),
         }))
         .await
     }

@@ -1,5 +1,8 @@
 //! JSON-RPC error codes of the worker protocol, in their one home.
 
+use bytes::Bytes;
+use serde::Deserialize;
+
 use crate::v1::RpcError;
 
 /// The message is not JSON.
@@ -37,5 +40,41 @@ impl RpcError {
             message: message.into(),
             ..Self::default()
         }
+    }
+
+    /// A refusal of a call that was never written to the worker: it may be made again, elsewhere.
+    pub fn not_sent(message: impl Into<String>) -> Self {
+        Self {
+            data_json: Bytes::from_static(br#"{"notSent":true}"#),
+            ..Self::new(WORKER_UNAVAILABLE, message)
+        }
+    }
+
+    /// Whether the worker has not seen the call.
+    #[must_use]
+    pub fn is_not_sent(&self) -> bool {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Data {
+            not_sent: bool,
+        }
+        self.code == WORKER_UNAVAILABLE
+            && serde_json::from_slice::<Data>(&self.data_json).is_ok_and(|data| data.not_sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_that_says_so_was_not_sent() {
+        assert!(RpcError::not_sent("draining").is_not_sent());
+        assert!(!RpcError::new(WORKER_UNAVAILABLE, "gone").is_not_sent());
+        let of_the_worker = RpcError {
+            code: WORKER_ERROR,
+            ..RpcError::not_sent("a worker's own words")
+        };
+        assert!(!of_the_worker.is_not_sent());
     }
 }

@@ -19,6 +19,7 @@ pub mod link;
 pub mod methods;
 pub mod status;
 pub mod tls;
+pub mod trace;
 
 /// The contract as an encoded `FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/bridge.bin"));

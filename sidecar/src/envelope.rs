@@ -35,6 +35,8 @@ pub struct Message {
     pub params: Bytes,
     /// `paperclipInvocationId`; empty without.
     pub invocation_id: String,
+    /// W3C trace context, which the worker does not say: it is that of the invocation.
+    pub traceparent: String,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +94,7 @@ pub fn parse(line: &Bytes) -> Option<FromWorker> {
         method: text(parsed.method?)?,
         params: parsed.params.map(share).unwrap_or_default(),
         invocation_id: parsed.invocation_id.and_then(text).unwrap_or_default(),
+        traceparent: String::new(),
     };
     match parsed.id {
         Some(id) if id.get() == "null" => None,
@@ -177,6 +180,34 @@ pub fn answer(id: &[u8], outcome: &Result<Bytes, RpcError>) -> Bytes {
     }
     line.put_slice(b"}\n");
     line.freeze()
+}
+
+/// An invocation object with another `traceparent`; every other byte stays.
+pub fn with_traceparent(invocation: &Bytes, traceparent: &str) -> Bytes {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow, default, deserialize_with = "present")]
+        traceparent: Option<&'a RawValue>,
+    }
+    let Ok(object) = serde_json::from_slice::<Object<'_>>(invocation) else {
+        return invocation.clone();
+    };
+    let (from, to, text) = match object.traceparent {
+        Some(old) => {
+            let old = invocation.slice_ref(old.get().as_bytes());
+            let from = old.as_ptr().addr() - invocation.as_ptr().addr();
+            (from, from + old.len(), format!("\"{traceparent}\""))
+        }
+        None => {
+            let Some(end) = invocation.iter().rposition(|byte| *byte == b'}') else {
+                return invocation.clone();
+            };
+            (end, end, format!(",\"traceparent\":\"{traceparent}\""))
+        }
+    };
+    [&invocation[..from], text.as_bytes(), &invocation[to..]]
+        .concat()
+        .into()
 }
 
 fn put_number(line: &mut BytesMut, number: u64) {
@@ -292,6 +323,19 @@ mod tests {
             1
         );
         assert!(text.contains(r#"{ "a":"\u2028\u2029é€"  }"#), "{text}");
+    }
+
+    #[test]
+    fn only_the_traceparent_of_an_invocation_changes() {
+        let with = |text: &'static str| with_traceparent(&Bytes::from_static(text.as_bytes()), "t");
+        assert_eq!(
+            with(r#"{ "id":"1","traceparent" : "old", "scope":{}}"#),
+            r#"{ "id":"1","traceparent" : "t", "scope":{}}"#
+        );
+        assert_eq!(
+            with(r#"{"id":"1","scope":{"companyId":"}"} }"#),
+            r#"{"id":"1","scope":{"companyId":"}"} ,"traceparent":"t"}"#
+        );
     }
 
     #[test]

@@ -3,12 +3,13 @@
 
 pub mod args;
 pub mod backoff;
-pub mod capability;
+pub mod company;
 pub mod config;
 pub mod drain;
 pub mod egress;
 pub mod envelope;
 pub mod fetch;
+pub mod grants;
 pub mod metrics;
 pub mod multiplexer;
 pub mod package;

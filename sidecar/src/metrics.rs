@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::grants::Scraped;
+
 /// Which way a call goes.
 #[derive(Clone, Copy, Debug, EncodeLabelValue, Hash, PartialEq, Eq)]
 pub enum Direction {
@@ -50,19 +52,26 @@ pub struct Metrics {
     pub noise: Counter,
     /// Lines on stdout beyond the limit.
     pub oversized: Counter,
+    /// Events that a second host told.
+    pub repeated_events: Counter,
+    /// Jobs that joined the run of their slot.
+    pub joined_runs: Counter,
     /// Restarts of the worker.
     pub restarts: Counter,
     /// Sessions that are open.
     pub sessions: Gauge,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Nothing counted yet. `grants` are counted elsewhere and shown here.
+    pub fn new(grants: Scraped) -> Self {
         let mut registry = Registry::with_prefix("paperclip_sidecar");
         let calls = Family::default();
         let late_answers = Counter::default();
         let noise = Counter::default();
         let oversized = Counter::default();
+        let repeated_events = Counter::default();
+        let joined_runs = Counter::default();
         let restarts = Counter::default();
         let sessions = Gauge::default();
         registry.register("calls", "Calls by direction and outcome", calls.clone());
@@ -86,6 +95,17 @@ impl Default for Metrics {
             "Restarts of the worker",
             restarts.clone(),
         );
+        registry.register(
+            "repeated_events",
+            "Events that a second host told, dropped",
+            repeated_events.clone(),
+        );
+        registry.register(
+            "joined_runs",
+            "Jobs that joined the run of their slot",
+            joined_runs.clone(),
+        );
+        registry.register_collector(Box::new(grants));
         registry.register("sessions", "Open sessions", sessions.clone());
         Self {
             registry: Mutex::new(registry),
@@ -93,13 +113,13 @@ impl Default for Metrics {
             late_answers,
             noise,
             oversized,
+            repeated_events,
+            joined_runs,
             restarts,
             sessions,
         }
     }
-}
 
-impl Metrics {
     /// Counts a call.
     pub fn call(&self, direction: Direction, outcome: Outcome) {
         let labels = CallLabels { direction, outcome };

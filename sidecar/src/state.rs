@@ -1,7 +1,9 @@
 //! The state of the pod, in one place that everyone can watch.
 
 use bytes::Bytes;
-use paperclip_proto::v1::{AttachedHost, ConfigState, Egress, Phase, PhaseChanged, WorkerState};
+use paperclip_proto::v1::{
+    AttachedHost, CapabilityUse, ConfigState, Egress, Phase, PhaseChanged, WorkerState,
+};
 use tokio::sync::watch;
 
 /// What hosts and the operator see of the pod.
@@ -19,6 +21,8 @@ pub struct PodState {
     pub config_json: Bytes,
     /// What became of the last attempt to leave the pod.
     pub egress: Egress,
+    /// What became of the capabilities, as of a moment ago.
+    pub capabilities: Vec<CapabilityUse>,
     /// Sessions that proved both directions lately.
     pub hosts: Vec<AttachedHost>,
 }
@@ -56,6 +60,7 @@ impl Default for StateBoard {
             config: ConfigState::default(),
             config_json: Bytes::from_static(b"{}"),
             egress: Egress::Unspecified,
+            capabilities: Vec::new(),
             hosts: Vec::new(),
         });
         Self(sender)

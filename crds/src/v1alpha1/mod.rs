@@ -12,8 +12,8 @@ pub use host::{
     PaperclipHostStatus, ServiceReference,
 };
 pub use plugin::{
-    ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, EgressPort,
-    EgressRule, FailurePolicy, LockChange, LockChanges, NpmSource, PaperclipPlugin,
+    ArtifactStatus, CapabilityStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook,
+    EgressPort, EgressRule, FailurePolicy, LockChange, LockChanges, NpmSource, PaperclipPlugin,
     PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource,
     PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus, SecretKey, SecretUse,
     UpgradePolicy, UpgradeStrategy, WorkerSpec,

@@ -415,6 +415,12 @@ pub struct PaperclipPluginStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256), inner(length(max = 128)))]
     pub implicit_grant: Option<Vec<String>>,
+    /// What became of the capabilities that the manifest asks for, and of those that the worker
+    /// tried without: counted by the pods of the applied template since each began, and up to a
+    /// minute old.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub capabilities: Vec<CapabilityStatus>,
     /// Value of the annotation `plugins.paperclip.ing/reconcile-requested-at` that was acted on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_reconcile_at: Option<String>,
@@ -422,6 +428,25 @@ pub struct PaperclipPluginStatus {
     /// upgrade_pending or uninstalled. Nothing reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<String>,
+}
+
+/// What became of a capability.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CapabilityStatus {
+    /// The capability, in Paperclip's words.
+    pub name: String,
+    /// Whether the manifest asks for it.
+    pub asked: bool,
+    /// Whether the worker may use it.
+    pub granted: bool,
+    /// Calls that needed it and were let through.
+    pub used: i64,
+    /// Calls that were refused for want of it.
+    pub denied: i64,
+    /// When it was used last, as RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<String>,
 }
 
 /// What a range or a dist-tag stands for.

@@ -10,6 +10,7 @@ mod plugins;
 mod routes;
 mod streams;
 mod tools;
+mod trace;
 mod webhooks;
 
 use std::sync::Arc;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     http::Uri,
+    middleware,
     routing::{any, get, post},
 };
 
 pub use error::ApiError;
 pub use health::health_router;
+pub use trace::parent as trace_parent;
 
 use crate::host::Host;
 
@@ -61,6 +64,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/api/plugins/{id}/api/{*path}", any(routes::handle))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(trace::within))
         .with_state(host)
 }
 

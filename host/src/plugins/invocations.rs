@@ -47,8 +47,8 @@ impl Drop for Open {
 
 impl Invocations {
     /// Begins an invocation that lasts until the call is settled.
-    pub fn begin_call(&self, pod: &str, company: &str) -> Open {
-        let (id, envelope) = self.record(pod, company, None);
+    pub fn begin_call(&self, pod: &str, company: &str, traceparent: &str) -> Open {
+        let (id, envelope) = self.record(pod, company, traceparent, None);
         Open {
             id,
             envelope,
@@ -58,8 +58,8 @@ impl Invocations {
 
     /// Begins an invocation for a notification and returns its envelope.
     pub fn begin_notification(&self, pod: &str, company: &str) -> Bytes {
-        self.record(pod, company, Some(Instant::now() + NOTIFICATION_LIFETIME))
-            .1
+        let expires = Some(Instant::now() + NOTIFICATION_LIFETIME);
+        self.record(pod, company, "", expires).1
     }
 
     /// The company of an invocation that still counts.
@@ -72,9 +72,19 @@ impl Invocations {
         self.lock().values().any(|record| record.pod == pod)
     }
 
-    fn record(&self, pod: &str, company: &str, expires: Option<Instant>) -> (String, Bytes) {
+    fn record(
+        &self,
+        pod: &str,
+        company: &str,
+        traceparent: &str,
+        expires: Option<Instant>,
+    ) -> (String, Bytes) {
         let id = Uuid::new_v4().to_string();
-        let envelope = json!({"id": id, "scope": {"companyId": company}}).to_string();
+        let mut envelope = json!({"id": id, "scope": {"companyId": company}});
+        if !traceparent.is_empty() {
+            envelope["traceparent"] = traceparent.into();
+        }
+        let envelope = envelope.to_string();
         let record = Record {
             company: company.to_owned(),
             pod: pod.to_owned(),
@@ -108,7 +118,7 @@ mod tests {
     #[test]
     fn a_call_counts_until_it_is_settled() {
         let invocations = Invocations::default();
-        let open = invocations.begin_call("pod", "company");
+        let open = invocations.begin_call("pod", "company", "");
         let id = id_of(&open.envelope());
         assert_eq!(invocations.company(&id).as_deref(), Some("company"));
         assert!(invocations.is_active("pod"));

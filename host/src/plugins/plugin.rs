@@ -10,7 +10,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use paperclip_proto::v1::Phase;
+use paperclip_proto::{
+    methods::find,
+    v1::{Phase, Request},
+};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Duration, Instant},
@@ -42,6 +45,8 @@ pub struct Call {
     pub timeout: Duration,
     /// Whether it goes to the first pod by name, as jobs do.
     pub first: bool,
+    /// W3C trace context. Empty without one.
+    pub traceparent: String,
 }
 
 /// A plugin.
@@ -215,16 +220,24 @@ impl Plugin {
         let mut held = Held::new(&self.holds);
         loop {
             let pod = self.hold(call.first, held_until, &mut held).await?;
-            let invocation = call
-                .company
-                .as_deref()
-                .map(|company| self.invocations.begin_call(pod.name(), company));
+            let invocation = call.company.as_deref().map(|company| {
+                self.invocations
+                    .begin_call(pod.name(), company, &call.traceparent)
+            });
             let envelope = invocation
                 .as_ref()
                 .map(|open| open.envelope())
                 .unwrap_or_default();
             let timeout = deadline.saturating_duration_since(Instant::now());
-            let answered = pod.call(call.method, call.params.clone(), envelope, timeout);
+            let request = Request {
+                method: call.method.to_owned(),
+                params_json: call.params.clone(),
+                invocation_json: envelope,
+                idempotent: find(call.method).is_some_and(|method| method.is_repeatable),
+                traceparent: call.traceparent.clone(),
+                ..Request::default()
+            };
+            let answered = pod.call(request, timeout);
             match answered.await {
                 Ok(result) => return Ok(result),
                 Err(Failure::Fault(cause, fault)) => return Err((cause, fault)),
@@ -333,6 +346,7 @@ mod tests {
             company: None,
             timeout,
             first: false,
+            traceparent: String::new(),
         };
         let failure = plugin.call(call).await.unwrap_err();
         assert_eq!(failure.cause, Cause::NotServing);

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use paperclip_proto::{
     client::{CallError, SessionSender},
-    v1::Phase,
+    v1::{Phase, Request},
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -195,25 +195,15 @@ impl Pod {
     }
 
     /// Makes a call.
-    pub async fn call(
-        &self,
-        method: &str,
-        params: Bytes,
-        invocation: Bytes,
-        timeout: Duration,
-    ) -> Result<Bytes, Failure> {
+    pub async fn call(&self, mut request: Request, timeout: Duration) -> Result<Bytes, Failure> {
         let _counted = Counted::new(&self.pending);
-        let params = rpc::one_line(params);
+        request.params_json = rpc::one_line(request.params_json);
+        let method = request.method.clone();
         let fault =
             |cause, code, message: String| Err(Failure::Fault(cause, Fault::new(code, message)));
-        match self
-            .sender
-            .call(method, params, invocation, timeout, false)
-            .await
-        {
+        match self.sender.request(request, timeout).await {
             Ok(result) => Ok(result),
-            Err(CallError::NotSent) => Err(Failure::NotSent),
-            Err(CallError::Rpc(error)) if rpc::is_not_sent(&error) => Err(Failure::NotSent),
+            Err(CallError::NotSent(_)) => Err(Failure::NotSent),
             Err(CallError::Rpc(error)) => Err(Failure::Fault(Cause::Refused, error.into())),
             Err(CallError::TimedOut(after)) => fault(
                 Cause::TimedOut,

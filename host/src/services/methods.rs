@@ -1,6 +1,6 @@
-//! Every worker-to-host method: who answers it and which capability it needs.
+//! Who answers what workers ask.
 
-use paperclip_proto::methods;
+use paperclip_proto::methods::Method;
 
 /// Who answers a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,27 +13,10 @@ pub enum Owner {
     Elsewhere(&'static str),
 }
 
-/// A worker-to-host method.
-#[derive(Clone, Copy, Debug)]
-pub struct Method {
-    /// Who answers.
-    pub owner: Owner,
-    /// What the manifest must declare.
-    pub capability: Option<&'static str>,
-}
-
-/// The method of this name, if the protocol has it.
-pub fn find(name: &str) -> Option<Method> {
-    let capability = methods::capability(name)?;
-    Some(Method {
-        owner: owner(name),
-        capability,
-    })
-}
-
-/// Who answers a method of the protocol. What is neither served here nor needs something
-/// this host lacks is about companies' own data.
-fn owner(name: &str) -> Owner {
+/// Who answers a method that a worker asks a host. What is neither served here nor needs
+/// something this host lacks is about companies' own data.
+pub fn owner(method: &Method) -> Owner {
+    let name = method.name;
     match name.split('.').next() {
         _ if SERVED.contains(&name) => Owner::Host,
         Some("localFolders") => Owner::Elsewhere("a disk of the Paperclip server"),
@@ -66,17 +49,18 @@ const SERVED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paperclip_proto::methods::asked_of_host;
 
     #[test]
     fn what_is_served_is_of_the_protocol() {
         for name in SERVED {
-            assert!(methods::capability(name).is_some(), "{name}");
+            assert!(asked_of_host(name).is_some(), "{name}");
         }
     }
 
     #[test]
     fn a_method_has_the_owner_that_can_answer_it() {
-        let owner_of = |name| find(name).map(|method| method.owner);
+        let owner_of = |name| asked_of_host(name).map(owner);
         assert_eq!(owner_of("state.set"), Some(Owner::Host));
         assert_eq!(owner_of("issues.create"), Some(Owner::Paperclip));
         assert!(matches!(owner_of("db.query"), Some(Owner::Elsewhere(_))));

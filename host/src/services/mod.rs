@@ -12,6 +12,7 @@ mod scope;
 use std::{error::Error, fmt::Write, sync::Arc};
 
 use bytes::Bytes;
+use paperclip_proto::methods::{Unreadable, asked, asked_of_host, needed};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, error, info, warn};
@@ -59,15 +60,15 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         method: name,
         ..
     } = request;
-    let Some(method) = methods::find(name) else {
+    let Some(method) = asked_of_host(name) else {
         return Err(Fault::new(
             METHOD_NOT_FOUND,
             format!("the host has no method {name}"),
         ));
     };
-    if let Some(capability) = method.capability
-        && !pod.facts().manifest.capabilities.contains(capability)
-    {
+    let declared = &pod.facts().manifest.capabilities;
+    let mut needed = needed(name, request.params).map_err(|error| unreadable(name, error))?;
+    if let Some(capability) = needed.find(|capability| !declared.contains(*capability)) {
         return Err(Fault::new(
             CAPABILITY_DENIED,
             format!(
@@ -76,7 +77,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         ));
     }
     let company = request.company()?;
-    match method.owner {
+    match methods::owner(method) {
         Owner::Host => {}
         Owner::Paperclip => {
             return Err(Fault::internal(format!(
@@ -192,7 +193,7 @@ impl Request<'_> {
     /// Passes on what a worker tells on a channel. Unlike a question, it may come without a scope.
     fn stream(&self) -> Result<(), Fault> {
         let told: Streamed = self.params()?;
-        let asked = scope::asked(self.method, self.params)?;
+        let asked = self.asked()?;
         match self.scope(&asked) {
             Scope::None => {}
             scope => drop(scope::gate(self.method, &asked, scope)?),
@@ -217,6 +218,11 @@ impl Request<'_> {
         Ok(())
     }
 
+    /// What the call asks for.
+    fn asked(&self) -> Result<Asked<'_>, Fault> {
+        asked(self.method, self.params).map_err(|error| unreadable(self.method, error))
+    }
+
     /// What the call is made for.
     fn scope(&self, asked: &Asked<'_>) -> Scope {
         let invocations = self.plugin.invocations();
@@ -235,7 +241,7 @@ impl Request<'_> {
 
     /// The company the request is made for, once it may be made.
     fn company(&self) -> Result<Option<String>, Fault> {
-        let asked = scope::asked(self.method, self.params)?;
+        let asked = self.asked()?;
         let company = scope::gate(self.method, &asked, self.scope(&asked))?;
         match asked {
             Asked::Company(wanted) if wanted != COMPANY_ID => Err(Fault::internal(format!(
@@ -400,6 +406,10 @@ impl Request<'_> {
         debug!(plugin = %self.plugin.id(), event_name, "telemetry accepted");
         Ok(null())
     }
+}
+
+fn unreadable(method: &str, error: Unreadable) -> Fault {
+    Fault::internal(format!("{method}: {error}"))
 }
 
 fn level(params: &LogParams) -> &'static str {

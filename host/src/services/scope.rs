@@ -3,24 +3,9 @@
 //! A call names no company, one company, or needs whichever it is made for. The
 //! host trusts only its own record of the invocation that the call belongs to.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
+pub use paperclip_proto::methods::Asked;
 
 use crate::rpc::{Fault, SCOPE_DENIED};
-
-/// What a call asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked<'a> {
-    /// Nothing of a company.
-    Nothing,
-    /// One company.
-    Company(Cow<'a, str>),
-    /// The company that the call is made for, whichever it is.
-    Own,
-    /// Something of a company, without saying which.
-    Unnamed,
-}
 
 /// What a call is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,58 +29,6 @@ pub struct Facts<'a> {
     pub proactive: Option<&'a str>,
     /// Whether any invocation of this worker is under way.
     pub active: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Params<'a> {
-    #[serde(default, borrow)]
-    company_id: Option<Cow<'a, str>>,
-    #[serde(default, borrow)]
-    scope_kind: Option<Cow<'a, str>>,
-    #[serde(default, borrow)]
-    scope_id: Option<Cow<'a, str>>,
-    #[serde(default, borrow)]
-    filter: Option<Filter<'a>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Filter<'a> {
-    #[serde(default, borrow)]
-    company_id: Option<Cow<'a, str>>,
-}
-
-/// Reads what a call asks for.
-pub fn asked<'a>(method: &str, params: &'a [u8]) -> Result<Asked<'a>, Fault> {
-    let params: Params<'a> = match params {
-        [] => Params {
-            company_id: None,
-            scope_kind: None,
-            scope_id: None,
-            filter: None,
-        },
-        params => serde_json::from_slice(params).map_err(|error| {
-            Fault::internal(format!("params of {method} cannot be read: {error}"))
-        })?,
-    };
-    let named =
-        |company: Option<Cow<'a, str>>| company.filter(|company| !company.trim().is_empty());
-    if let Some(company) = named(params.company_id) {
-        return Ok(Asked::Company(company));
-    }
-    Ok(match method {
-        "config.get" | "secrets.resolve" => Asked::Own,
-        "events.subscribe" => params
-            .filter
-            .and_then(|filter| named(filter.company_id))
-            .map_or(Asked::Nothing, Asked::Company),
-        "events.emit" | "activity.log" | "companies.get" => Asked::Unnamed,
-        _ if params.scope_kind.as_deref() == Some("company") => {
-            named(params.scope_id).map_or(Asked::Unnamed, Asked::Company)
-        }
-        _ => Asked::Nothing,
-    })
 }
 
 /// Finds what the call is made for.
@@ -124,7 +57,9 @@ pub fn gate(method: &str, asked: &Asked<'_>, scope: Scope) -> Result<Option<Stri
     match (asked, scope) {
         (Asked::Nothing, Scope::Company(company)) => Ok(Some(company)),
         (Asked::Nothing, _) => Ok(None),
-        (Asked::Unnamed, _) => denied("company context is required, and the call names no company"),
+        (Asked::Missing | Asked::Unnamed, _) => {
+            denied("company context is required, and the call names no company")
+        }
         (_, Scope::Invalid) => denied("the invocation is unknown or has ended"),
         (_, Scope::None) => denied("company context is required"),
         (Asked::Company(wanted), Scope::Company(company)) if *wanted != company => {
@@ -147,35 +82,6 @@ mod tests {
 
     fn company(id: &str) -> Asked<'_> {
         Asked::Company(id.into())
-    }
-
-    #[test]
-    fn a_call_names_its_company_in_one_of_three_places() {
-        assert_eq!(
-            asked("activity.log", br#"{"companyId":"c"}"#).unwrap(),
-            company("c")
-        );
-        assert_eq!(
-            asked("state.get", br#"{"scopeKind":"company","scopeId":"c"}"#).unwrap(),
-            company("c")
-        );
-        assert_eq!(
-            asked("events.subscribe", br#"{"filter":{"companyId":"c"}}"#).unwrap(),
-            company("c")
-        );
-        assert_eq!(
-            asked("events.subscribe", br#"{"filter":null}"#).unwrap(),
-            Asked::Nothing
-        );
-        assert_eq!(
-            asked("state.get", br#"{"scopeKind":"instance"}"#).unwrap(),
-            Asked::Nothing
-        );
-        assert_eq!(
-            asked("state.get", br#"{"scopeKind":"company"}"#).unwrap(),
-            Asked::Unnamed
-        );
-        assert_eq!(asked("config.get", b"").unwrap(), Asked::Own);
     }
 
     #[test]
@@ -218,10 +124,9 @@ mod tests {
         assert_eq!(code(company("c"), Scope::None), SCOPE_DENIED);
         assert_eq!(code(company("c"), Scope::Company("d".into())), SCOPE_DENIED);
         assert_eq!(code(Asked::Own, Scope::None), SCOPE_DENIED);
-        assert_eq!(
-            code(Asked::Unnamed, Scope::Company("c".into())),
-            SCOPE_DENIED
-        );
+        for unsaid in [Asked::Missing, Asked::Unnamed] {
+            assert_eq!(code(unsaid, Scope::Company("c".into())), SCOPE_DENIED);
+        }
         assert_eq!(
             gate("m", &company("c"), Scope::Company("c".into())),
             Ok(Some("c".into()))

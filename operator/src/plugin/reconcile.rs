@@ -309,6 +309,9 @@ async fn bring_about(
     context.pods.settled(&uid).await;
     let pods = context.pods.of_plugin(&uid);
     let attached = worker::host(deployment.as_ref(), &pods, &host);
+    if let Some(counts) = worker::capabilities(deployment.as_ref(), &pods) {
+        status.capabilities = counts;
+    }
     let (obstacle, host, forbidden) = match access {
         HostAccess::Allowed => (None, attached, false),
         HostAccess::Missing(finding) => (None, finding, false),

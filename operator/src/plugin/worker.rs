@@ -1,8 +1,13 @@
 //! What the pods of the applied template say about worker and host.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
-use paperclip_crds::{labels, v1alpha1::Reason};
+use paperclip_crds::{
+    labels,
+    v1alpha1::{CapabilityStatus, Reason},
+};
 use paperclip_proto::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
 
 use super::{conditions::Finding, diagnose};
@@ -93,6 +98,33 @@ pub fn egress(deployment: Option<&Deployment>, pods: &[Seen]) -> Option<Finding>
     })
 }
 
+/// What became of the capabilities in the pods of the applied template. None while no pod says.
+#[must_use]
+pub fn capabilities(
+    deployment: Option<&Deployment>,
+    pods: &[Seen],
+) -> Option<Vec<CapabilityStatus>> {
+    let current = current(deployment?, pods);
+    let said = current.iter().filter_map(|seen| seen.status.as_ref());
+    let said: Vec<_> = said.flat_map(|status| &status.capabilities).collect();
+    let mut sums: BTreeMap<&str, CapabilityStatus> = BTreeMap::new();
+    for usage in &said {
+        let sum = sums.entry(&usage.capability).or_default();
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        // Whole seconds of UTC as RFC 3339 sort as text.
+        let last_used = usage.last_used.map(|at| at.to_string());
+        *sum = CapabilityStatus {
+            name: usage.capability.clone(),
+            asked: sum.asked || usage.asked,
+            granted: sum.granted || usage.granted,
+            used: sum.used.saturating_add(count(usage.used)),
+            denied: sum.denied.saturating_add(count(usage.denied)),
+            last_used: sum.last_used.take().max(last_used),
+        };
+    }
+    (!said.is_empty()).then(|| sums.into_values().collect())
+}
+
 /// Pods of the template that was applied last, those that go apart.
 fn current<'a>(deployment: &Deployment, pods: &'a [Seen]) -> Vec<&'a Seen> {
     let activation = deployment.annotations().get(labels::ACTIVATION);
@@ -148,7 +180,7 @@ mod tests {
     use super::*;
     use crate::plugin::fixtures;
     use k8s_openapi::api::core::v1::PodCondition;
-    use paperclip_proto::v1::AttachedHost;
+    use paperclip_proto::v1::{AttachedHost, CapabilityUse};
 
     fn status(phase: Phase, worker: WorkerState) -> WatchStatusResponse {
         WatchStatusResponse {
@@ -206,6 +238,39 @@ mod tests {
         let found = worker(Some(&fixtures::deployment(2)), &[fixtures::seen(pod)]);
         let message = "The pod is ready, but the operator hears nothing from its sidecar.";
         assert_eq!(found, Finding::no(Reason::Progressing, message.into()));
+    }
+
+    #[test]
+    fn what_pods_count_is_added_up_and_the_last_use_stays() {
+        let counted = |used, seconds: Option<u64>| {
+            let since = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let usage = CapabilityUse {
+                capability: "issues.read".into(),
+                asked: true,
+                granted: true,
+                used,
+                denied: 1,
+                last_used: seconds.map(|seconds| since(seconds).into()),
+            };
+            let status = WatchStatusResponse {
+                capabilities: vec![usage],
+                ..status(Phase::Serving, good())
+            };
+            fixtures::plugin_pod(2, Some(status))
+        };
+        let pods = [counted(2, Some(60)), counted(3, Some(1)), counted(0, None)];
+        let sum = CapabilityStatus {
+            name: "issues.read".into(),
+            asked: true,
+            granted: true,
+            used: 5,
+            denied: 3,
+            last_used: Some("1970-01-01T00:01:00Z".into()),
+        };
+        let deployment = fixtures::deployment(2);
+        assert_eq!(capabilities(Some(&deployment), &pods), Some(vec![sum]));
+        let silent = [fixtures::plugin_pod(2, None)];
+        assert_eq!(capabilities(Some(&deployment), &silent), None);
     }
 
     #[test]

@@ -6,12 +6,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{jsonrpc, v1::RpcError};
+use paperclip_proto::{
+    jsonrpc,
+    methods::{self, Handling},
+    trace::SpanKind,
+    v1::RpcError,
+};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{MAX_ASKED, Multiplexer, SessionId, log, session::Session};
+use super::{
+    MAX_ASKED, Multiplexer, SessionId, log,
+    session::{Said, Session, is_repeatable},
+};
 use crate::{
-    capability,
     envelope::{self, Message},
     metrics::{Direction, Outcome},
 };
@@ -40,18 +47,16 @@ impl Multiplexer {
     pub(super) async fn asked(
         self: &Arc<Self>,
         id: Bytes,
-        message: Message,
+        mut message: Message,
         worker: &mpsc::WeakSender<Bytes>,
     ) {
-        let company = self
-            .invocation(&message.invocation_id)
-            .and_then(|known| known.company);
-        let checked = capability::check(
-            &self.grant,
-            &message.method,
-            &message.params,
-            company.as_deref(),
-        );
+        let known = self.invocation(&message.invocation_id);
+        let (company, parent) = known
+            .map(|known| (known.company, known.traceparent))
+            .unwrap_or_default();
+        let checked = self
+            .grants
+            .check(&message.method, &message.params, company.as_deref());
         if let Err(error) = checked {
             self.metrics.call(Direction::WorkerToHost, Outcome::Denied);
             tracing::warn!(
@@ -62,11 +67,12 @@ impl Multiplexer {
             );
             return answer(worker, &id, Err(error)).await;
         }
-        if message.method == "events.subscribe" {
+        let handling = methods::handling(&message.method);
+        if handling == Handling::Subscribe {
             let outcome = self.subscribe(&message).await;
             return answer(worker, &id, outcome).await;
         }
-        if message.method == "secrets.resolve"
+        if handling == Handling::Secret
             && let Some(value) = self.settings.resolve(&message.params)
         {
             self.metrics.call(Direction::WorkerToHost, Outcome::Ok);
@@ -80,8 +86,12 @@ impl Multiplexer {
         };
         let (multiplexer, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
+            let name = format!("host {}", message.method);
+            let span = multiplexer.traces.start(name, SpanKind::Client, &parent);
+            message.traceparent = span.traceparent();
             let mut outcome = multiplexer.ask_hosts(&message).await;
-            if message.method == "config.get" {
+            span.ended(&outcome);
+            if handling == Handling::FillResult {
                 outcome = outcome.map(|config| multiplexer.settings.fill(config));
             }
             let label = match &outcome {
@@ -138,15 +148,17 @@ impl Multiplexer {
             tried.push(session.id);
             match session.ask(message, HOST_TIMEOUT).await {
                 // Another host may know the company; this one was certain that it does not.
-                Some(Err(error))
+                Said::Answer(Err(error))
                     if error.code == jsonrpc::INVOCATION_SCOPE_DENIED
                         && message.invocation_id.is_empty() =>
                 {
                     refusal = Some(error);
                 }
-                Some(outcome) => return outcome,
-                // The session was over before the request left; nothing was asked.
-                None => {}
+                Said::Answer(outcome) => return outcome,
+                Said::NotSent => {}
+                // It may have been done. Where that does no harm, another host is asked.
+                Said::Detached if is_repeatable(&message.method) => refusal = Some(detached()),
+                Said::Detached => return Err(detached()),
             }
         }
     }
@@ -184,14 +196,14 @@ impl Multiplexer {
     }
 
     /// Passes a notification of the worker on.
-    pub(super) async fn told(&self, message: Message) {
+    pub(super) async fn told(&self, mut message: Message) {
         if message.method == "log" {
             log::worker_log(&message.params, &self.settings);
         }
-        let issuer = self
-            .invocation(&message.invocation_id)
-            .and_then(|known| known.session);
-        if message.method.starts_with("streams.") {
+        let known = self.invocation(&message.invocation_id);
+        let issuer = known.as_ref().and_then(|known| known.session);
+        message.traceparent = known.map(|known| known.traceparent).unwrap_or_default();
+        if methods::handling(&message.method) == Handling::Streams {
             let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
             for session in sessions {
                 let mut copy = message.clone();
@@ -210,6 +222,11 @@ async fn answer(worker: &mpsc::WeakSender<Bytes>, id: &[u8], outcome: Result<Byt
     if let Some(lines) = worker.upgrade() {
         let _ = lines.send(envelope::answer(id, &outcome)).await;
     }
+}
+
+fn detached() -> RpcError {
+    let message = "the host detached before it answered";
+    RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
 }
 
 fn no_host() -> RpcError {

@@ -6,6 +6,7 @@
 mod asked;
 mod lines;
 mod log;
+mod once;
 mod passing;
 mod pipes;
 mod session;
@@ -22,6 +23,8 @@ use std::{
 use bytes::Bytes;
 use paperclip_proto::{
     jsonrpc,
+    methods::{self, Handling},
+    trace::{Span, SpanKind, Traces},
     v1::{Phase, RpcError},
 };
 use serde::Deserialize;
@@ -30,6 +33,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use crate::{
     config::Settings,
     envelope,
+    grants::{Grants, Scraped},
     metrics::{Direction, Metrics, Outcome},
     state::StateBoard,
 };
@@ -61,6 +65,8 @@ pub struct Call {
     pub invocation: Bytes,
     /// How long the caller waits; zero for the default.
     pub timeout: Duration,
+    /// W3C trace context of who asks. Empty for that of the invocation, or none.
+    pub traceparent: String,
     /// The session that asks; none for the sidecar itself and for single calls.
     pub origin: Option<SessionId>,
 }
@@ -69,11 +75,14 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Multiplexer {
     inner: Mutex<Inner>,
-    grant: BTreeSet<String>,
+    /// What the worker may ask hosts for.
+    pub grants: Arc<Grants>,
     /// The state of the pod.
     pub state: StateBoard,
     /// What /metrics says.
     pub metrics: Metrics,
+    /// Where spans go.
+    traces: Traces,
     /// Config and secrets that the worker runs with.
     pub settings: Settings,
     /// Told when sessions come and go.
@@ -99,6 +108,8 @@ struct Inner {
     next_session: u64,
     invocations: HashMap<String, Invocation>,
     subscriptions: Vec<Bytes>,
+    events: once::Events,
+    slots: once::Slots,
 }
 
 #[derive(Debug)]
@@ -135,6 +146,7 @@ enum OpenKind {
 
 #[derive(Clone, Debug)]
 struct Invocation {
+    traceparent: String,
     session: Option<SessionId>,
     company: Option<String>,
     until: Option<Instant>,
@@ -142,6 +154,8 @@ struct Invocation {
 
 #[derive(Deserialize)]
 struct InvocationObject {
+    #[serde(default)]
+    traceparent: Option<String>,
     id: String,
     #[serde(default)]
     scope: Option<Scope>,
@@ -166,16 +180,24 @@ pub struct Remembered {
 }
 
 impl Multiplexer {
-    /// A multiplexer without worker or session. `grant` is what the worker may ask hosts for.
-    pub fn new(grant: BTreeSet<String>) -> Arc<Self> {
+    /// A multiplexer without worker or session. `grants` is what the worker may ask hosts for.
+    pub fn new(grants: Grants) -> Arc<Self> {
+        Self::traced(grants, Traces::default())
+    }
+
+    /// The same, with spans of its calls.
+    pub fn traced(grants: Grants, traces: Traces) -> Arc<Self> {
+        let grants = Arc::new(grants);
+        let metrics = Metrics::new(Scraped(grants.clone()));
         Arc::new(Self {
             inner: Mutex::new(Inner {
                 next_id: 1,
                 ..Inner::default()
             }),
-            grant,
+            grants,
             state: StateBoard::default(),
-            metrics: Metrics::default(),
+            metrics,
+            traces,
             settings: Settings::default(),
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
@@ -266,10 +288,32 @@ impl Multiplexer {
     }
 
     /// Calls the worker on a host's behalf.
-    pub async fn call(&self, call: Call) -> Result<Bytes, RpcError> {
-        let outcome = self.checked_call(call).await;
+    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Bytes, RpcError> {
+        let mut call = call;
+        let span = self.trace(&mut call);
+        let outcome = match methods::handling(&call.method) {
+            Handling::Job => self.run_job(call).await,
+            _ => self.checked_call(call).await,
+        };
+        span.ended(&outcome);
         self.count(&outcome);
         outcome
+    }
+
+    /// Begins the span of a call and hands its context to the worker, where the protocol has a
+    /// place for it: in an invocation.
+    fn trace(&self, call: &mut Call) -> Span {
+        let parent = match &*call.traceparent {
+            "" => traceparent(&call.invocation),
+            stated => stated.to_owned(),
+        };
+        let name = format!("worker {}", call.method);
+        let mut span = self.traces.start(name, SpanKind::Server, &parent);
+        if self.traces.are_on() && !call.invocation.is_empty() {
+            call.invocation = envelope::with_traceparent(&call.invocation, &span.traceparent());
+        }
+        span.note("rpc.method", &*call.method);
+        span
     }
 
     /// Counts a call of a host that has ended.
@@ -292,8 +336,8 @@ impl Multiplexer {
         let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
         self.wait_for_worker(deadline).await?;
         self.refuse_when_draining()?;
-        let kind = match call.method.as_str() {
-            "runJob" => OpenKind::Job,
+        let kind = match methods::handling(&call.method) {
+            Handling::Job => OpenKind::Job,
             _ => OpenKind::Call,
         };
         self.exchange(call, kind, deadline).await
@@ -330,7 +374,9 @@ impl Multiplexer {
             Ok(_) => Ok(()),
             Err(_) => {
                 let message = self.state.now().worker.message;
-                Err(not_sent(format!("the worker is not running: {message}")))
+                Err(RpcError::not_sent(format!(
+                    "the worker is not running: {message}"
+                )))
             }
         }
     }
@@ -338,7 +384,7 @@ impl Multiplexer {
     /// Refuses a call of a host once the pod drains: another pod may take it.
     fn refuse_when_draining(&self) -> Result<(), RpcError> {
         match self.state.phase() {
-            Phase::Draining => Err(not_sent("the pod is draining")),
+            Phase::Draining => Err(RpcError::not_sent("the pod is draining")),
             _ => Ok(()),
         }
     }
@@ -385,7 +431,7 @@ impl Multiplexer {
         let lines = inner.worker.clone().ok_or_else(unavailable)?;
         if inner.open.len() >= MAX_OPEN && kind != OpenKind::Internal {
             let message = format!("the worker has {MAX_OPEN} calls open, which is the limit");
-            return Err(not_sent(message));
+            return Err(RpcError::not_sent(message));
         }
         let id = inner.next_id;
         inner.next_id += 1;
@@ -421,7 +467,8 @@ impl Multiplexer {
         is_alive.then(|| known.clone())
     }
 
-    /// Tells the worker something. Without a worker it is dropped, as the original does.
+    /// Tells the worker something. Without a worker it is dropped, as the original does; so is
+    /// an event that another host told before.
     pub async fn notify(
         &self,
         method: &str,
@@ -431,11 +478,27 @@ impl Multiplexer {
     ) -> Result<(), RpcError> {
         check_json(params, "params")?;
         check_json(invocation, "the invocation")?;
-        let lines = self.lock().worker.clone().ok_or_else(unavailable)?;
+        let event = match methods::handling(method) {
+            Handling::Event => once::event(params),
+            _ => None,
+        };
+        let lines = {
+            let mut inner = self.lock();
+            let lines = inner.worker.clone().ok_or_else(unavailable)?;
+            if event.is_some_and(|event| !inner.events.note(event)) {
+                self.metrics.repeated_events.inc();
+                return Ok(());
+            }
+            lines
+        };
         let until = Instant::now() + NOTIFICATION_LIFE;
         self.begin(invocation, Some(origin), Some(until));
         let line = envelope::call(None, method, params, invocation);
-        lines.send(line).await.map_err(|_| unavailable())
+        let sent = lines.send(line).await;
+        if let (Err(_), Some(event)) = (&sent, event) {
+            self.lock().events.forget(event);
+        }
+        sent.map_err(|_| unavailable())
     }
 
     /// Waits until no call, or with `jobs` no job, is open.
@@ -464,11 +527,19 @@ fn note(
     }
     let object: InvocationObject = serde_json::from_slice(invocation).ok()?;
     let noted = Invocation {
+        traceparent: object.traceparent.unwrap_or_default(),
         session,
         company: object.scope.and_then(|scope| scope.company_id),
         until,
     };
     Some((object.id, noted))
+}
+
+/// The trace context of an invocation; empty without one.
+fn traceparent(invocation: &[u8]) -> String {
+    let object = serde_json::from_slice::<InvocationObject>(invocation).ok();
+    let stated = object.and_then(|object| object.traceparent);
+    stated.unwrap_or_default()
 }
 
 fn timed_out(method: &str, limit: Duration) -> RpcError {
@@ -478,15 +549,7 @@ fn timed_out(method: &str, limit: Duration) -> RpcError {
 }
 
 fn unavailable() -> RpcError {
-    not_sent("the worker is not running")
-}
-
-/// The call was never written to the worker: it may be made again, elsewhere.
-fn not_sent(message: impl Into<String>) -> RpcError {
-    RpcError {
-        data_json: Bytes::from_static(br#"{"notSent":true}"#),
-        ..RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
-    }
+    RpcError::not_sent("the worker is not running")
 }
 
 /// The worker ended with the call under way. It may have done the work, so the call is not

@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::v1::{Phase, Request, RpcError};
+use paperclip_proto::{
+    methods::{self, Handling},
+    v1::{Phase, Request, RpcError},
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -19,13 +22,6 @@ use super::{
 };
 use crate::envelope;
 
-/// Methods that are the worker's alone: the sidecar neither answers nor changes them.
-const PLAIN: &[&str] = &[
-    "executeTool",
-    "getData",
-    "handleApiRequest",
-    "performAction",
-];
 /// Larger params are copied by a task, away from the lock.
 const LARGE: usize = 64 * 1024;
 
@@ -98,7 +94,7 @@ impl Multiplexer {
         request: Request,
         permit: OwnedSemaphorePermit,
     ) -> Passed {
-        if phase != Phase::Serving || !is_plain(&request) {
+        if phase != Phase::Serving || self.traces.are_on() || !is_plain(&request) {
             return Passed::Not(request, permit);
         }
         let noted = note(&request.invocation_json, Some(session.id), None);
@@ -173,7 +169,7 @@ impl Multiplexer {
 fn is_plain(request: &Request) -> bool {
     let is_json = |bytes: &[u8]| bytes.is_empty() || envelope::is_json(bytes);
     request.params_json.len() + request.invocation_json.len() <= LARGE
-        && PLAIN.contains(&request.method.as_str())
+        && methods::handling(&request.method) == Handling::Direct
         && is_json(&request.params_json)
         && is_json(&request.invocation_json)
 }

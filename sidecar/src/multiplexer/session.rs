@@ -14,6 +14,7 @@ use bytes::Bytes;
 use paperclip_proto::{
     jsonrpc,
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
+    methods::{self, Handling},
     v1::{
         AttachedHost, ConfigChanged, HostHello, Notification, Phase, PluginHello, Request,
         Response, RpcError, SessionRequest, SessionResponse, Subscription, response,
@@ -92,33 +93,30 @@ impl Session {
             invocation_json: Bytes::new(),
             invocation_id: message.invocation_id.clone(),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            idempotent: false,
+            idempotent: is_repeatable(&message.method),
+            traceparent: message.traceparent.clone(),
         }
     }
 
-    /// Asks the host. None when the session was over before the request left.
-    pub(super) async fn ask(
-        &self,
-        message: &Message,
-        timeout: Duration,
-    ) -> Option<Result<Bytes, RpcError>> {
+    /// Asks the host.
+    pub(super) async fn ask(&self, message: &Message, timeout: Duration) -> Said {
         let request = self.request(message, timeout);
         let id = request.id;
         let (answer, receiver) = oneshot::channel();
         self.lock().insert(id, answer);
         if !self.send(session_response::Frame::Request(request)).await {
             self.lock().remove(&id);
-            return None;
+            return Said::NotSent;
         }
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(timeout, receiver) => outcome,
-            () = self.over.cancelled() => Ok(Ok(Err(RpcError::new(
-                jsonrpc::WORKER_UNAVAILABLE,
-                "the host detached before it answered",
-            )))),
+            () = self.over.cancelled() => {
+                self.lock().remove(&id);
+                return Said::Detached;
+            }
         };
         self.lock().remove(&id);
-        Some(match outcome {
+        Said::Answer(match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => {
                 let method = &message.method;
@@ -149,6 +147,7 @@ impl Session {
             params_json: message.params,
             invocation_json: Bytes::new(),
             invocation_id: message.invocation_id,
+            traceparent: message.traceparent,
         };
         self.send_or_detach(session_response::Frame::Notification(told))
             .await;
@@ -177,6 +176,22 @@ impl Session {
         }
         true
     }
+}
+
+/// What became of a question to a host.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// It answered, or took too long.
+    Answer(Result<Bytes, RpcError>),
+    /// The session was over before the request left.
+    NotSent,
+    /// The session ended with the request under way.
+    Detached,
+}
+
+/// Whether asking twice does no harm.
+pub(super) fn is_repeatable(method: &str) -> bool {
+    methods::find(method).is_some_and(|method| method.is_repeatable)
 }
 
 fn response(id: u64, outcome: Result<Bytes, RpcError>) -> session_response::Frame {
@@ -459,40 +474,40 @@ async fn serve_request(
     permit: OwnedSemaphorePermit,
 ) {
     let id = request.id;
-    let is_shutdown = request.method == "shutdown";
+    let detaches = methods::handling(&request.method) == Handling::Detach;
     let outcome = tokio::select! {
         outcome = serve_call(&multiplexer, &session, request) => outcome,
         // Nobody is left to answer; what was sent may still be done.
         () = session.over.cancelled() => return,
     };
     session.respond(id, outcome).await;
-    if is_shutdown {
+    if detaches {
         session.over.cancel();
     }
     drop(permit);
 }
 
 async fn serve_call(
-    multiplexer: &Multiplexer,
+    multiplexer: &Arc<Multiplexer>,
     session: &Session,
     request: Request,
 ) -> Result<Bytes, RpcError> {
+    let handling = methods::handling(&request.method);
     let call = Call {
-        params: match request.method.as_str() {
-            "configChanged" | "validateConfig" => {
-                multiplexer.settings.fill_params(request.params_json)
-            }
+        params: match handling {
+            Handling::FillParams => multiplexer.settings.fill_params(request.params_json),
             _ => request.params_json,
         },
         method: request.method,
         invocation: request.invocation_json,
+        traceparent: request.traceparent,
         timeout: Duration::from_millis(request.timeout_ms),
         origin: Some(session.id),
     };
-    match call.method.as_str() {
+    match handling {
         // The worker belongs to the pod; a host only leaves.
-        "shutdown" => Ok(Bytes::from_static(b"null")),
-        "initialize" => multiplexer.initialize_result().await,
+        Handling::Detach => Ok(Bytes::from_static(b"null")),
+        Handling::Initialize => multiplexer.initialize_result().await,
         _ => multiplexer.call(call).await,
     }
 }

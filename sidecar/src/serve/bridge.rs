@@ -5,6 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use paperclip_proto::{
     facts::Facts,
     identity::Identity,
+    methods::{self, Handling},
     status::to_status,
     tls::Peer,
     v1::{
@@ -100,14 +101,19 @@ impl PluginBridgeService for Bridge {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         require(&request, &self.host)?;
         let timeout = deadline(&request)?.unwrap_or(multiplexer::DEFAULT_TIMEOUT);
+        let traceparent = request.metadata().get("traceparent");
+        let traceparent = traceparent.and_then(|value| value.to_str().ok());
+        let traceparent = traceparent.unwrap_or_default().to_owned();
         let request = request.into_inner();
         let call = Call {
             method: request.method,
             params: request.params_json,
             timeout,
+            traceparent,
             ..Call::default()
         };
-        if matches!(call.method.as_str(), "initialize" | "shutdown") {
+        let handling = methods::handling(&call.method);
+        if matches!(handling, Handling::Initialize | Handling::Detach) {
             return Err(Status::invalid_argument(
                 "the sidecar alone makes this call",
             ));

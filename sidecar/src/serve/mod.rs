@@ -4,7 +4,7 @@ mod bridge;
 mod health;
 mod status;
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, sync::Arc};
+use std::{fs, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use paperclip_proto::{
@@ -12,6 +12,7 @@ use paperclip_proto::{
     facts::{self, Facts},
     identity::Identity,
     tls::ServerTls,
+    trace::Traces,
     v1::{
         plugin_bridge_service_server::PluginBridgeServiceServer,
         plugin_status_service_server::PluginStatusServiceServer,
@@ -28,6 +29,7 @@ use crate::{
     args::ServeArgs,
     config::delivery,
     drain, egress,
+    grants::{self, Grants},
     multiplexer::Multiplexer,
     package::Package,
     shim,
@@ -52,7 +54,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     )
     .context("building the params of initialize")?;
     let tls = ServerTls::from_dir(&args.tls_dir)?;
-    let multiplexer = Multiplexer::new(granted(&facts, &package));
+    let traces = Traces::from_env("paperclip-sidecar")?;
+    let multiplexer = Multiplexer::traced(granted(&facts, &package), traces.clone());
     let stop = CancellationToken::new();
 
     let grpc = TcpListener::bind(args.grpc_listen)
@@ -95,6 +98,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tokio::spawn(async move { egress::watch(&board.state, target, stop).await });
     }
 
+    let board = multiplexer.clone();
+    let shown = tokio::spawn(async move { grants::show(board.grants.clone(), &board.state).await });
+
     wait_to_drain(&terminating).await?;
     drain::run(&multiplexer, &shim, &stopping).await;
     if terminating.is_cancelled() {
@@ -102,19 +108,20 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         stop_signal().await?;
     }
     stop.cancel();
+    shown.abort();
     supervisor.abort();
     let (bridge, probes) = tokio::join!(bridge, probes);
+    tokio::task::spawn_blocking(move || traces.shut_down())
+        .await
+        .context("sending the last traces")?;
     bridge.context("serving hosts")?.context("serving hosts")?;
     probes.context("serving probes")?.context("serving probes")
 }
 
 /// What the worker may ask hosts for: what is granted and declared.
-fn granted(facts: &Facts, package: &Package) -> BTreeSet<String> {
-    let granted: BTreeSet<_> = facts.granted.iter().cloned().collect();
-    granted
-        .intersection(&package.capabilities)
-        .cloned()
-        .collect()
+fn granted(facts: &Facts, package: &Package) -> Grants {
+    let granted = facts.granted.iter().cloned().collect();
+    Grants::new(&package.capabilities, &granted)
 }
 
 fn read_facts(args: &ServeArgs) -> anyhow::Result<Facts> {

@@ -79,5 +79,6 @@ fn response(activation: u64, artifact_digest: &str, state: PodState) -> WatchSta
         phase: state.phase.into(),
         worker: Some(state.worker),
         hosts: state.hosts,
+        capabilities: state.capabilities,
     }
 }

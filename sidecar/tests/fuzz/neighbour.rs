@@ -7,7 +7,7 @@ use paperclip_proto::v1::{
     Chunk, Notification, Phase, Ping, Pong, Request, Response, RpcError, SessionRequest, response,
     session_request, session_response,
 };
-use paperclip_sidecar::{envelope, multiplexer::Multiplexer};
+use paperclip_sidecar::{envelope, grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -26,7 +26,7 @@ pub struct Bridge {
 impl Bridge {
     pub fn start() -> Self {
         let grant = ["plugin.state.read", "events.subscribe"];
-        let multiplexer = Multiplexer::new(grant.map(str::to_owned).into());
+        let multiplexer = Multiplexer::new(Grants::of(grant));
         let worker = Worker::start(&multiplexer);
         multiplexer.state.set_phase(Phase::Serving);
         let host = Host::attach(&multiplexer, "neighbour");

@@ -1,5 +1,5 @@
-//! The multiplexer under random joins, leaves, crashes, restarts and calls both ways,
-//! against a ledger of what must come of each call.
+//! The multiplexer under random joins, leaves, crashes, restarts, calls both ways, events and
+//! jobs that several hosts bring, against a ledger of what must come of each.
 
 #[path = "../memory/mod.rs"]
 mod memory;
@@ -35,7 +35,14 @@ async fn every_call_ends_once_at_the_right_place() {
 
 #[tokio::test]
 async fn a_seeded_fault_is_found() {
-    for fault in [Fault::WrongHost, Fault::Twice, Fault::OtherOutcome] {
+    let faults = [
+        Fault::WrongHost,
+        Fault::Twice,
+        Fault::OtherOutcome,
+        Fault::EventsApart,
+        Fault::SlotsApart,
+    ];
+    for fault in faults {
         let mut slowest = 0;
         for seed in 1..=20 {
             let mut world = World::new(seed, fault);

@@ -1,7 +1,7 @@
 //! Hosts, a worker, and the ledger of their calls.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use paperclip_proto::{
         response, session_request, session_response,
     },
 };
-use paperclip_sidecar::multiplexer::Multiplexer;
+use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -26,6 +26,8 @@ const SHORT: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_HOSTS: usize = 6;
 const MOST_OPEN: usize = 150;
+/// How many of the last events and slots hosts may tell or run again.
+const RECENT: usize = 4;
 const COMPANIES: [&str; 3] = ["a", "b", "c"];
 /// Some that pass without a task and some that do not.
 const METHODS: [&str; 5] = [
@@ -60,6 +62,10 @@ pub enum Fault {
     Twice,
     /// An answer carries the result of another call.
     OtherOutcome,
+    /// Each host has a name of its own for an event.
+    EventsApart,
+    /// Each host has a name of its own for a slot.
+    SlotsApart,
 }
 
 /// How often what happened.
@@ -77,6 +83,11 @@ pub struct Counts {
     denied_for_capability: usize,
     errors_at_worker: usize,
     told: usize,
+    events_heard: usize,
+    events_told_again: usize,
+    slots_run: usize,
+    slots_joined: usize,
+    slots_lost: usize,
 }
 
 impl Counts {
@@ -145,6 +156,14 @@ pub struct World {
     next_token: usize,
     /// A result that a fault kept back.
     late: Option<Response>,
+    next_event: usize,
+    next_slot: usize,
+    /// Events that some worker heard.
+    heard: HashSet<String>,
+    /// Slots that some worker ran.
+    ran: HashSet<String>,
+    /// Results that hosts got, by slot.
+    joined: HashMap<String, usize>,
     pub counts: Counts,
 }
 
@@ -154,7 +173,7 @@ impl World {
     pub fn new(seed: u64, fault: Fault) -> Self {
         let grant = ["plugin.state.read", "events.subscribe"];
         Self {
-            multiplexer: Multiplexer::new(grant.map(str::to_owned).into()),
+            multiplexer: Multiplexer::new(Grants::of(grant)),
             random: Random::new(seed),
             fault,
             hosts: BTreeMap::new(),
@@ -164,6 +183,11 @@ impl World {
             seen: HashMap::new(),
             next_token: 1,
             late: None,
+            next_event: 1,
+            next_slot: 1,
+            heard: HashSet::new(),
+            ran: HashSet::new(),
+            joined: HashMap::new(),
             counts: Counts::default(),
         }
     }
@@ -171,7 +195,9 @@ impl World {
     /// Something happens, and everything that came of it is checked.
     pub async fn step(&mut self) -> Checked {
         match self.random.below(100) {
-            0..=29 => self.host_calls().await,
+            0..=23 => self.host_calls().await,
+            24..=26 => self.host_tells_event().await,
+            27..=29 => self.host_runs_job().await,
             30..=49 => self.worker_answers().await,
             50..=67 => self.worker_asks().await,
             68..=84 => self.host_answers().await,
@@ -340,6 +366,68 @@ impl World {
         };
         host.made.insert(id, Made { token, invocation });
         send(&host.host, session_request::Frame::Request(request)).await;
+    }
+
+    /// One of the last events, or the next, as any host may come to tell it.
+    async fn host_tells_event(&mut self) {
+        let Some(number) = self.any_host() else {
+            return;
+        };
+        let (event, is_next) = self.recent(self.next_event);
+        self.next_event += usize::from(is_next);
+        self.counts.events_told_again += usize::from(!is_next);
+        let name = self.named(&format!("event-{event}"), number, Fault::EventsApart);
+        let told = Notification {
+            method: "onEvent".into(),
+            params_json: json!({"event": {"eventId": name}}).to_string().into(),
+            ..Notification::default()
+        };
+        if let Some(host) = self.hosts.get(&number) {
+            send(&host.host, session_request::Frame::Notification(told)).await;
+        }
+    }
+
+    /// One of the last slots, or the next, as any replica may come to run it.
+    async fn host_runs_job(&mut self) {
+        let Some(number) = self.any_host() else {
+            return;
+        };
+        let (slot, is_next) = self.recent(self.next_slot);
+        self.next_slot += usize::from(is_next);
+        let token = format!("slot-{slot}");
+        let at = self.named(&token, number, Fault::SlotsApart);
+        let job = json!({"jobKey": "sync", "scheduledAt": at, "runId": number});
+        let Some(host) = self.hosts.get_mut(&number) else {
+            return;
+        };
+        if host.made.len() >= MOST_OPEN {
+            return;
+        }
+        let id = host.next_id;
+        host.next_id += 1;
+        let request = Request {
+            id,
+            method: "runJob".into(),
+            params_json: json!({"job": job, "token": token}).to_string().into(),
+            ..Request::default()
+        };
+        let invocation = None;
+        host.made.insert(id, Made { token, invocation });
+        send(&host.host, session_request::Frame::Request(request)).await;
+    }
+
+    /// A number shortly before the next one, or that one.
+    fn recent(&mut self, next: usize) -> (usize, bool) {
+        let back = self.random.below(RECENT).min(next - 1);
+        (next - back, back == 0)
+    }
+
+    /// What a host calls something that all of them call the same, unless a fault is in it.
+    fn named(&self, name: &str, host: usize, fault: Fault) -> String {
+        match self.fault == fault {
+            true => format!("{name}#{host}"),
+            false => name.to_owned(),
+        }
     }
 
     async fn worker_answers(&mut self) {
@@ -525,7 +613,7 @@ impl World {
         }
         let at = self.random.below(answers.len());
         match self.fault {
-            Fault::None => {}
+            Fault::None | Fault::EventsApart | Fault::SlotsApart => {}
             Fault::WrongHost => {
                 if let Some(other) = self.any_host() {
                     answers[at].0 = other;
@@ -573,12 +661,18 @@ impl World {
                 parsed(&error.data_json)["token"].clone()
             }
             Some(response::Outcome::Error(error)) => {
+                self.counts.slots_lost += usize::from(self.ran.contains(&made.token));
                 self.counts.timeouts_at_hosts += usize::from(error.code == jsonrpc::TIMEOUT);
                 return Ok(());
             }
             None => return Err(format!("{} was answered with nothing", made.token)),
         };
         if token == made.token {
+            if self.ran.contains(&made.token) {
+                let results = self.joined.entry(made.token).or_default();
+                *results += 1;
+                self.counts.slots_joined += usize::from(*results > 1);
+            }
             return Ok(());
         }
         Err(format!("{} was answered with {token}", made.token))
@@ -652,6 +746,21 @@ impl World {
         while let Ok(line) = running.worker.stdin.try_recv() {
             let message: Value = serde_json::from_str(&line)
                 .map_err(|error| format!("the worker was sent {line:?}: {error}"))?;
+            if message["method"] == "onEvent" {
+                let name = message["params"]["event"]["eventId"].as_str();
+                let name = plain(name.unwrap_or_default());
+                self.counts.events_heard += 1;
+                if !self.heard.insert(name.to_owned()) {
+                    return Err(format!("{name} came to a worker twice"));
+                }
+            }
+            if message["method"] == "runJob" {
+                let token = message["params"]["token"].as_str().unwrap_or_default();
+                self.counts.slots_run += 1;
+                if !self.ran.insert(token.to_owned()) {
+                    return Err(format!("{token} was run twice"));
+                }
+            }
             if message["method"].is_string() {
                 if !message["id"].is_null() {
                     running.got.push(Got {
@@ -735,6 +844,11 @@ impl Running {
 /// Sends a frame; a session that has ended takes none.
 async fn send(host: &Host, frame: session_request::Frame) {
     let _ = host.requests.send(Ok(SessionRequest::from(frame))).await;
+}
+
+/// A name without what a fault put behind it.
+fn plain(name: &str) -> &str {
+    name.split('#').next().unwrap_or(name)
 }
 
 fn parsed(json: &[u8]) -> Value {

@@ -1,0 +1,242 @@
+//! What reaches the worker once, however many hosts say it: events by id, jobs by slot.
+//!
+//! Both are kept past the end of a worker: what its predecessor was told of may have been done.
+//! What is kept is bounded; the oldest goes first.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use paperclip_proto::v1::RpcError;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+
+use super::{Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, worker_exited};
+
+/// Events that are known for having been told.
+const EVENTS: usize = 8192;
+/// Slots whose runs ended.
+const SLOTS: usize = 1024;
+/// Larger results of jobs are kept as null: hosts look at errors alone.
+const LARGE: usize = 64 * 1024;
+
+/// A hash of what something is called; whoever makes the name may make it long.
+type Key = [u8; 32];
+type Outcome = Result<Bytes, RpcError>;
+
+fn key(parts: &[&str]) -> Key {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[derive(Deserialize)]
+struct EventParams {
+    event: Event,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    event_id: String,
+}
+
+/// Names the event of `onEvent`. None for one without an id.
+pub(super) fn event(params: &[u8]) -> Option<EventKey> {
+    let EventParams { event } = serde_json::from_slice(params).ok()?;
+    Some(EventKey(key(&[&event.event_id])))
+}
+
+#[derive(Deserialize)]
+struct JobParams {
+    job: Job,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Job {
+    job_key: String,
+    scheduled_at: String,
+}
+
+/// Names the slot of `runJob`. None for one without.
+fn slot(params: &[u8]) -> Option<Key> {
+    let JobParams { job } = serde_json::from_slice(params).ok()?;
+    Some(key(&[&job.job_key, &job.scheduled_at]))
+}
+
+/// Names an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct EventKey(Key);
+
+/// The events that the worker was told.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    told: HashSet<EventKey>,
+    order: VecDeque<EventKey>,
+}
+
+impl Events {
+    /// Notes an event. False when it was noted before.
+    pub(super) fn note(&mut self, event: EventKey) -> bool {
+        if !self.told.insert(event) {
+            return false;
+        }
+        self.order.push_back(event);
+        if self.order.len() > EVENTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.told.remove(&oldest);
+        }
+        true
+    }
+
+    /// Forgets an event that did not reach the worker.
+    pub(super) fn forget(&mut self, event: EventKey) {
+        if self.told.remove(&event) {
+            self.order.retain(|noted| *noted != event);
+        }
+    }
+}
+
+/// The runs of slots: None until one ended.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    runs: HashMap<Key, watch::Receiver<Option<Outcome>>>,
+    ended: VecDeque<Key>,
+}
+
+enum Place {
+    First(watch::Sender<Option<Outcome>>),
+    Joined,
+}
+
+impl Slots {
+    fn join(&mut self, slot: Key) -> (Place, watch::Receiver<Option<Outcome>>) {
+        if let Some(run) = self.runs.get(&slot) {
+            return (Place::Joined, run.clone());
+        }
+        let (sender, receiver) = watch::channel(None);
+        self.runs.insert(slot, receiver.clone());
+        (Place::First(sender), receiver)
+    }
+
+    /// Keeps the slot of a run that ended, unless the worker never saw it.
+    fn end(&mut self, slot: Key, outcome: &Outcome) {
+        if outcome.as_ref().is_err_and(|error| error.is_not_sent()) {
+            self.runs.remove(&slot);
+            return;
+        }
+        if outcome.as_ref().is_ok_and(|result| result.len() > LARGE) {
+            let null = Some(Ok(Bytes::from_static(b"null")));
+            self.runs.insert(slot, watch::channel(null).1);
+        }
+        self.ended.push_back(slot);
+        if self.ended.len() > SLOTS
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.runs.remove(&oldest);
+        }
+    }
+}
+
+impl Multiplexer {
+    /// Runs a job in its slot, or joins the run that the slot has. The run goes on when the host
+    /// that began it leaves: another may ask for the same slot.
+    pub(super) async fn run_job(self: &Arc<Self>, call: Call) -> Outcome {
+        let Some(slot) = slot(&call.params) else {
+            return self.checked_call(call).await;
+        };
+        let timeout = match call.timeout {
+            Duration::ZERO => DEFAULT_TIMEOUT,
+            stated => stated,
+        };
+        let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
+        let (place, mut run) = self.lock().slots.join(slot);
+        match place {
+            Place::First(sender) => {
+                tokio::spawn(self.clone().run_slot(slot, call, sender));
+            }
+            Place::Joined => {
+                self.metrics.joined_runs.inc();
+            }
+        }
+        let ended = run.wait_for(Option::is_some);
+        match tokio::time::timeout_at(deadline.into(), ended).await {
+            Ok(Ok(outcome)) => outcome
+                .clone()
+                .unwrap_or_else(|| Err(worker_exited("the run ended without an outcome"))),
+            Ok(Err(_)) => Err(worker_exited("the sidecar ended")),
+            Err(_) => Err(timed_out("runJob", timeout)),
+        }
+    }
+
+    async fn run_slot(
+        self: Arc<Self>,
+        slot: Key,
+        call: Call,
+        sender: watch::Sender<Option<Outcome>>,
+    ) {
+        let outcome = self.checked_call(call).await;
+        self.lock().slots.end(slot, &outcome);
+        sender.send_replace(Some(outcome));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_noted_once_and_forgotten_when_it_is_old() {
+        let mut events = Events::default();
+        let name = |number: usize| EventKey(key(&[&number.to_string()]));
+        assert!(events.note(name(0)));
+        assert!(!events.note(name(0)));
+        for number in 1..=EVENTS {
+            assert!(events.note(name(number)));
+        }
+        assert!(events.note(name(0)), "the oldest was forgotten");
+        assert_eq!(events.told.len(), EVENTS);
+    }
+
+    #[test]
+    fn an_event_that_did_not_reach_the_worker_may_come_again() {
+        let mut events = Events::default();
+        let event = event(br#"{"event":{"eventId":"e","more":1}}"#).unwrap();
+        assert!(events.note(event));
+        events.forget(event);
+        assert!(events.note(event));
+        assert_eq!(events.order.len(), 1);
+    }
+
+    #[test]
+    fn slots_are_told_apart_by_both_names() {
+        let of = |key: &str, at: &str| {
+            slot(format!(r#"{{"job":{{"jobKey":"{key}","scheduledAt":"{at}"}}}}"#).as_bytes())
+        };
+        assert_eq!(of("a", "1"), of("a", "1"));
+        assert_ne!(of("a", "1"), of("a", "2"));
+        assert_ne!(of("ab", "1"), of("a", "b1"));
+        assert_eq!(slot(b"{}"), None);
+    }
+
+    #[test]
+    fn a_slot_that_the_worker_never_saw_is_free_again() {
+        let mut slots = Slots::default();
+        let slot = key(&["a"]);
+        assert!(matches!(slots.join(slot).0, Place::First(_)));
+        assert!(matches!(slots.join(slot).0, Place::Joined));
+        slots.end(slot, &Err(RpcError::not_sent("draining")));
+        assert!(matches!(slots.join(slot).0, Place::First(_)));
+        slots.end(slot, &Err(worker_exited("it crashed")));
+        assert!(matches!(slots.join(slot).0, Place::Joined));
+    }
+}
