@@ -13,7 +13,7 @@ pub use host::{
 };
 pub use plugin::{
     ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, EgressPort,
-    EgressRule, FailurePolicy, NpmSource, PaperclipPlugin, PaperclipPluginSpec,
+    EgressRule, FailurePolicy, HttpSource, NpmSource, OciSource, PaperclipPlugin, PaperclipPluginSpec,
     PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource, PluginSummary, PortProtocol,
     ResolutionStatus, RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy,
     WorkerSpec,
