@@ -13,10 +13,10 @@ pub use host::{
 };
 pub use plugin::{
     ArtifactStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook, EgressPort,
-    EgressRule, FailurePolicy, HttpSource, NpmSource, OciSource, PaperclipPlugin, PaperclipPluginSpec,
-    PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource, PluginSummary, PortProtocol,
-    ResolutionStatus, RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy,
-    WorkerSpec,
+    EgressRule, FailurePolicy, HttpSource, NpmSource, OciSource, PaperclipPlugin,
+    PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource,
+    PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus, SecretKey, SecretUse,
+    UpgradePolicy, UpgradeStrategy, WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,

@@ -319,7 +319,10 @@ pub struct OciSource {
     pub repository: String,
     /// A tag. What it stands for is in `status.resolution`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    )]
     pub tag: Option<String>,
     /// Digest of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -338,12 +341,16 @@ pub struct OciSource {
 }
 
 impl NpmSource {
-    /// `package@version`, or `package@range`.
+    /// `package@version`, or `package@range`, and the registry where it is the plugin's own.
     #[must_use]
     pub fn asked(&self) -> String {
         let wanted = self.version.as_ref().or(self.range.as_ref());
         let wanted = wanted.map(String::as_str).unwrap_or_default();
-        format!("{}@{wanted}", self.package)
+        let asked = format!("{}@{wanted}", self.package);
+        match &self.registry {
+            Some(registry) => format!("{asked} of {registry}"),
+            None => asked,
+        }
     }
 }
 
