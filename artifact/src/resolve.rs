@@ -285,13 +285,58 @@ mod tests {
         assert_eq!(chosen(&json!([])), None);
     }
 
+    fn look(wanted: Wanted) -> ResolveRequest {
+        ResolveRequest {
+            wanted,
+            round: String::new(),
+            tenant: None,
+        }
+    }
+
+    #[test]
+    fn images_and_tarballs_are_looked_at_by_jobs_of_dns_names() {
+        let image = |repository: &str, tag: &str| {
+            look(Wanted::Image {
+                repository: repository.into(),
+                reference: Reference::Tag(tag.into()),
+            })
+        };
+        let good = image(
+            "registry.example:5000/team/Greeter_x"
+                .to_lowercase()
+                .as_str(),
+            "v1.0",
+        );
+        assert!(good.validate().is_ok());
+        assert!(good.job_name().starts_with("resolve-greeter-x-"));
+        for (repository, tag) in [
+            ("registry.example", "v1"),
+            ("registry.example/../x", "v1"),
+            ("registry.example/x", "../v1"),
+            ("registry.example/x", ""),
+        ] {
+            assert!(
+                image(repository, tag).validate().is_err(),
+                "{repository}:{tag}"
+            );
+        }
+        let tarball = look(Wanted::Tarball {
+            url: "https://files.example/Greeter-1.0.0.TGZ".into(),
+            integrity: format!("sha512-{}==", "A".repeat(86)),
+        });
+        assert!(tarball.validate().is_ok());
+        let name = tarball.job_name();
+        assert!(name.starts_with("resolve-greeter-1-0-0-tgz-"), "{name}");
+    }
+
     #[test]
     fn what_npm_would_not_look_up_is_no_range() {
-        let request = |range: &str| ResolveRequest {
-            registry: "https://registry.example/".into(),
-            package: "@acme/plugin".into(),
-            range: range.into(),
-            round: String::new(),
+        let request = |range: &str| {
+            look(Wanted::Npm {
+                registry: "https://registry.example/".into(),
+                package: "@acme/plugin".into(),
+                range: range.into(),
+            })
         };
         for good in ["^1.2.0", "1.x || >=2.5.0 <3", "latest", "next-1", "*"] {
             assert!(request(good).validate().is_ok(), "{good}");
