@@ -26,6 +26,9 @@ pub struct Inputs {
     pub integrity: String,
     /// Where the artifact is to run.
     pub platform: Platform,
+    /// Fingerprint of the tenant whose registry or credential this was, if not the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -193,6 +196,7 @@ mod tests {
             version: "1.0.0+build".into(),
             integrity: "sha512-x".into(),
             platform: Platform::default(),
+            owner: None,
         };
         let lock = Digest::of(b"{}");
         assert_ne!(
@@ -204,5 +208,10 @@ mod tests {
                 .image_tag(&lock)
                 .starts_with("v1.0.0_build-")
         );
+        let ours = Inputs {
+            owner: Some("aa".into()),
+            ..inputs("https://a/")
+        };
+        assert_ne!(ours.lock_tag(), inputs("https://a/").lock_tag());
     }
 }

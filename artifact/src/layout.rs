@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::digest::{Digest, Hashing};
-use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Image, Manifest};
+use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest};
 use crate::limits;
 use crate::referrers::{self, Listed, Referrer};
 
@@ -101,6 +101,36 @@ impl Layout {
         manifests.extend(referrers.iter().map(|referrer| json!(referrer.listed())));
         let index = json!({
             "schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": manifests,
+        });
+        write(folder.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        write(folder.join(INDEX), index.to_string().as_bytes())?;
+        Ok(layout)
+    }
+
+    /// Completes a folder that holds every blob already with manifests, the image's first, and
+    /// lists it and its referrers.
+    pub(crate) fn write_copied(
+        folder: &Path,
+        manifests: &[(Digest, bytes::Bytes)],
+        referrers: &[Listed],
+    ) -> Result<Self, LayoutError> {
+        let layout = Self {
+            folder: folder.to_owned(),
+        };
+        let write = |path: PathBuf, content: &[u8]| {
+            fs::write(&path, content).map_err(|source| LayoutError::Write { path, source })
+        };
+        for (digest, content) in manifests {
+            write(layout.path(digest), content)?;
+        }
+        let image = manifests.first();
+        let image = image.map(|(_, content)| json!(Descriptor::of(MANIFEST_MEDIA_TYPE, content)));
+        let listed = image
+            .into_iter()
+            .chain(referrers.iter().map(|one| json!(one)));
+        let index = json!({
+            "schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE,
+            "manifests": listed.collect::<Vec<_>>(),
         });
         write(folder.join(MARKER), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         write(folder.join(INDEX), index.to_string().as_bytes())?;

@@ -14,21 +14,27 @@ use crate::canonical;
 use crate::causes::chain;
 use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
+use crate::given::{Given, GivenError};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
 use crate::inline::{self, Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
+use crate::inspect::InspectError;
 use crate::install::{InstallError, Npm, Registry};
+use crate::layout::LayoutError;
 use crate::limits;
 use crate::lock::{self, Lock, LockError};
 use crate::native::{self, NativeError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
+use crate::promote::PromoteError;
 use crate::provenance;
+use crate::pull::PullError;
 use crate::referrers::{self, Kind, Referrer};
 use crate::registry::{FetchError, RegistryClient};
 use crate::request::{PackRequest, Platform};
 use crate::resolve::Resolved;
 use crate::sbom::{self, SbomError};
+use crate::source::SourceError;
 use crate::store::{StoreClient, StoreError};
 use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
@@ -59,6 +65,26 @@ impl<'a> From<&'a PackRequest> for Package<'a> {
             platform: &request.platform,
         }
     }
+}
+
+/// What is asked of a package beyond its name and version.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// The integrity that an earlier look found.
+    pub integrity: Option<&'a str>,
+    /// Where its tarball is, when no registry has it.
+    pub tarball: Option<RemoteTarball<'a>>,
+    /// Fingerprint of the tenant whose registry or credential this is, if not the platform's.
+    pub owner: Option<&'a str>,
+}
+
+/// A tarball behind a URL.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteTarball<'a> {
+    /// The URL.
+    pub url: &'a str,
+    /// Authority and credential for it.
+    pub access: &'a Registry,
 }
 
 /// Why a step failed.
@@ -100,6 +126,21 @@ pub enum PackError {
     /// The tarballs, from the store or the registry.
     #[error(transparent)]
     Tarballs(#[from] TarballError),
+    /// A tarball that was given by its URL.
+    #[error(transparent)]
+    Given(#[from] GivenError),
+    /// The registry has changed its mind about a version.
+    #[error(
+        "{package}: the registry serves integrity {served}, and wanted is {wanted}, which it served when it was looked up"
+    )]
+    Served {
+        /// Package and version.
+        package: String,
+        /// What the registry says now.
+        served: String,
+        /// What it said before.
+        wanted: String,
+    },
     /// The lock names another tarball than the registry.
     #[error("{package}: the lock has integrity {locked}, and the registry {served}")]
     Integrity {
@@ -147,18 +188,15 @@ impl From<&PackError> for Failure {
             | PackError::Inline(InlineError::Lock(_))
             | PackError::Native(NativeError::Foreign { .. })
             | PackError::Integrity { .. }
+            | PackError::Served { .. }
             | PackError::Layer { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
             PackError::Evaluate(EvaluateError::Seal(_)) => FailureReason::PackingFailed,
-            PackError::Evaluate(EvaluateError::Read { .. })
-            | PackError::Tarballs(TarballError::Refused(_) | TarballError::Total { .. }) => {
-                FailureReason::PackageRefused
-            }
-            PackError::Registry(error)
-            | PackError::Tarballs(TarballError::Fetch { source: error, .. }) => {
-                reason_of_fetch(error)
-            }
+            PackError::Evaluate(EvaluateError::Read { .. }) => FailureReason::PackageRefused,
+            PackError::Registry(error) => reason_of_fetch(error),
+            PackError::Tarballs(error) => reason_of_tarball(error),
+            PackError::Given(error) => reason_of_given(error),
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
             PackError::Inline(InlineError::Field { .. } | InlineError::Manifest(_))
@@ -167,9 +205,7 @@ impl From<&PackError> for Failure {
                 | EvaluateError::Unstable { .. }
                 | EvaluateError::Invalid(_),
             ) => FailureReason::ManifestInvalid,
-            PackError::Store(_) | PackError::Tarballs(TarballError::Store(_)) => {
-                FailureReason::StoreUnavailable
-            }
+            PackError::Store(_) => FailureReason::StoreUnavailable,
             PackError::Normalise(_)
             | PackError::Inline(InlineError::Write { .. })
             | PackError::Native(NativeError::Read { .. })
@@ -177,13 +213,82 @@ impl From<&PackError> for Failure {
             | PackError::Image(_)
             | PackError::Sbom(_)
             | PackError::LockRecorded { .. }
-            | PackError::Tarballs(TarballError::Cache { .. } | TarballError::Interrupted)
             | PackError::Work { .. } => FailureReason::PackingFailed,
         };
         Self {
             reason,
             message: chain(error),
         }
+    }
+}
+
+fn reason_of_tarball(error: &TarballError) -> FailureReason {
+    match error {
+        TarballError::Refused(_) | TarballError::Total { .. } => FailureReason::PackageRefused,
+        TarballError::Fetch { source, .. } => reason_of_fetch(source),
+        TarballError::Store(_) => FailureReason::StoreUnavailable,
+        TarballError::Cache { .. } | TarballError::Interrupted => FailureReason::PackingFailed,
+    }
+}
+
+fn reason_of_given(error: &GivenError) -> FailureReason {
+    match error {
+        GivenError::Tarball(TarballError::Fetch {
+            source: FetchError::Status { status, .. },
+            ..
+        }) if matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
+            FailureReason::PackageNotFound
+        }
+        GivenError::Tarball(error) => reason_of_tarball(error),
+        GivenError::Field { .. } | GivenError::Description { .. } => FailureReason::PackageRefused,
+        GivenError::Read { .. } => FailureReason::PackingFailed,
+    }
+}
+
+impl From<&PromoteError> for Failure {
+    fn from(error: &PromoteError) -> Self {
+        let reason = match error {
+            PromoteError::Look { source, .. } => reason_of_source(source),
+            PromoteError::Inspect(InspectError::Read { source, .. }) => reason_of_source(source),
+            PromoteError::Inspect(InspectError::Unpack(
+                PullError::Write { .. } | PullError::Interrupted,
+            )) => FailureReason::PackingFailed,
+            PromoteError::Inspect(_)
+            | PromoteError::Tree(TreeError::Refused { .. })
+            | PromoteError::Native(NativeError::Foreign { .. }) => FailureReason::PackageRefused,
+            PromoteError::Store(_) => FailureReason::StoreUnavailable,
+            PromoteError::Tree(_)
+            | PromoteError::Native(NativeError::Read { .. })
+            | PromoteError::Layout(_)
+            | PromoteError::Work { .. } => FailureReason::PackingFailed,
+        };
+        Self {
+            reason,
+            message: chain(error),
+        }
+    }
+}
+
+/// What a registry that is not the store did.
+fn reason_of_source(error: &SourceError) -> FailureReason {
+    match error {
+        SourceError::NoTag { .. } => FailureReason::VersionNotFound,
+        SourceError::Store(error) => match error {
+            StoreError::Refused { status, .. }
+                if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+            {
+                FailureReason::RegistryAccessDenied
+            }
+            error if error.is_not_found() => FailureReason::PackageNotFound,
+            StoreError::Mismatch { .. } => FailureReason::PackageRefused,
+            StoreError::Write { .. } | StoreError::Credential { .. } => {
+                FailureReason::PackingFailed
+            }
+            _ => FailureReason::RegistryUnavailable,
+        },
+        // The copy is ours, and what it holds is not.
+        SourceError::Layout(LayoutError::Refused { .. }) => FailureReason::PackageRefused,
+        SourceError::Layout(_) => FailureReason::PackingFailed,
     }
 }
 
@@ -286,6 +391,33 @@ impl Work {
         Ok(npm.look_up(package, range).await?)
     }
 
+    /// The package in a tarball.
+    ///
+    /// # Errors
+    /// When it cannot be had, has another integrity, breaks a rule, or is no package.
+    pub async fn look_up_tarball(
+        &self,
+        tarball: RemoteTarball<'_>,
+        integrity: &str,
+    ) -> Result<Resolved, PackError> {
+        let given = self.bring_given(tarball, integrity).await?;
+        Ok(Resolved {
+            package: Some(given.name),
+            version: given.version,
+            integrity: integrity.to_owned(),
+        })
+    }
+
+    async fn bring_given(
+        &self,
+        RemoteTarball { url, access }: RemoteTarball<'_>,
+        integrity: &str,
+    ) -> Result<Given, PackError> {
+        let client = RegistryClient::new(access)?;
+        tracing::info!("downloading the tarball of the package");
+        Ok(Given::download(&client, url, integrity, &self.folder).await?)
+    }
+
     /// Brings the package and its dependencies into the work folder: from the given lock,
     /// else the one recorded in the store, else a new one.
     ///
@@ -298,28 +430,59 @@ impl Work {
         toolchain: &Toolchain,
         store: Option<(&StoreClient, &str)>,
     ) -> Result<Fetched, PackError> {
+        self.fetch_on(&Terms::default(), package, registry, toolchain, store)
+            .await
+    }
+
+    /// As [`Self::fetch`], on terms.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`], and when the package does not keep to the terms.
+    pub async fn fetch_on(
+        &self,
+        terms: &Terms<'_>,
+        package: &Package<'_>,
+        registry: &Registry,
+        toolchain: &Toolchain,
+        store: Option<(&StoreClient, &str)>,
+    ) -> Result<Fetched, PackError> {
         let Package {
             name,
             version,
             platform,
             ..
         } = *package;
-        let client = RegistryClient::new(registry)?;
+        let mut client = RegistryClient::new(registry)?;
+        let given = match terms.tarball {
+            Some(tarball) => {
+                let integrity = terms.integrity.unwrap_or_default();
+                Some(self.bring_given(tarball, integrity).await?)
+            }
+            None => None,
+        };
+        if let Some(given) = &given {
+            client = given.known_to(client);
+        }
         let tree = self.tree();
         let npm = Npm::new(toolchain, client.clone(), platform, &self.folder, &tree).await?;
         tracing::info!(package = name, version, "looking the package up");
         let integrity = npm.integrity(name, version).await?;
+        check_served(package, &integrity, terms.integrity)?;
+        let from = terms.tarball.map_or(registry.url.as_str(), |one| one.url);
         let inputs = Inputs {
-            registry: registry.url.clone(),
+            registry: from.to_owned(),
             package: name.into(),
             version: version.into(),
             integrity,
             platform: platform.clone(),
+            owner: terms.owner.map(str::to_owned),
         };
         let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
         check_integrity(&inputs, &lock)?;
         tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
         let sources = Sources {
+            given: given.as_ref(),
+            owner: terms.owner,
             store: store.map(|(store, _)| store),
             registry: &client,
         };
@@ -346,6 +509,7 @@ impl Work {
             version: inline.version()?.into(),
             integrity: lock.integrity(package).unwrap_or_default().into(),
             platform: platform.clone(),
+            owner: None,
         };
         self.keep(inputs, &lock, (Origin::Given, None)).await
     }
@@ -406,7 +570,8 @@ impl Work {
         let State { inputs, .. } = self.read(&self.state())?;
         let lock = self.read_bytes(&self.lock())?;
         let lock = Lock::parse(&lock, &inputs.package, &inputs.version)?;
-        tarballs::keep(store, &Npm::cache(&self.folder), &lock).await?;
+        let owner = inputs.owner.as_deref();
+        tarballs::keep(store, owner, &Npm::cache(&self.folder), &lock).await?;
         Ok(())
     }
 
@@ -524,6 +689,21 @@ async fn recorded_lock(
         .await
 }
 
+fn check_served(
+    package: &Package<'_>,
+    served: &str,
+    wanted: Option<&str>,
+) -> Result<(), PackError> {
+    match wanted {
+        Some(wanted) if lock::sha512(wanted) != lock::sha512(served) => Err(PackError::Served {
+            package: format!("{}@{}", package.name, package.version),
+            served: served.to_owned(),
+            wanted: wanted.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn check_integrity(inputs: &Inputs, lock: &Lock) -> Result<(), PackError> {
     let locked = lock.integrity(&inputs.package).unwrap_or_default();
     if lock::sha512(locked) == lock::sha512(&inputs.integrity) {
@@ -581,8 +761,8 @@ fn describe(state: &State, marker: &str) -> ImageBuilder {
     } = state;
     let annotations = [
         ("org.opencontainers.image.title", inputs.package.clone()),
-        ("org.opencontainers.image.version", inputs.version.clone()),
-        ("ing.paperclip.plugins.package", inputs.package.clone()),
+        (annotations::VERSION, inputs.version.clone()),
+        (annotations::PACKAGE, inputs.package.clone()),
         (annotations::MARKER, marker.to_owned()),
         (annotations::LOCK_DIGEST, lock_digest.to_string()),
         (
@@ -630,6 +810,8 @@ pub async fn find(
 
 /// Annotations of an artifact that are read again.
 pub(crate) mod annotations {
+    pub(crate) const PACKAGE: &str = "ing.paperclip.plugins.package";
+    pub(crate) const VERSION: &str = "org.opencontainers.image.version";
     pub(crate) const MARKER: &str = "ing.paperclip.plugins.marker";
     pub(crate) const LOCK_DIGEST: &str = "ing.paperclip.plugins.lock-digest";
 }

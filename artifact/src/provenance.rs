@@ -37,6 +37,8 @@ pub fn build(subject: &Digest, inputs: &Inputs, lock_digest: &Digest) -> Vec<u8>
         version,
         integrity,
         platform,
+        // Whose credential it was is nobody else's affair.
+        owner: _,
     } = inputs;
     canonical::readable(&json!({
         "_type": STATEMENT_TYPE,
@@ -172,6 +174,7 @@ mod tests {
             version: "1.2.3".into(),
             integrity: toolchain::NPM_INTEGRITY.into(),
             platform: Platform::default(),
+            owner: None,
         }
     }
 

@@ -176,6 +176,24 @@ pub fn fallback_tag(subject: &Digest) -> String {
     subject.as_str().replace(':', "-")
 }
 
+/// A referrer as it was read from elsewhere, whoever made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    pub(crate) listed: Listed,
+    pub(crate) manifest: Bytes,
+    pub(crate) blobs: Vec<(Digest, Bytes)>,
+}
+
+impl From<&Referrer> for Foreign {
+    fn from(referrer: &Referrer) -> Self {
+        Self {
+            listed: referrer.listed.clone(),
+            manifest: referrer.manifest.clone(),
+            blobs: referrer.blobs().collect(),
+        }
+    }
+}
+
 /// Pushes referrers of `subject` that are missing, and has all of them listed.
 ///
 /// # Errors
@@ -186,18 +204,33 @@ pub async fn push(
     subject: &Digest,
     referrers: &[Referrer],
 ) -> Result<(), StoreError> {
+    let referrers: Vec<_> = referrers.iter().map(Foreign::from).collect();
+    push_foreign(store, repository, subject, &referrers).await
+}
+
+/// As [`push`], for referrers that were made elsewhere.
+pub(crate) async fn push_foreign(
+    store: &StoreClient,
+    repository: &str,
+    subject: &Digest,
+    referrers: &[Foreign],
+) -> Result<(), StoreError> {
     let mut unlisted = Vec::new();
-    for referrer in referrers {
-        for (digest, blob) in referrer.blobs() {
-            store.push_blob(repository, &digest, blob).await?;
+    for Foreign {
+        listed,
+        manifest,
+        blobs,
+    } in referrers
+    {
+        for (digest, blob) in blobs {
+            store.push_blob(repository, digest, blob.clone()).await?;
         }
-        let digest = referrer.listed.descriptor.digest.as_str();
-        let manifest = referrer.manifest.clone();
+        let digest = listed.descriptor.digest.as_str();
         let is_listed = store
-            .put_manifest(repository, digest, MANIFEST_MEDIA_TYPE, manifest)
+            .put_manifest(repository, digest, MANIFEST_MEDIA_TYPE, manifest.clone())
             .await?;
         if !is_listed {
-            unlisted.push(&referrer.listed);
+            unlisted.push(listed);
         }
     }
     list_under_tag(store, repository, subject, &unlisted).await

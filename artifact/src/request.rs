@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::inline::Inline;
 use crate::inputs;
+use crate::lock;
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
@@ -13,7 +14,7 @@ pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
 pub const MAX_BYTES: usize = 128 * 1024 - 64;
 
 /// One packing. Holds no credential.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PackRequest {
     /// URL of the npm registry. Part of the artifact's key, never of its bytes.
@@ -22,6 +23,9 @@ pub struct PackRequest {
     pub package: String,
     /// Exact version.
     pub version: String,
+    /// Integrity that an earlier look found; a package with another is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<String>,
     /// Text of a `package-lock.json` for the whole tree; without one the recorded
     /// lock is taken, else a new one is resolved and recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,6 +36,15 @@ pub struct PackRequest {
     /// A plugin of one file. Its id and version are `package` and `version`, and npm is not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<Inline>,
+    /// Where the package's tarball is, when no registry has it. `integrity` goes with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tarball: Option<String>,
+    /// An artifact that was packed before, and is copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<RemoteImage>,
+    /// Whose registry or credential this is, if not the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// Where the artifact is to run.
     #[serde(default)]
     pub platform: Platform,
@@ -41,8 +54,32 @@ pub struct PackRequest {
     pub repository: String,
 }
 
-/// The store as a packing Job sees it.
+/// A tenant of the platform whose own registry or credential a step uses.
+///
+/// What such a step records in the store, other tenants do not find: a registry of somebody's
+/// choice says what it likes, and what a credential opens is for its owner.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tenant {
+    /// Fingerprint of the tenant, in lower-case hex: whose records these are.
+    pub owner: String,
+    /// Fingerprint of what the tenant's Secret holds. It tells Jobs apart, and no records: a
+    /// credential that is renewed opens the same.
+    pub credential: String,
+}
+
+/// An image in a registry that is not the store.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoteImage {
+    /// `host:port` and the repository there.
+    pub repository: String,
+    /// Digest of the image.
+    pub digest: Digest,
+}
+
+/// The store as a packing Job sees it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StoreEndpoints {
     /// `host:port` that takes the read credential.
@@ -120,6 +157,23 @@ impl PackRequest {
             return refuse("version", &self.version, "an exact version such as 1.2.3");
         }
         check_registry(&self.registry)?;
+        if let Some(integrity) = &self.integrity
+            && lock::sha512(integrity).is_none()
+        {
+            return refuse("integrity", integrity, "`sha512-` and base64");
+        }
+        if let Some(url) = &self.tarball {
+            check_tarball(url)?;
+            if self.integrity.is_none() {
+                return refuse("integrity", "missing", "one for the tarball");
+            }
+        }
+        if let Some(image) = &self.image {
+            split_image(&image.repository)?;
+        }
+        if let Some(tenant) = &self.tenant {
+            tenant.validate()?;
+        }
         let length = serde_json::to_vec(self).map_or(0, |text| text.len());
         if length > MAX_BYTES {
             let found = format!("{length} bytes long");
@@ -143,9 +197,18 @@ impl PackRequest {
         Ok(())
     }
 
-    /// Hash of the whole request: equal requests share one Job.
+    /// Hash of what is asked for: equal requests have one artifact. The credential is no part
+    /// of it, its owner is.
     #[must_use]
     pub fn digest(&self) -> Digest {
+        let mut asked = self.clone();
+        if let Some(tenant) = &mut asked.tenant {
+            tenant.credential.clear();
+        }
+        asked.digest_with_credential()
+    }
+
+    fn digest_with_credential(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("a struct of strings is always JSON"))
     }
 
@@ -156,10 +219,76 @@ impl PackRequest {
         format!("request-{}", self.digest().short(16))
     }
 
-    /// Name of the Job that carries this request out: a DNS label of at most 63 characters.
+    /// Name by which the artifact is known to come from this request, whatever credential was
+    /// sent: a DNS label of at most 63 characters.
+    #[must_use]
+    pub fn name(&self) -> String {
+        job_name("pack", &self.package, &self.digest())
+    }
+
+    /// Name of the Job that carries this request out, with this credential: a DNS label of at
+    /// most 63 characters.
     #[must_use]
     pub fn job_name(&self) -> String {
-        job_name("pack", &self.package, &self.digest())
+        job_name("pack", &self.package, &self.digest_with_credential())
+    }
+
+    /// Fingerprint of the tenant whose records in the store these are.
+    #[must_use]
+    pub fn owner(&self) -> Option<&str> {
+        self.tenant.as_ref().map(|tenant| tenant.owner.as_str())
+    }
+}
+
+impl Tenant {
+    pub(crate) fn validate(&self) -> Result<(), InvalidRequest> {
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let Self { owner, credential } = self;
+        for (field, text, may_be_empty) in [
+            ("tenant.owner", owner, false),
+            ("tenant.credential", credential, true),
+        ] {
+            let is_fingerprint = text.len() <= 64 && text.bytes().all(is_hex);
+            if !is_fingerprint || (text.is_empty() && !may_be_empty) {
+                return Err(InvalidRequest::new(field, text, "lower-case hex digits"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is a URL that a tarball may be behind.
+pub(crate) fn check_tarball(url: &str) -> Result<(), InvalidRequest> {
+    let refuse = |found: &str, wanted| Err(InvalidRequest::new("tarball", found, wanted));
+    match url::Url::parse(url) {
+        Ok(parsed) if !matches!(parsed.scheme(), "http" | "https") => {
+            refuse(parsed.scheme(), "an http or https URL")
+        }
+        Ok(parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
+            refuse("a URL with a credential", "a URL without one")
+        }
+        Ok(parsed) if parsed.query().is_some() || parsed.fragment().is_some() => {
+            refuse("a URL with a query or a fragment", "a URL without one")
+        }
+        Ok(_) => Ok(()),
+        Err(_) => refuse(url, "an http or https URL"),
+    }
+}
+
+/// Address and repository of an image: `registry.example:5000/a/b` is at
+/// `registry.example:5000`.
+///
+/// # Errors
+/// When it has not both, or the repository is none that OCI allows.
+pub fn split_image(repository: &str) -> Result<(&str, &str), InvalidRequest> {
+    match repository.split_once('/') {
+        Some((address, path)) if !address.is_empty() && inputs::is_repository(path) => {
+            Ok((address, path))
+        }
+        _ => {
+            let wanted = "a registry and a repository, such as registry.example:5000/plugins/x";
+            Err(InvalidRequest::new("repository", repository, wanted))
+        }
     }
 }
 
@@ -200,17 +329,90 @@ mod tests {
             registry: "https://registry.example/".into(),
             package: package.into(),
             version: "1.2.3".into(),
-            lock: None,
-            relock: None,
-            inline: None,
-            platform: Platform::default(),
             store: StoreEndpoints {
                 read: "s:5000".into(),
                 push: "s:5001".into(),
                 plain_http: false,
             },
             repository: inputs::repository(package),
+            ..PackRequest::default()
         }
+    }
+
+    fn of_tenant(owner: &str, credential: &str) -> PackRequest {
+        PackRequest {
+            tenant: Some(Tenant {
+                owner: owner.into(),
+                credential: credential.into(),
+            }),
+            ..request("plugin")
+        }
+    }
+
+    #[test]
+    fn a_tenant_finds_its_own_records_whatever_its_credential_and_nobody_elses() {
+        let (ours, renewed) = (of_tenant("aa", "01"), of_tenant("aa", "02"));
+        assert_eq!(ours.tag(), renewed.tag());
+        assert_eq!(ours.name(), renewed.name());
+        assert_ne!(ours.job_name(), renewed.job_name());
+        let others = [of_tenant("bb", "01"), request("plugin")];
+        for other in others {
+            assert_ne!(ours.tag(), other.tag());
+            assert_ne!(ours.job_name(), other.job_name());
+        }
+    }
+
+    #[test]
+    fn requests_of_the_platform_are_named_as_ever() {
+        let request = request("plugin");
+        assert_eq!(request.name(), request.job_name());
+        let text = serde_json::to_string(&request).unwrap();
+        for field in ["tenant", "integrity", "tarball", "image"] {
+            assert!(!text.contains(field), "{text}");
+        }
+    }
+
+    #[test]
+    fn tarballs_and_images_are_checked_by_field() {
+        let hash = format!("sha512-{}==", "A".repeat(86));
+        let good = PackRequest {
+            tarball: Some("https://files.example/x.tgz".into()),
+            integrity: Some(hash),
+            ..request("plugin")
+        };
+        assert!(good.validate().is_ok());
+        let refused = |request: PackRequest| request.validate().unwrap_err().to_string();
+        for url in [
+            "file:///etc/x",
+            "https://me:secret@a/x",
+            "https://a/x?token=secret",
+        ] {
+            let said = refused(PackRequest {
+                tarball: Some(url.into()),
+                ..good.clone()
+            });
+            assert!(
+                said.contains("`tarball`") && !said.contains("secret"),
+                "{said}"
+            );
+        }
+        let without = PackRequest {
+            integrity: None,
+            ..good.clone()
+        };
+        assert!(refused(without).contains("`integrity`"));
+        for repository in ["plugins", "r.example/../x", "/x", "r.example/A"] {
+            let image = Some(RemoteImage {
+                repository: repository.into(),
+                digest: Digest::of(b""),
+            });
+            let said = refused(PackRequest {
+                image,
+                ..request("plugin")
+            });
+            assert!(said.contains("`repository`"), "{said}");
+        }
+        assert!(refused(of_tenant("../x", "")).contains("`tenant.owner`"));
     }
 
     #[test]

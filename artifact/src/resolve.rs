@@ -1,5 +1,8 @@
-//! What a version range or a dist-tag stands for at the moment: the exact version that npm
-//! would take, and its integrity.
+//! What a source stands for at the moment: the exact version that npm would take for a range or
+//! a dist-tag, the package in a tarball, the image under a tag.
+//!
+//! A tenant's own registry or credential is asked this first, whatever the store holds: who may
+//! not have a package there does not get it here.
 
 use nodejs_semver::Version;
 use serde::{Deserialize, Serialize};
@@ -9,49 +12,131 @@ use crate::{
     inputs,
     install::{InstallError, Npm},
     lock,
-    request::{InvalidRequest, check_registry, job_name},
+    request::{InvalidRequest, Tenant, check_registry, check_tarball, job_name, split_image},
 };
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_RESOLVE_REQUEST";
 
-/// One look at the registry. Holds no credential.
+/// One look. Holds no credential.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResolveRequest {
-    /// URL of the npm registry.
-    pub registry: String,
-    /// Name of the package, with its scope if it has one.
-    pub package: String,
-    /// A range or a dist-tag.
-    pub range: String,
+    /// What is looked at.
+    pub wanted: Wanted,
     /// Tells one look from the next.
     pub round: String,
+    /// Whose registry or credential this is, if not the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
+}
+
+/// What is looked at.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Wanted {
+    /// A package of an npm registry.
+    Npm {
+        /// URL of the registry.
+        registry: String,
+        /// Name of the package, with its scope if it has one.
+        package: String,
+        /// A version, a range or a dist-tag.
+        range: String,
+    },
+    /// A tarball.
+    Tarball {
+        /// Where it is.
+        url: String,
+        /// npm's integrity of it.
+        integrity: String,
+    },
+    /// An image in a registry.
+    Image {
+        /// `host:port` and the repository there.
+        repository: String,
+        /// What is asked for there.
+        reference: Reference,
+    },
+}
+
+/// One image of a repository.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Reference {
+    /// What is under a tag.
+    Tag(String),
+    /// What has a digest.
+    Digest(Digest),
 }
 
 impl ResolveRequest {
-    /// Checks every field, so that later steps may put them in arguments.
+    /// Checks every field, so that later steps may put them in arguments and URLs.
     ///
     /// # Errors
     /// Names the first field that breaks its rule.
     pub fn validate(&self) -> Result<(), InvalidRequest> {
-        if !inputs::is_package_name(&self.package) {
-            let wanted = "the name of an npm package";
-            return Err(InvalidRequest::new("package", &self.package, wanted));
+        if let Some(tenant) = &self.tenant {
+            tenant.validate()?;
         }
-        if !is_range(&self.range) {
-            let wanted = "a version range or a dist-tag";
-            return Err(InvalidRequest::new("range", &self.range, wanted));
+        match &self.wanted {
+            Wanted::Npm {
+                registry,
+                package,
+                range,
+            } => {
+                if !inputs::is_package_name(package) {
+                    let wanted = "the name of an npm package";
+                    return Err(InvalidRequest::new("package", package, wanted));
+                }
+                if !is_range(range) {
+                    let wanted = "a version range or a dist-tag";
+                    return Err(InvalidRequest::new("range", range, wanted));
+                }
+                check_registry(registry)
+            }
+            Wanted::Tarball { url, integrity } => {
+                if lock::sha512(integrity).is_none() {
+                    let wanted = "`sha512-` and base64";
+                    return Err(InvalidRequest::new("integrity", integrity, wanted));
+                }
+                check_tarball(url)
+            }
+            Wanted::Image {
+                repository,
+                reference,
+            } => {
+                if let Reference::Tag(tag) = reference
+                    && !is_tag(tag)
+                {
+                    return Err(InvalidRequest::new("tag", tag, "a tag as OCI allows it"));
+                }
+                split_image(repository).map(drop)
+            }
         }
-        check_registry(&self.registry)
     }
 
     /// Name of the Job that looks: a DNS label of at most 63 characters.
     #[must_use]
     pub fn job_name(&self) -> String {
         let text = serde_json::to_vec(self).expect("a struct of strings is always JSON");
-        job_name("resolve", &self.package, &Digest::of(&text))
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_lowercase();
+        let stem = match &self.wanted {
+            Wanted::Npm { package, .. } => package.clone(),
+            Wanted::Tarball { url, .. } => last(url),
+            Wanted::Image { repository, .. } => last(repository),
+        };
+        job_name("resolve", &stem, &Digest::of(&text))
     }
+}
+
+/// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`
+fn is_tag(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut bytes = text.bytes();
+    text.len() <= 128
+        && bytes.next().is_some_and(is_word)
+        && bytes.all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// Whether npm reads this as a range or a tag: never as a URL, a path or an alias.
@@ -61,12 +146,15 @@ pub fn is_range(text: &str) -> bool {
     !text.trim().is_empty() && text.len() <= 128 && text.bytes().all(allowed)
 }
 
-/// What the range stands for.
+/// What the source stands for.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct Resolved {
+    /// Name of the package, where the request does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     /// Exact version.
     pub version: String,
-    /// Its integrity, as npm writes it.
+    /// Its integrity, as npm writes it, or the digest of the image.
     pub integrity: String,
 }
 
@@ -98,9 +186,11 @@ impl Npm<'_> {
         };
         let version = found.version;
         match found.integrity {
-            Some(integrity) if lock::sha512(&integrity).is_some() => {
-                Ok(Resolved { version, integrity })
-            }
+            Some(integrity) if lock::sha512(&integrity).is_some() => Ok(Resolved {
+                package: None,
+                version,
+                integrity,
+            }),
             _ => Err(InstallError::Refused {
                 action,
                 message: format!("its version {version} has no sha512 integrity"),
@@ -195,13 +285,58 @@ mod tests {
         assert_eq!(chosen(&json!([])), None);
     }
 
+    fn look(wanted: Wanted) -> ResolveRequest {
+        ResolveRequest {
+            wanted,
+            round: String::new(),
+            tenant: None,
+        }
+    }
+
+    #[test]
+    fn images_and_tarballs_are_looked_at_by_jobs_of_dns_names() {
+        let image = |repository: &str, tag: &str| {
+            look(Wanted::Image {
+                repository: repository.into(),
+                reference: Reference::Tag(tag.into()),
+            })
+        };
+        let good = image(
+            "registry.example:5000/team/Greeter_x"
+                .to_lowercase()
+                .as_str(),
+            "v1.0",
+        );
+        assert!(good.validate().is_ok());
+        assert!(good.job_name().starts_with("resolve-greeter-x-"));
+        for (repository, tag) in [
+            ("registry.example", "v1"),
+            ("registry.example/../x", "v1"),
+            ("registry.example/x", "../v1"),
+            ("registry.example/x", ""),
+        ] {
+            assert!(
+                image(repository, tag).validate().is_err(),
+                "{repository}:{tag}"
+            );
+        }
+        let tarball = look(Wanted::Tarball {
+            url: "https://files.example/Greeter-1.0.0.TGZ".into(),
+            integrity: format!("sha512-{}==", "A".repeat(86)),
+        });
+        assert!(tarball.validate().is_ok());
+        let name = tarball.job_name();
+        assert!(name.starts_with("resolve-greeter-1-0-0-tgz-"), "{name}");
+    }
+
     #[test]
     fn what_npm_would_not_look_up_is_no_range() {
-        let request = |range: &str| ResolveRequest {
-            registry: "https://registry.example/".into(),
-            package: "@acme/plugin".into(),
-            range: range.into(),
-            round: String::new(),
+        let request = |range: &str| {
+            look(Wanted::Npm {
+                registry: "https://registry.example/".into(),
+                package: "@acme/plugin".into(),
+                range: range.into(),
+            })
         };
         for good in ["^1.2.0", "1.x || >=2.5.0 <3", "latest", "next-1", "*"] {
             assert!(request(good).validate().is_ok(), "{good}");

@@ -138,6 +138,9 @@ pub struct StoreOptions {
     pub credentials: Option<Credentials>,
     /// PEM of the only authorities to trust; the system's when absent.
     pub ca_pem: Option<Vec<u8>>,
+    /// Whether a tenant chose the address: it must then itself be one where a registry may send
+    /// us.
+    pub of_tenant: bool,
 }
 
 impl StoreOptions {
@@ -171,9 +174,9 @@ impl StoreOptions {
         let ca_pem = read("ca.crt")?.map(String::into_bytes);
         Ok(Self {
             address: address.to_owned(),
-            plain_http: false,
             credentials,
             ca_pem,
+            ..Self::default()
         })
     }
 }
@@ -199,6 +202,7 @@ impl StoreClient {
             plain_http,
             credentials,
             ca_pem,
+            of_tenant,
         } = options;
         let setup = |why: String| StoreError::Setup {
             address: address.clone(),
@@ -211,7 +215,14 @@ impl StoreClient {
             return Err(setup("wanted `host` or `host:port`".into()));
         }
         // Registries send us on to where their storage is, which may be anywhere but near.
-        let mut http = Arc::new(Addresses::of([&base]))
+        let addresses = if of_tenant {
+            Addresses::default()
+        } else {
+            Addresses::of([&base])
+        };
+        // What is resolved and what is redirected to is checked later; this is the address itself.
+        addresses.check(&base).map_err(|e| setup(e.to_string()))?;
+        let mut http = Arc::new(addresses)
             .guard(reqwest::Client::builder())
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(Duration::from_secs(60));

@@ -22,9 +22,10 @@ use tempfile::NamedTempFile;
 
 use crate::archive::{self, ArchiveError, Broken, Budget, Rule};
 use crate::bounded;
+use crate::given::Given;
 use crate::limits;
 use crate::lock::{self, Lock, Tarball};
-use crate::registry::{FetchError, RegistryClient, metadata};
+use crate::registry::{FetchError, RegistryClient, metadata, readable};
 use crate::request::Platform;
 use crate::store::{StoreClient, StoreError};
 
@@ -73,13 +74,26 @@ pub enum TarballError {
     Interrupted,
 }
 
-/// Where tarballs come from: the store first, if there is one.
+/// Where tarballs come from: what is given, then the store, if there is one.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
+    /// A tarball that is here already.
+    pub given: Option<&'a Given>,
     /// The store of the cluster.
     pub store: Option<&'a StoreClient>,
+    /// The tenant whose registry or credential this is, if not the platform's.
+    pub owner: Option<&'a str>,
     /// The registry, or its scopes' registries.
     pub registry: &'a RegistryClient,
+}
+
+/// Repository of what a tenant downloaded with a registry or a credential of its own. Others do
+/// not get a tarball there for its hash: to know one is not to have access.
+fn repository(owner: Option<&str>) -> String {
+    owner.map_or_else(
+        || REPOSITORY.to_owned(),
+        |owner| format!("{REPOSITORY}/{owner}"),
+    )
 }
 
 /// Puts every tarball that an installation of the lock unpacks into npm's cache, checked.
@@ -131,9 +145,10 @@ async fn bring_one(
     let target = content_path(cache, &tarball.hash);
     let folder = target.parent().unwrap_or(cache);
     fs::create_dir_all(folder).map_err(|e| cache_error(folder, e))?;
-    let lent = match sources.store {
-        Some(store) => lent(store, &tarball).await?,
-        None => None,
+    let lent = match (sources.given, sources.store) {
+        (Some(given), _) if given.hash == tarball.hash => Some(given.read()?),
+        (_, Some(store)) => lent(store, sources.owner, &tarball).await?,
+        _ => None,
     };
     let received = match lent {
         Some(content) => Received::of(folder, &content).map_err(|e| cache_error(&target, e))?,
@@ -151,14 +166,23 @@ async fn bring_one(
     Ok(())
 }
 
+/// What the platform's own packings or the tenant's left in the store.
 async fn lent(
     store: &StoreClient,
+    owner: Option<&str>,
     tarball: &Tarball<'_>,
 ) -> Result<Option<bytes::Bytes>, StoreError> {
     let tag = hex::encode(tarball.hash);
-    store
-        .artifact(REPOSITORY, MEDIA_TYPE, &tag, limits::TARBALL)
-        .await
+    let of = async |owner| {
+        let repository = repository(owner);
+        store
+            .artifact(&repository, MEDIA_TYPE, &tag, limits::TARBALL)
+            .await
+    };
+    match (of(None).await?, owner) {
+        (None, Some(owner)) => of(Some(owner)).await,
+        (found, _) => Ok(found),
+    }
 }
 
 /// Downloads a tarball from where nearly all registries have it, else from where the
@@ -233,6 +257,23 @@ async fn stated_url(
     })
 }
 
+/// Downloads what is behind a URL into a file of `folder`, checked against its hash.
+pub(crate) async fn download_given(
+    client: &RegistryClient,
+    url: &Url,
+    hash: &[u8; 64],
+    folder: &Path,
+) -> Result<NamedTempFile, TarballError> {
+    let sink = || Received::new(folder);
+    let received = client.download(url, limits::TARBALL, sink).await;
+    let received = received.map_err(|source| TarballError::Fetch {
+        package: readable(url),
+        source,
+    })?;
+    let checked = received.check_hash(hash);
+    Ok(checked.map_err(|broken| broken.of(&readable(url)))?)
+}
+
 /// A tarball on its way into npm's cache: nobody finds it before it was checked.
 struct Received {
     file: NamedTempFile,
@@ -256,17 +297,18 @@ impl Received {
     }
 
     fn check(self, tarball: &Tarball<'_>) -> Result<NamedTempFile, ArchiveError> {
+        self.check_hash(&tarball.hash)
+            .map_err(|broken| broken.of(&label(tarball)))
+    }
+
+    fn check_hash(self, wanted: &[u8; 64]) -> Result<NamedTempFile, Broken> {
         let found: [u8; 64] = self.hasher.finalize().into();
-        if found == tarball.hash {
+        if found == *wanted {
             return Ok(self.file);
         }
         let found = format!("{} bytes with sha512 {}", self.size, hex::encode(found));
-        let broken = Broken::new(
-            Rule::Integrity,
-            found,
-            format!("sha512 {}", hex::encode(tarball.hash)),
-        );
-        Err(broken.of(&label(tarball)))
+        let wanted = format!("sha512 {}", hex::encode(wanted));
+        Err(Broken::new(Rule::Integrity, found, wanted))
     }
 }
 
@@ -283,11 +325,17 @@ impl Write for Received {
     }
 }
 
-/// Keeps in the store what was downloaded for a lock.
+/// Keeps in the store what was downloaded for a lock, for its owner where it has one.
 ///
 /// # Errors
 /// When the store fails or the cache cannot be read.
-pub async fn keep(store: &StoreClient, cache: &Path, lock: &Lock) -> Result<(), TarballError> {
+pub async fn keep(
+    store: &StoreClient,
+    owner: Option<&str>,
+    cache: &Path,
+    lock: &Lock,
+) -> Result<(), TarballError> {
+    let repository = repository(owner);
     for (_, integrity) in lock.integrities() {
         let Some(hash) = lock::sha512(integrity) else {
             continue;
@@ -295,12 +343,12 @@ pub async fn keep(store: &StoreClient, cache: &Path, lock: &Lock) -> Result<(), 
         let file = content_path(cache, &hash);
         let tag = hex::encode(hash);
         // Optional packages of other platforms are locked and never downloaded.
-        if !file.exists() || store.tagged_manifest(REPOSITORY, &tag).await?.is_some() {
+        if !file.exists() || store.tagged_manifest(&repository, &tag).await?.is_some() {
             continue;
         }
         let content = bounded::read(&file, limits::TARBALL).map_err(|e| cache_error(&file, e))?;
         store
-            .push_artifact(REPOSITORY, MEDIA_TYPE, content.into(), &tag)
+            .push_artifact(&repository, MEDIA_TYPE, content.into(), &tag)
             .await?;
     }
     Ok(())

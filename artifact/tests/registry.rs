@@ -359,9 +359,6 @@ fn request(registry: &RealRegistry) -> PackRequest {
         registry: support::npm_registry().url,
         package: package.into(),
         version: "0.1.0".into(),
-        lock: None,
-        relock: None,
-        inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
             read: endpoint.clone(),
@@ -369,6 +366,7 @@ fn request(registry: &RealRegistry) -> PackRequest {
             plain_http: false,
         },
         repository: inputs::repository(package),
+        ..PackRequest::default()
     }
 }
 
@@ -390,6 +388,7 @@ async fn lock_that_another_packing_recorded_wins() {
         version: request.version.clone(),
         integrity: fetched.integrity,
         platform: request.platform.clone(),
+        owner: None,
     };
     let store = StoreClient::new(registry.options()).unwrap();
     let kind = inputs::LOCK_MEDIA_TYPE;

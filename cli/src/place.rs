@@ -119,6 +119,7 @@ fn connect(reference: &Reference, arguments: &PlaceArguments) -> Result<Source, 
         credentials,
         ca_pem,
         address,
+        ..StoreOptions::default()
     });
     Ok(Source::Store {
         client: client.map_err(|e| Error::artifact("connect to the registry", e))?,

@@ -24,6 +24,9 @@ pub struct Args {
     /// Secret of this namespace with `ca.crt` and `npmrc`, either of them, for the npm registry.
     #[arg(long, env = "PAPERCLIP_NPM_SECRET")]
     pub npm_secret: Option<String>,
+    /// Let plugins name registries and tarballs by `http` URLs.
+    #[arg(long, env = "PAPERCLIP_ALLOW_INSECURE_SOURCES")]
+    pub allow_insecure_sources: bool,
     /// How many packing Jobs may run at once. Others wait in the order they were asked for.
     #[arg(long, env = "PAPERCLIP_MAX_PACKING_JOBS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_packing_jobs: u16,

@@ -119,6 +119,7 @@ impl Context {
             plain_http: false,
             credentials: Some(credentials),
             ca_pem: ca.map(String::into_bytes),
+            ..StoreOptions::default()
         })
         .map_err(|error| StartError::Store(Box::new(error)))?;
         Ok(Self {

@@ -12,14 +12,19 @@ use paperclip_artifact::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
 use paperclip_artifact::install::Registry;
 use paperclip_artifact::local::{self, Local};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
-use paperclip_artifact::pack::{Assembled, Package, Work};
+use paperclip_artifact::pack::{Assembled, Package, RemoteTarball, Terms, Work};
+use paperclip_artifact::promote;
 use paperclip_artifact::request::{self, PackRequest, Platform};
-use paperclip_artifact::resolve::{self, ResolveRequest, Resolved};
+use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
+use paperclip_artifact::source::Source;
 use paperclip_artifact::store::{StoreClient, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
+
+/// Where `fetch` leaves an image for `push`, in the work folder.
+const LAYOUT: &str = "layout";
 
 const EXAMPLES: &str = "Examples:
   # Pack a published plugin into an OCI image layout and print its digest
@@ -76,6 +81,14 @@ struct NpmAccess {
         default_value = "/etc/paperclip/npm"
     )]
     npm_dir: PathBuf,
+    /// Folder with what a source that is no npm registry asks for: `ca.crt`, and `npmrc` for a
+    /// tarball, `username` and `password` for an image, each optional
+    #[arg(
+        long,
+        env = "PAPERCLIP_PACK_SOURCE_DIR",
+        default_value = "/etc/paperclip/source"
+    )]
+    source_dir: PathBuf,
     /// Folder of the pinned Node and npm
     #[arg(long, env = "PAPERCLIP_PACK_TOOLCHAIN", default_value = toolchain::IMAGE_FOLDER)]
     toolchain: PathBuf,
@@ -199,12 +212,51 @@ async fn look_up(step: &Resolve) -> Result<Resolved, Failure> {
     let request: ResolveRequest = serde_json::from_str(&step.request)
         .map_err(|e| failed(format!("cannot read the request: {e}")))?;
     request.validate().map_err(|e| failed(e.to_string()))?;
-    let registry = registry_of(&request.registry, &step.npm.npm_dir);
-    let toolchain = Toolchain::at(&step.npm.toolchain);
-    let looked = Work::at(&step.npm.work_dir)
-        .look_up(&request.package, &request.range, &registry, &toolchain)
-        .await;
-    looked.map_err(|e| Failure::from(&e))
+    let work = Work::at(&step.npm.work_dir);
+    match &request.wanted {
+        Wanted::Npm {
+            registry,
+            package,
+            range,
+        } => {
+            let of_tenant = request.tenant.is_some();
+            let registry = registry_of(registry, &step.npm.npm_dir, of_tenant);
+            let toolchain = Toolchain::at(&step.npm.toolchain);
+            let looked = work.look_up(package, range, &registry, &toolchain).await;
+            looked.map_err(|e| Failure::from(&e))
+        }
+        Wanted::Tarball { url, integrity } => {
+            let access = &registry_of(url, &step.npm.source_dir, true);
+            let looked = work.look_up_tarball(RemoteTarball { url, access }, integrity);
+            looked.await.map_err(|e| Failure::from(&e))
+        }
+        Wanted::Image {
+            repository,
+            reference,
+        } => {
+            let source = image_source(repository, &step.npm.source_dir)?;
+            let looked = promote::look_up(&source, reference).await;
+            looked.map_err(|e| Failure::from(&e))
+        }
+    }
+}
+
+/// A repository of a registry that a tenant named.
+fn image_source(repository: &str, folder: &Path) -> Result<Source, Failure> {
+    let failed = |message: String| Failure {
+        reason: FailureReason::PackingFailed,
+        message,
+    };
+    let (address, path) = request::split_image(repository).map_err(|e| failed(e.to_string()))?;
+    let options = StoreOptions::from_folder(address, folder).map(|options| StoreOptions {
+        of_tenant: true,
+        ..options
+    });
+    let client = options.and_then(StoreClient::new);
+    Ok(Source::Store {
+        client: client.map_err(|e| failed(chain(&e)))?,
+        repository: path.to_owned(),
+    })
 }
 
 async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
@@ -214,12 +266,31 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
         let laid_out = work.lay_out(inline, &request.platform).await;
         return laid_out.map_err(|e| Failure::from(&e));
     }
-    let registry = registry_of(&request.registry, &step.npm.npm_dir);
+    if let Some(image) = &request.image {
+        let source = image_source(&image.repository, &step.npm.source_dir)?;
+        let work = &step.npm.work_dir;
+        let (layout, scratch) = (work.join(LAYOUT), work.join("scratch"));
+        let brought = promote::bring(&source, &image.digest, &layout, &scratch).await;
+        return brought.map_err(|e| Failure::from(&e));
+    }
+    let access = request.tarball.as_deref();
+    let access = access.map(|url| (url, registry_of(url, &step.npm.source_dir, true)));
+    // Dependencies of a tarball come from the platform's registry, with its credential.
+    let of_tenant = request.tenant.is_some() && access.is_none();
+    let registry = registry_of(&request.registry, &step.npm.npm_dir, of_tenant);
     let store = connect(step, &request, &request.store.read)?;
     let work = Work::at(&step.npm.work_dir);
+    let terms = Terms {
+        integrity: request.integrity.as_deref(),
+        tarball: access
+            .as_ref()
+            .map(|(url, access)| RemoteTarball { url, access }),
+        owner: request.owner(),
+    };
     let toolchain = Toolchain::at(&step.npm.toolchain);
     let package = Package::from(&request);
-    let fetched = work.fetch(
+    let fetched = work.fetch_on(
+        &terms,
         &package,
         &registry,
         &toolchain,
@@ -243,6 +314,12 @@ async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
     let request = parse_request(step)?;
     let store = connect(step, &request, &request.store.push)?;
     let work = Work::at(&step.npm.work_dir);
+    if let Some(image) = &request.image {
+        let layout = step.npm.work_dir.join(LAYOUT);
+        let (repository, tag) = (&request.repository, request.tag());
+        let pushed = promote::push(&layout, &image.digest, &store, repository, &tag).await;
+        return pushed.map_err(|e| Failure::from(&e));
+    }
     let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
     let pushed = assembled
         .push(&store, &request.repository, &request.tag())
@@ -300,11 +377,12 @@ fn parse_request(step: &Step) -> Result<PackRequest, Failure> {
     Ok(request)
 }
 
-fn registry_of(url: &str, folder: &Path) -> Registry {
+fn registry_of(url: &str, folder: &Path, of_tenant: bool) -> Registry {
     let existing = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     Registry {
         ca: existing("ca.crt"),
         npmrc: existing("npmrc"),
+        of_tenant,
         ..Registry::new(url)
     }
 }

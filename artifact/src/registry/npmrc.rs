@@ -32,6 +32,44 @@ impl fmt::Debug for Npmrc {
     }
 }
 
+/// What a server asks for before it lets somebody in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A bearer token.
+    Token(String),
+    /// A name and a password.
+    Password {
+        /// The name.
+        username: String,
+        /// The password.
+        password: String,
+    },
+}
+
+impl Login {
+    /// The lines of an `.npmrc` that send this to everything below a URL, and to nothing else.
+    /// `None` where the URL has no host, or a value would end its line.
+    #[must_use]
+    pub fn npmrc(&self, url: &str) -> Option<String> {
+        let url = Url::parse(url).ok()?;
+        let port = url
+            .port()
+            .map_or_else(String::new, |port| format!(":{port}"));
+        let path = url.path().trim_end_matches('/');
+        let place = format!("//{}{port}{path}/", url.host_str()?);
+        let is_one_line = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+        match self {
+            Self::Token(token) => {
+                is_one_line(token).then(|| format!("{place}:_authToken={token}\n"))
+            }
+            Self::Password { username, password } => is_one_line(username).then(|| {
+                let password = STANDARD.encode(password);
+                format!("{place}:username={username}\n{place}:_password={password}\n")
+            }),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Credential {
     token: Option<String>,
@@ -156,6 +194,34 @@ mod tests {
         ] {
             assert_eq!(header(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_login_is_written_so_that_it_is_sent_below_its_url_alone() {
+        let header = |login: &Login, url: &str| {
+            let text = login.npmrc("https://r.example:8443/npm").unwrap();
+            let header = Npmrc::parse(&text).credential(&Url::parse(url).unwrap())?;
+            Some(header.to_str().unwrap().to_owned())
+        };
+        let token = Login::Token("a=b".into());
+        let inside = "https://r.example:8443/npm/x";
+        assert_eq!(header(&token, inside), Some("Bearer a=b".into()));
+        assert_eq!(header(&token, "https://r.example:8443/other"), None);
+        let password = Login::Password {
+            username: "me".into(),
+            password: "secret".into(),
+        };
+        assert_eq!(header(&password, inside), Some("Basic bWU6c2VjcmV0".into()));
+    }
+
+    #[test]
+    fn a_login_that_would_write_lines_of_its_own_is_none() {
+        let token = Login::Token("a\n@scope:registry=https://evil.example".into());
+        assert_eq!(token.npmrc("https://r.example/"), None);
+        assert_eq!(
+            Login::Token(String::new()).npmrc("https://r.example/"),
+            None
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the integration tests share: the toolchain, the npm registry and a store.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod oci;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -49,7 +49,7 @@ fn check_source(object: &str, plugin: &PaperclipPlugin) -> Result<(), Error> {
                 "{object} is installed from the lock under spec.source.npm.lock: change that, or remove it"
             ),
         }),
-        PluginSource::Npm(_) => Ok(()),
+        PluginSource::Npm(_) | PluginSource::Http(_) => Ok(()),
         _ => Err(Error::Input {
             what: format!("{object} has no dependencies of npm to be locked"),
         }),

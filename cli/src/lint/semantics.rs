@@ -22,6 +22,7 @@ pub(super) fn check(plugin: &PaperclipPlugin, hosts: &[PaperclipHost]) -> Vec<Fa
     let spec = &plugin.spec;
     let mut faults = match &spec.source {
         PluginSource::Npm(source) => check_source(source),
+        PluginSource::Http(_) | PluginSource::Oci(_) => Vec::new(),
         PluginSource::ConfigMap(_) => check_inline(spec.manifest.as_ref()),
     };
     faults.extend(check_host(plugin, hosts));
@@ -52,6 +53,8 @@ fn check_source(source: &NpmSource) -> Vec<Fault> {
         range,
         resolve_interval_seconds: _,
         lock: _,
+        registry: _,
+        credentials_secret: _,
     } = source;
     let mut faults = Vec::new();
     let mut refuse = |field, text, wanted| {

@@ -359,9 +359,6 @@ fn the_words_for_a_source_are_those_of_the_packing_request() {
         registry: "https://registry.example".into(),
         package: "tea".into(),
         version: "1.2.3-a..b".into(),
-        lock: None,
-        relock: None,
-        inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
             read: "s:1".into(),
@@ -369,6 +366,7 @@ fn the_words_for_a_source_are_those_of_the_packing_request() {
             plain_http: false,
         },
         repository: "plugins/tea".into(),
+        ..PackRequest::default()
     };
     let said = request.validate().unwrap_err().to_string();
     assert!(

@@ -13,10 +13,10 @@ pub use host::{
 };
 pub use plugin::{
     ArtifactStatus, CapabilityStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook,
-    EgressPort, EgressRule, FailurePolicy, LockChange, LockChanges, NpmSource, PaperclipPlugin,
-    PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig, PluginSecret, PluginSource,
-    PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus, SecretKey, SecretUse,
-    UpgradePolicy, UpgradeStrategy, WorkerSpec,
+    EgressPort, EgressRule, FailurePolicy, HttpSource, LockChange, LockChanges, NpmSource,
+    OciSource, PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig,
+    PluginSecret, PluginSource, PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus,
+    SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,

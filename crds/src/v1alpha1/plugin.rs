@@ -211,13 +211,19 @@ fn free_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub enum PluginSource {
     /// A package of an npm registry.
     Npm(NpmSource),
+    /// The tarball of a package, as `npm pack` writes it, behind a URL. Its dependencies come from
+    /// the platform's npm registry.
+    Http(HttpSource),
+    /// An artifact that was packed before, in a registry of container images. It is checked and
+    /// copied unchanged: same digest, no npm.
+    Oci(OciSource),
     /// A worker of one file, which depends on nothing, in a ConfigMap of this namespace. Its plugin
     /// manifest is `spec.manifest`, whole. Read again within half a minute after a change; the
     /// version in the manifest must change with it. At most about 120 KiB.
     ConfigMap(ConfigMapKey),
 }
 
-/// A package of the npm registry that the platform is installed with.
+/// A package of an npm registry.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.version) != has(self.range)")
@@ -256,45 +262,186 @@ pub struct NpmSource {
     /// recorded when this version was first packed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<ConfigMapKey>,
+    /// URL of the npm registry, for the package and its dependencies. Default: the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 9, max = 1024),
+        regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    )]
+    pub registry: Option<String>,
+    /// Secret of this namespace with the credential for the registry. It carries the label
+    /// `plugins.paperclip.ing/allow-plugins: "true"` and the key `.npmrc`, or `token`, or
+    /// `username` and `password`; `ca.crt` beside them is the authority to trust. Default: none,
+    /// and the platform's own where `registry` is the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub credentials_secret: Option<String>,
 }
 
 fn default_resolve_interval() -> i32 {
     3600
 }
 
+/// The tarball of a package.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpSource {
+    /// Where the tarball is. Without a query, in which a credential would stand for all to read.
+    #[schemars(
+        length(min = 10, max = 2048),
+        regex(pattern = r"^https?://[^/?#@\s]+/[^?#\s]+$")
+    )]
+    pub url: String,
+    /// SHA-512 of the tarball as npm writes it: `sha512-` and base64.
+    #[schemars(length(equal = 95), regex(pattern = r"^sha512-[A-Za-z0-9+/]{86}==$"))]
+    pub integrity: String,
+    /// Secret of this namespace with the credential for the URL, with the same label as for npm:
+    /// `token`, or `username` and `password`; `ca.crt` beside them is the authority to trust.
+    /// Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub credentials_secret: Option<String>,
+}
+
+/// An artifact in a registry of container images.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.tag) != has(self.digest)")
+    .message("exactly one of tag and digest is required"))]
+pub struct OciSource {
+    /// Registry and repository, as in `registry.example:5000/plugins/greeter`.
+    #[schemars(
+        length(min = 3, max = 512),
+        regex(
+            pattern = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$"
+        )
+    )]
+    pub repository: String,
+    /// A tag. What it stands for is in `status.resolution`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    )]
+    pub tag: Option<String>,
+    /// Digest of the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(equal = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+    /// Seconds after which the registry is asked again what `tag` stands for, as for npm.
+    /// Default: 3600.
+    #[serde(default = "default_resolve_interval")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub resolve_interval_seconds: i32,
+    /// Secret of this namespace with the credential, of type `kubernetes.io/dockerconfigjson` and
+    /// with the same label as for npm; `ca.crt` beside it is the authority to trust. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub pull_secret: Option<String>,
+}
+
 impl NpmSource {
-    /// `package@version`, or `package@range`.
+    /// `package@version`, or `package@range`, and the registry where it is the plugin's own.
     #[must_use]
     pub fn asked(&self) -> String {
         let wanted = self.version.as_ref().or(self.range.as_ref());
         let wanted = wanted.map(String::as_str).unwrap_or_default();
-        format!("{}@{wanted}", self.package)
+        let asked = format!("{}@{wanted}", self.package);
+        match &self.registry {
+            Some(registry) => format!("{asked} of {registry}"),
+            None => asked,
+        }
+    }
+}
+
+impl OciSource {
+    /// `repository:tag`, or `repository@digest`.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        match (&self.tag, &self.digest) {
+            (Some(tag), _) => format!("{}:{tag}", self.repository),
+            (None, digest) => {
+                let digest = digest.as_deref().unwrap_or_default();
+                format!("{}@{digest}", self.repository)
+            }
+        }
+    }
+}
+
+impl PluginSource {
+    /// What the place that has the package is asked for; `None` where nobody is asked.
+    #[must_use]
+    pub fn asked(&self) -> Option<String> {
+        match self {
+            Self::Npm(source) => Some(source.asked()),
+            Self::Http(source) => Some(source.url.clone()),
+            Self::Oci(source) => Some(source.asked()),
+            Self::ConfigMap(_) => None,
+        }
+    }
+
+    /// Seconds after which what was asked for may stand for something else; `None` where it
+    /// stands for the same for ever.
+    #[must_use]
+    pub fn resolve_interval_seconds(&self) -> Option<i32> {
+        match self {
+            Self::Npm(source) => {
+                let moves = source.range.is_some() && source.lock.is_none();
+                moves.then_some(source.resolve_interval_seconds)
+            }
+            Self::Oci(source) => {
+                let moves = source.tag.is_some();
+                moves.then_some(source.resolve_interval_seconds)
+            }
+            Self::Http(_) | Self::ConfigMap(_) => None,
+        }
+    }
+
+    /// The field that names the Secret with the credential, and the name.
+    #[must_use]
+    pub fn credential(&self) -> Option<(&'static str, &str)> {
+        let (field, name) = match self {
+            Self::Npm(source) => (
+                "spec.source.npm.credentialsSecret",
+                source.credentials_secret.as_ref(),
+            ),
+            Self::Http(source) => (
+                "spec.source.http.credentialsSecret",
+                source.credentials_secret.as_ref(),
+            ),
+            Self::Oci(source) => ("spec.source.oci.pullSecret", source.pull_secret.as_ref()),
+            Self::ConfigMap(_) => return None,
+        };
+        Some((field, name?))
     }
 }
 
 impl PaperclipPlugin {
-    /// What its packing Jobs are about: `package@version` and, of a range, `package@range`.
+    /// What its packing Jobs are about: what is asked for, and `package@version`.
     #[must_use]
     pub fn packages(&self) -> Vec<String> {
-        let source = match &self.spec.source {
-            PluginSource::Npm(source) => source,
-            PluginSource::ConfigMap(_) => {
-                let field = |name| self.spec.manifest.as_ref()?.get(name)?.as_str();
-                let named = field("id").zip(field("version"));
-                return named
-                    .map(|(id, version)| format!("{id}@{version}"))
-                    .into_iter()
-                    .collect();
-            }
+        let Some(asked) = self.spec.source.asked() else {
+            let field = |name| self.spec.manifest.as_ref()?.get(name)?.as_str();
+            let named = field("id").zip(field("version"));
+            return named
+                .map(|(id, version)| format!("{id}@{version}"))
+                .into_iter()
+                .collect();
         };
-        let asked = source.asked();
         let resolution = self
             .status
             .as_ref()
             .and_then(|status| status.resolution.as_ref());
+        let package_of = |resolution: &ResolutionStatus| match &self.spec.source {
+            PluginSource::Npm(source) => Some(source.package.clone()),
+            _ => resolution.package.clone(),
+        };
         let resolved = resolution
             .filter(|resolution| resolution.source == asked)
-            .map(|resolution| format!("{}@{}", source.package, resolution.version));
+            .and_then(|resolution| {
+                let package = package_of(resolution)?;
+                Some(format!("{package}@{}", resolution.version))
+            });
         [Some(asked), resolved].into_iter().flatten().collect()
     }
 }
@@ -387,8 +534,8 @@ pub struct PaperclipPluginStatus {
     /// again; a change of source or lock is another request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_request: Option<String>,
-    /// What a range or a dist-tag stood for when the registry was last asked. It is here
-    /// before any of it rolls out.
+    /// What the source stood for when its place was last asked: a range, a dist-tag or a tag, or
+    /// a source with a registry or a credential of its own. It is here before any of it rolls out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<ResolutionStatus>,
     /// The artifact that the source resolved to.
@@ -449,16 +596,23 @@ pub struct CapabilityStatus {
     pub last_used: Option<String>,
 }
 
-/// What a range or a dist-tag stands for.
+/// What a source stands for.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolutionStatus {
     /// What was asked, as in `paperclip-plugin-example@^1.2.0`.
     pub source: String,
+    /// Name of the package, where the source does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     /// Exact version.
     pub version: String,
-    /// npm's integrity of that version.
+    /// npm's integrity of that version, or the digest of the image.
     pub integrity: String,
+    /// Fingerprint of the registry and the credential of the plugin's own that it was asked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub credential: Option<String>,
     /// When the operator learnt it, as RFC 3339.
     pub resolved_at: String,
     /// The request, by annotation, that it was the answer to.

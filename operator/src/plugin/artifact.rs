@@ -7,16 +7,23 @@ use kube::{
     api::{ListParams, PostParams},
     runtime::reflector::ObjectRef,
 };
-use paperclip_artifact::{Digest, inline::Inline, outcome::Pushed, request::PackRequest};
+use paperclip_artifact::{
+    Digest,
+    inline::Inline,
+    outcome::Pushed,
+    request::{PackRequest, RemoteImage},
+    resolve::{Reference, Wanted, locked},
+};
 use paperclip_crds::labels;
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, ConditionType, ConfigMapKey, NpmSource, PaperclipPlugin, PaperclipPluginStatus,
-    PluginSource, Reason,
+    ArtifactStatus, ConditionType, ConfigMapKey, HttpSource, NpmSource, OciSource, PaperclipPlugin,
+    PaperclipPluginStatus, PluginSource, Reason,
 };
 use serde_json::Value;
 
 use super::{
     conditions::{Finding, rfc3339},
+    credential::{self, Access},
     moved,
     packing::{self, Progress},
     pins,
@@ -25,7 +32,7 @@ use super::{
     references::map_text,
     source, steady, summary,
 };
-use crate::{context::Context, errors::chain};
+use crate::{args::Args, context::Context, errors::chain};
 
 /// What became of the source.
 pub struct Stage {
@@ -61,23 +68,33 @@ pub async fn resolve(
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
+    if let Some(insecure) = insecure(plugin, &context.args) {
+        return Ok(Stage::stalled(insecure));
+    }
+    let access = credential::access(context, plugin).await?;
+    let access = access.as_ref();
     let request = match &plugin.spec.source {
-        PluginSource::Npm(source) => npm_request(context, plugin, status, source).await?,
+        PluginSource::Npm(source) => npm_request(context, plugin, status, source, access).await?,
+        PluginSource::Http(source) => http_request(context, plugin, status, source, access).await?,
+        PluginSource::Oci(source) => oci_request(context, plugin, status, source, access).await?,
         PluginSource::ConfigMap(key) => {
             status.resolution = None;
             inline_request(context, plugin, key).await?
         }
     };
     let request = match request {
-        Ok(request) => request,
+        Ok(request) => PackRequest {
+            relock: relock_of(plugin, &request),
+            ..request
+        },
         Err(stage) => return Ok(stage),
     };
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
         return Ok(Stage::stalled(finding));
     }
-    let name = request.job_name();
-    if status.failed_request.as_ref() == Some(&name)
+    let job = request.job_name();
+    if status.failed_request.as_ref() == Some(&job)
         && let Some(finding) = recorded_failure(plugin)
     {
         return Ok(Stage::stalled(finding));
@@ -85,14 +102,14 @@ pub async fn resolve(
     if status
         .artifact
         .as_ref()
-        .is_none_or(|artifact| artifact.request != name)
+        .is_none_or(|artifact| artifact.request != request.name())
     {
-        match pack(context, plugin, &request).await? {
+        match pack(context, plugin, &request, access).await? {
             Progress::Under(finding) => {
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
             }
             Progress::Failed(finding, true) => {
-                status.failed_request = Some(name);
+                status.failed_request = Some(job);
                 return Ok(Stage::stalled(finding));
             }
             // The Job goes by itself, and then a new one tries again.
@@ -106,12 +123,40 @@ pub async fn resolve(
     check_pins(context, plugin, status).await
 }
 
+/// Names the act of locking anew, where there is a lock to be resolved.
+fn relock_of(plugin: &PaperclipPlugin, request: &PackRequest) -> Option<String> {
+    let is_resolved = request.lock.is_none() && request.inline.is_none() && request.image.is_none();
+    let asked = plugin.annotations().get(labels::RELOCK_REQUESTED_AT);
+    asked.filter(|_| is_resolved).cloned()
+}
+
+/// A URL without TLS that the platform does not allow.
+fn insecure(plugin: &PaperclipPlugin, args: &Args) -> Option<Finding> {
+    let (field, url) = match &plugin.spec.source {
+        source @ PluginSource::Npm(_) => {
+            let own = credential::own_registry(source, &args.npm_registry)?;
+            ("npm.registry", own)
+        }
+        PluginSource::Http(source) => ("http.url", source.url.as_str()),
+        PluginSource::Oci(_) | PluginSource::ConfigMap(_) => return None,
+    };
+    let is_refused = url.starts_with("http:") && !args.allow_insecure_sources;
+    is_refused.then(|| {
+        let message = format!(
+            "spec.source.{field} is {url}, wanted an https URL: this platform does not allow insecure sources."
+        );
+        Finding::no(Reason::PackageRefused, message)
+    })
+}
+
 async fn npm_request(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
     source: &NpmSource,
+    access: Option<&Access>,
 ) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let args = &context.args;
     let lock = match &source.lock {
         None => None,
         Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
@@ -119,14 +164,105 @@ async fn npm_request(
             Err(missing) => return Ok(Err(Stage::under_way(missing))),
         },
     };
-    let version = source::version(context, plugin, status, source, lock.as_deref()).await?;
-    // A lock that is given is not to be resolved at all.
-    let relock = plugin.annotations().get(labels::RELOCK_REQUESTED_AT);
-    let relock = relock.filter(|_| lock.is_none()).cloned();
-    Ok(version.map(|version| PackRequest {
-        relock,
-        ..packing::build_request(source, &version, lock, &context.args)
+    let exact = match (&lock, &source.version) {
+        (Some(lock), None) => match locked(lock, &source.package) {
+            Some(version) => Some(version),
+            None => return Ok(Err(no_package_in_lock(source))),
+        },
+        (_, version) => version.clone(),
+    };
+    if let (Some(version), None) = (&exact, access) {
+        status.resolution = None;
+        let request = packing::build_request(source, version, lock, args);
+        return Ok(Ok(request));
+    }
+    let registry = credential::own_registry(&plugin.spec.source, &args.npm_registry);
+    let registry = registry.unwrap_or(&args.npm_registry).to_owned();
+    let wanted = Wanted::Npm {
+        registry: registry.clone(),
+        package: source.package.clone(),
+        range: exact.or(source.range.clone()).unwrap_or_default(),
+    };
+    let resolved = source::look(context, plugin, status, wanted, access).await?;
+    Ok(resolved.map(|resolved| {
+        let request = packing::build_request(source, &resolved.version, lock, args);
+        match access {
+            // What the platform itself asks may be served by whatever it packed before.
+            None => request,
+            Some(access) => PackRequest {
+                registry,
+                integrity: Some(resolved.integrity),
+                tenant: Some(access.tenant.clone()),
+                ..request
+            },
+        }
     }))
+}
+
+fn no_package_in_lock(source: &NpmSource) -> Stage {
+    let message = format!(
+        "The lock under spec.source.npm.lock has no package {}.",
+        source.package
+    );
+    Stage::stalled(Finding::no(Reason::PackageRefused, message))
+}
+
+async fn http_request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+    HttpSource { url, integrity, .. }: &HttpSource,
+    access: Option<&Access>,
+) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let wanted = Wanted::Tarball {
+        url: url.clone(),
+        integrity: integrity.clone(),
+    };
+    let resolved = source::look(context, plugin, status, wanted, access).await?;
+    Ok(resolved.map(|resolved| PackRequest {
+        tenant: access.map(|access| access.tenant.clone()),
+        ..packing::build_tarball_request(url, resolved, &context.args)
+    }))
+}
+
+async fn oci_request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+    source: &OciSource,
+    access: Option<&Access>,
+) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+    let reference = match (&source.tag, &source.digest) {
+        (Some(tag), _) => Reference::Tag(tag.clone()),
+        (None, digest) => match digest.as_deref().unwrap_or_default().parse() {
+            Ok(digest) => Reference::Digest(digest),
+            Err(_) => return Ok(Err(no_digest("spec.source.oci.digest"))),
+        },
+    };
+    let wanted = Wanted::Image {
+        repository: source.repository.clone(),
+        reference,
+    };
+    let resolved = match source::look(context, plugin, status, wanted, access).await? {
+        Ok(resolved) => resolved,
+        Err(stage) => return Ok(Err(stage)),
+    };
+    let Ok(digest) = resolved.integrity.parse() else {
+        return Ok(Err(no_digest("status.resolution.integrity")));
+    };
+    let image = RemoteImage {
+        repository: source.repository.clone(),
+        digest,
+    };
+    Ok(Ok(PackRequest {
+        tenant: access.map(|access| access.tenant.clone()),
+        ..packing::build_image_request(image, &resolved, &context.args)
+    }))
+}
+
+fn no_digest(field: &str) -> Stage {
+    let message = format!("{field} is no digest, wanted `sha256:` and 64 hex digits.");
+    Stage::stalled(Finding::no(Reason::PackageRefused, message))
 }
 
 async fn inline_request(
@@ -183,11 +319,12 @@ async fn pack(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
+    access: Option<&Access>,
 ) -> Result<Progress<Pushed>, ReconcileError> {
     let namespace = &context.args.namespace;
     let name = request.job_name();
     let package = packing::package_of(request);
-    if let Some(job) = job(context, &name).await? {
+    if let Some(job) = job(context, &name, access).await? {
         let pods = context.pods.of_job(namespace, &name);
         return Ok(packing::progress(&job, &package, &pods));
     }
@@ -195,15 +332,29 @@ async fn pack(
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
         return Ok(Progress::Done(pushed));
     }
+    if let Some(obstacle) = access.and_then(Access::obstacle) {
+        return Ok(Progress::Under(obstacle.clone()));
+    }
     let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
-    create(context, plugin, &job, &package).await
+    create(context, plugin, &job, &package, access).await
 }
 
-/// A Job of the platform's namespace.
-pub(super) async fn job(context: &Context, name: &str) -> Result<Option<Job>, ReconcileError> {
+/// A Job of the platform's namespace. While it runs it has what it is lent, also when an operator
+/// was ended between the two.
+pub(super) async fn job(
+    context: &Context,
+    name: &str,
+    access: Option<&Access>,
+) -> Result<Option<Job>, ReconcileError> {
     let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
     let found = api.get_opt(name).await;
-    found.map_err(ReconcileError::request("reading the packing Job"))
+    let found = found.map_err(ReconcileError::request("reading the packing Job"))?;
+    if let (Some(job), Some(access)) = (&found, access)
+        && queue::runs(job)
+    {
+        credential::lend(context, job, access).await?;
+    }
+    Ok(found)
 }
 
 /// Creates a Job when it is its turn, and says what happens now.
@@ -212,6 +363,7 @@ pub(super) async fn create<T>(
     plugin: &PaperclipPlugin,
     job: &Job,
     package: &str,
+    access: Option<&Access>,
 ) -> Result<Progress<T>, ReconcileError> {
     let api: Api<Job> = Api::namespaced(context.client.clone(), &context.args.namespace);
     let name = job.name_any();
@@ -232,8 +384,12 @@ pub(super) async fn create<T>(
                 // Another plugin's pass was faster; the Job is the same.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 created => {
-                    created.map_err(ReconcileError::request("creating the packing Job"))?;
+                    let job =
+                        created.map_err(ReconcileError::request("creating the packing Job"))?;
                     tracing::info!(job = name, package, "packing Job created");
+                    if let Some(access) = access {
+                        credential::lend(context, &job, access).await?;
+                    }
                 }
             }
             format!("The packing Job of {package} runs.")
@@ -258,9 +414,11 @@ async fn record(
         None => None,
     };
     status.artifact = Some(ArtifactStatus {
-        request: request.job_name(),
+        request: request.name(),
         source: match &plugin.spec.source {
             PluginSource::Npm(_) => format!("npm:{}", packing::package_of(request)),
+            PluginSource::Http(source) => format!("http:{}", source.url),
+            PluginSource::Oci(source) => format!("oci:{}", source.asked()),
             PluginSource::ConfigMap(key) => format!("configMap:{}/{}", key.name, key.key),
         },
         version: request.version.clone(),

@@ -46,6 +46,8 @@ pub fn npm() -> NpmSource {
         range: None,
         resolve_interval_seconds: 3600,
         lock: None,
+        registry: None,
+        credentials_secret: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod claiming;
 mod conditions;
 mod config;
 mod controller;
+mod credential;
 mod desired;
 mod diagnose;
 #[cfg(test)]

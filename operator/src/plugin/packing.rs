@@ -20,8 +20,8 @@ use paperclip_artifact::{
     inline::{Inline, InlineError},
     inputs,
     outcome::{FailureReason, PACKAGE_AT_FAULT, Pushed, StepOutcome, parse, parse_failure},
-    request::{self, PackRequest, Platform, StoreEndpoints},
-    resolve::{self, ResolveRequest, Resolved},
+    request::{self, PackRequest, Platform, RemoteImage, StoreEndpoints},
+    resolve::{self, ResolveRequest, Resolved, Wanted},
 };
 use paperclip_crds::{
     labels,
@@ -81,9 +81,6 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
         registry: args.npm_registry.clone(),
         package: package.to_owned(),
         version: version.to_owned(),
-        lock: None,
-        relock: None,
-        inline: None,
         platform: Platform::default(),
         store: StoreEndpoints {
             read: args.store_read.clone(),
@@ -91,6 +88,28 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
             plain_http: false,
         },
         repository: inputs::repository(package),
+        ..PackRequest::default()
+    }
+}
+
+/// The request that packs a tarball which was looked at before.
+#[must_use]
+pub fn build_tarball_request(url: &str, resolved: Resolved, args: &Args) -> PackRequest {
+    let package = resolved.package.unwrap_or_default();
+    PackRequest {
+        tarball: Some(url.to_owned()),
+        integrity: Some(resolved.integrity),
+        ..request_of(&package, &resolved.version, args)
+    }
+}
+
+/// The request that copies an image which was looked at before.
+#[must_use]
+pub fn build_image_request(image: RemoteImage, resolved: &Resolved, args: &Args) -> PackRequest {
+    let package = resolved.package.as_deref().unwrap_or_default();
+    PackRequest {
+        image: Some(image),
+        ..request_of(package, &resolved.version, args)
     }
 }
 
@@ -101,38 +120,101 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
 /// When the request is no JSON, which cannot be.
 pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::Error> {
     let text = serde_json::to_string(request)?;
-    let step = |name| build_step(name, request::ENVIRONMENT, &text, args);
+    let name = request.job_name();
+    let from = match (&request.image, &request.tarball, &request.inline) {
+        (Some(_), ..) => Origin::Image,
+        (None, Some(_), _) => Origin::Tarball,
+        (None, None, Some(_)) => Origin::Inline,
+        (None, None, None) => Origin::Npm,
+    };
+    let lent = Lent::new(&name, request.tenant.is_some(), from);
+    let step = |name| build_step(name, request::ENVIRONMENT, &text, &lent, args);
+    // An image holds its plugin manifest already, and nothing of it is run.
+    let before = match request.image {
+        Some(_) => vec![step(FETCH)],
+        None => vec![step(FETCH), step(EVALUATE)],
+    };
     Ok(build(
-        request.job_name(),
+        name.clone(),
         package_of(request),
         PodSpec {
-            init_containers: Some(vec![step(FETCH), step(EVALUATE)]),
+            init_containers: Some(before),
             containers: vec![step(PUSH)],
-            volumes: Some(build_volumes(args)),
+            volumes: Some(build_volumes(&lent, args)),
             ..restricted_pod()
         },
         args,
     ))
 }
 
-/// The Job that finds out what a range stands for. It has what is needed to ask npm.
+/// The Job that finds out what a source stands for. It has what is needed to ask.
 ///
 /// # Errors
 /// When the request is no JSON, which cannot be.
-pub fn build_resolve_job(request: &ResolveRequest, args: &Args) -> Result<Job, serde_json::Error> {
+pub fn build_resolve_job(
+    request: &ResolveRequest,
+    asked: &str,
+    args: &Args,
+) -> Result<Job, serde_json::Error> {
     let text = serde_json::to_string(request)?;
-    let mut volumes = build_volumes(args);
+    let name = request.job_name();
+    let from = match &request.wanted {
+        Wanted::Npm { .. } => Origin::Npm,
+        Wanted::Tarball { .. } => Origin::Tarball,
+        Wanted::Image { .. } => Origin::Image,
+    };
+    let lent = Lent {
+        // A look is at the tarball alone, and not at its dependencies.
+        platforms_npm: from == Origin::Npm && request.tenant.is_none(),
+        ..Lent::new(&name, request.tenant.is_some(), from)
+    };
+    let mut volumes = build_volumes(&lent, args);
     volumes.retain(|volume| !volume.name.starts_with("store"));
+    let step = build_step(RESOLVE, resolve::ENVIRONMENT, &text, &lent, args);
     Ok(build(
-        request.job_name(),
-        format!("{}@{}", request.package, request.range),
+        name.clone(),
+        asked.to_owned(),
         PodSpec {
-            containers: vec![build_step(RESOLVE, resolve::ENVIRONMENT, &text, args)],
+            containers: vec![step],
             volumes: Some(volumes),
             ..restricted_pod()
         },
         args,
     ))
+}
+
+/// Where a package comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Npm,
+    Tarball,
+    Image,
+    Inline,
+}
+
+/// The credentials that the step which downloads has.
+struct Lent<'a> {
+    /// The platform's, for its npm registry.
+    platforms_npm: bool,
+    /// The tenant's: the Secret of the Job, and the folder that takes it.
+    tenants: Option<(&'a str, &'static str)>,
+}
+
+impl<'a> Lent<'a> {
+    fn new(job: &'a str, is_tenants: bool, origin: Origin) -> Self {
+        let folder = match origin {
+            Origin::Npm => "/etc/paperclip/npm",
+            Origin::Tarball | Origin::Image | Origin::Inline => "/etc/paperclip/source",
+        };
+        Self {
+            platforms_npm: match origin {
+                Origin::Npm => !is_tenants,
+                Origin::Tarball | Origin::Inline => true,
+                Origin::Image => false,
+            },
+            tenants: is_tenants.then_some((job, folder)),
+        }
+    }
 }
 
 fn build(name: String, package: String, pod: PodSpec, args: &Args) -> Job {
@@ -195,10 +277,21 @@ fn failure_policy(steps: impl Iterator<Item = String>) -> PodFailurePolicy {
     }
 }
 
-fn build_step(name: &str, variable: &str, request: &str, args: &Args) -> Container {
+fn build_step(
+    name: &str,
+    variable: &str,
+    request: &str,
+    lent: &Lent<'_>,
+    args: &Args,
+) -> Container {
     let mut mounts = vec![mount("work", "/work", false), mount("tmp", "/tmp", false)];
-    if matches!(name, FETCH | RESOLVE) && args.npm_secret.is_some() {
-        mounts.push(mount("npm", "/etc/paperclip/npm", true));
+    if matches!(name, FETCH | RESOLVE) {
+        if lent.platforms_npm && args.npm_secret.is_some() {
+            mounts.push(mount("npm", "/etc/paperclip/npm", true));
+        }
+        if let Some((_, folder)) = lent.tenants {
+            mounts.push(mount("lent", folder, true));
+        }
     }
     match name {
         FETCH => mounts.push(mount("store-read", "/etc/paperclip/store", true)),
@@ -221,7 +314,7 @@ fn build_step(name: &str, variable: &str, request: &str, args: &Args) -> Contain
     }
 }
 
-fn build_volumes(args: &Args) -> Vec<Volume> {
+fn build_volumes(lent: &Lent<'_>, args: &Args) -> Vec<Volume> {
     let scratch = |name: &str, limit: &str| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -238,8 +331,16 @@ fn build_volumes(args: &Args) -> Vec<Volume> {
         build_secret_volume("store-read", &args.store_read_secret, &credential),
         build_secret_volume("store-push", &args.store_push_secret, &credential),
     ];
-    if let Some(secret) = &args.npm_secret {
+    if let Some(secret) = args.npm_secret.as_ref().filter(|_| lent.platforms_npm) {
         volumes.push(build_secret_volume("npm", secret, &[]));
+    }
+    if let Some((secret, _)) = lent.tenants {
+        // It is made after the Job, whose it is; the pod waits for it.
+        let mut volume = build_secret_volume("lent", secret, &[]);
+        if let Some(secret) = &mut volume.secret {
+            secret.optional = Some(false);
+        }
+        volumes.push(volume);
     }
     volumes
 }
@@ -413,6 +514,85 @@ mod tests {
             .collect();
         assert_eq!(secrets, [vec!["store-read"], vec![], vec!["store-push"]]);
         fixtures::assert_restricted(&spec);
+    }
+
+    fn mounts(spec: &PodSpec, volume: &str) -> Vec<String> {
+        let steps = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers);
+        let has = |step: &&Container| {
+            let mut mounts = step.volume_mounts.iter().flatten();
+            mounts.any(|mount| mount.name == volume)
+        };
+        steps.filter(has).map(|step| step.name.clone()).collect()
+    }
+
+    #[test]
+    fn what_a_tenant_lends_is_for_the_download_and_the_platforms_is_not_for_its_registry() {
+        let args = Args {
+            npm_secret: Some("npm".into()),
+            ..fixtures::args()
+        };
+        let tenant = Some(paperclip_artifact::request::Tenant {
+            owner: "aa".into(),
+            credential: "bb".into(),
+        });
+        let spec = |request: &PackRequest| {
+            let job = build_job(request, &args).unwrap();
+            job.spec.unwrap().template.spec.unwrap()
+        };
+        let own = PackRequest {
+            tenant: tenant.clone(),
+            ..request()
+        };
+        let of_npm = spec(&own);
+        assert_eq!(mounts(&of_npm, "lent"), [FETCH]);
+        assert!(of_npm.volumes.iter().flatten().all(|one| one.name != "npm"));
+        let lent = of_npm
+            .volumes
+            .iter()
+            .flatten()
+            .find(|one| one.name == "lent");
+        let secret = lent.unwrap().secret.clone().unwrap();
+        assert_eq!(secret.secret_name, Some(own.job_name()));
+        assert_eq!(secret.optional, Some(false));
+
+        let of_tarball = spec(&PackRequest {
+            tarball: Some("https://files.example/x.tgz".into()),
+            ..own.clone()
+        });
+        assert_eq!(mounts(&of_tarball, "lent"), [FETCH]);
+        assert_eq!(mounts(&of_tarball, "npm"), [FETCH]);
+
+        let of_image = spec(&PackRequest {
+            image: Some(RemoteImage {
+                repository: "registry.example/x".into(),
+                digest: paperclip_artifact::Digest::of(b""),
+            }),
+            ..own.clone()
+        });
+        assert_eq!(mounts(&of_image, "lent"), [FETCH]);
+        assert_eq!(mounts(&of_image, "npm"), [""; 0]);
+        assert_eq!(of_image.init_containers.map(|steps| steps.len()), Some(1));
+
+        let look = ResolveRequest {
+            wanted: Wanted::Npm {
+                registry: "https://npm.acme.example".into(),
+                package: "x".into(),
+                range: "1.0.0".into(),
+            },
+            round: String::new(),
+            tenant,
+        };
+        let look = build_resolve_job(&look, "x@1.0.0", &args).unwrap();
+        let look = look.spec.unwrap().template.spec.unwrap();
+        assert_eq!(mounts(&look, "lent"), [RESOLVE]);
+        assert_eq!(mounts(&look, "npm"), [""; 0]);
+        for spec in [&of_npm, &of_tarball, &look] {
+            fixtures::assert_restricted(spec);
+        }
     }
 
     #[test]

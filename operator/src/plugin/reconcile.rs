@@ -225,7 +225,8 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
         .config
         .as_ref()
         .is_some_and(|config| !config.default_from.is_empty())
-        || matches!(spec.source, PluginSource::ConfigMap(_));
+        || matches!(spec.source, PluginSource::ConfigMap(_))
+        || spec.source.credential().is_some();
     let wait = if unwatched && !findings.stalled {
         LOOK_AGAIN
     } else if summary.reason == Reason::PluginIdTaken {

@@ -114,31 +114,42 @@ async fn secret_value(
     plugin: &PaperclipPlugin,
     wanted: &PluginSecret,
 ) -> Result<Result<String, Finding>, ReconcileError> {
-    let namespace = plugin.namespace().unwrap_or_default();
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    let found = api
-        .get_opt(&wanted.secret_ref.name)
-        .await
-        .map_err(ReconcileError::request(
-            "reading a Secret that the spec names",
-        ))?;
-    Ok(take(found, wanted, &namespace))
+    let found = secret(context, plugin, &wanted.secret_ref.name).await?;
+    Ok(take(found, wanted, &plugin.namespace().unwrap_or_default()))
 }
 
-/// The value, if the Secret is there and open to plugins.
-fn take(found: Option<Secret>, wanted: &PluginSecret, namespace: &str) -> Result<String, Finding> {
-    let (name, key) = (&wanted.secret_ref.name, &wanted.secret_ref.key);
+/// A Secret of the plugin's namespace, read by name.
+///
+/// # Errors
+/// When the API server fails.
+pub async fn secret(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    name: &str,
+) -> Result<Option<Secret>, ReconcileError> {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api.get_opt(name).await;
+    found.map_err(ReconcileError::request(
+        "reading a Secret that the spec names",
+    ))
+}
+
+/// The Secret, if it is there and open to plugins. `of` names the field.
+pub fn open(
+    found: Option<Secret>,
+    of: &str,
+    name: &str,
+    namespace: &str,
+) -> Result<Secret, Finding> {
     let refuse = |what: &str, then: String| {
-        let message = format!(
-            "Secret {name} of spec.secrets {} {what}. {then}",
-            wanted.name
-        );
+        let message = format!("Secret {name} of {of} {what}. {then}");
         Err(Finding::no(Reason::SecretUnavailable, message))
     };
     let label = labels::ALLOW_PLUGINS;
     let Some(found) = found else {
         let then = format!(
-            "Create it: kubectl create secret generic {name} -n {namespace} --from-file={key}=FILE; then label it: kubectl label secret {name} -n {namespace} {label}=true"
+            "Create it in namespace {namespace}; then label it: kubectl label secret {name} -n {namespace} {label}=true"
         );
         return refuse("does not exist", then);
     };
@@ -153,6 +164,25 @@ fn take(found: Option<Secret>, wanted: &PluginSecret, namespace: &str) -> Result
         );
         return refuse(&what, then);
     }
+    Ok(found)
+}
+
+/// The value, if the Secret is there and open to plugins.
+fn take(found: Option<Secret>, wanted: &PluginSecret, namespace: &str) -> Result<String, Finding> {
+    let (name, key) = (&wanted.secret_ref.name, &wanted.secret_ref.key);
+    let of = format!("spec.secrets {}", wanted.name);
+    let refuse = |what: &str, then: String| {
+        let message = format!("Secret {name} of {of} {what}. {then}");
+        Err(Finding::no(Reason::SecretUnavailable, message))
+    };
+    if found.is_none() {
+        let label = labels::ALLOW_PLUGINS;
+        let then = format!(
+            "Create it: kubectl create secret generic {name} -n {namespace} --from-file={key}=FILE; then label it: kubectl label secret {name} -n {namespace} {label}=true"
+        );
+        return refuse("does not exist", then);
+    }
+    let found = open(found, &of, name, namespace)?;
     let bytes = found.data.and_then(|mut data| data.remove(key));
     match bytes.map(|bytes| String::from_utf8(bytes.0)) {
         None => refuse(

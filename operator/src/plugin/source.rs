@@ -1,61 +1,51 @@
-//! The exact version of a source: as it is written, as the lock has it, or what its range
-//! stood for when the registry was last asked.
+//! What a source stands for: the exact version as it is written, as the lock has it, or what its
+//! place said when it was last asked.
+//!
+//! A place is asked where the answer moves (a range, a tag), where nobody else knows it (a
+//! tarball), and with a registry or a credential of the plugin's own: what another's credential
+//! opened is no answer then.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use paperclip_artifact::resolve::{ResolveRequest, Resolved, locked};
-use paperclip_crds::v1alpha1::{
-    NpmSource, PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason, ResolutionStatus,
-};
+use paperclip_artifact::resolve::{ResolveRequest, Resolved, Wanted};
+use paperclip_crds::v1alpha1::{PaperclipPlugin, PaperclipPluginStatus, Reason, ResolutionStatus};
 
 use super::{
     artifact::{self, Stage},
     conditions::{Finding, rfc3339},
+    credential::Access,
     packing::{self, Progress},
     reconcile::ReconcileError,
 };
 use crate::context::Context;
 
-/// The version to pack, or why there is none yet. Asks the registry, by a Job, where a range
-/// is due; meanwhile, and when that fails, the version it stood for goes on.
-pub async fn version(
+/// What the source stands for, or why that is not known yet. Asks its place, by a Job, where
+/// that is due; meanwhile, and when that fails, what it stood for goes on.
+pub async fn look(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,
-    source: &NpmSource,
-    lock: Option<&str>,
-) -> Result<Result<String, Stage>, ReconcileError> {
-    let Some(range) = &source.range else {
-        status.resolution = None;
-        return Ok(Ok(source.version.clone().unwrap_or_default()));
-    };
-    if let Some(lock) = lock {
-        status.resolution = None;
-        return Ok(locked(lock, &source.package).ok_or_else(|| {
-            let message = format!(
-                "The lock under spec.source.npm.lock has no package {}.",
-                source.package
-            );
-            Stage::stalled(Finding::no(Reason::PackageRefused, message))
-        }));
-    }
-    let asked = source.asked();
+    wanted: Wanted,
+    access: Option<&Access>,
+) -> Result<Result<Resolved, Stage>, ReconcileError> {
+    let asked = plugin.spec.source.asked().unwrap_or_default();
     let known = status.resolution.take();
-    let known = known.filter(|known| known.source == asked);
+    let known = known.filter(|known| known.source == asked && is_of(known, &wanted));
+    let interval = plugin.spec.source.resolve_interval_seconds();
     let requested = status.last_handled_reconcile_at.clone();
+    let credential = access.map(|access| access.tenant.credential.as_str());
     if let Some(known) = &known
-        && !is_due(known, source, requested.as_ref(), context.now())
+        && known.credential.as_deref() == credential
+        && !is_due(known, interval, requested.as_ref(), context.now())
     {
-        let version = known.version.clone();
         status.resolution = Some(known.clone());
-        return Ok(Ok(version));
+        return Ok(Ok(resolved(known)));
     }
     let request = ResolveRequest {
-        registry: context.args.npm_registry.clone(),
-        package: source.package.clone(),
-        range: range.clone(),
+        wanted,
         round: round(known.as_ref(), requested.as_deref()),
+        tenant: access.map(|access| access.tenant.clone()),
     };
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
@@ -67,21 +57,23 @@ pub async fn version(
     {
         return Ok(Err(Stage::stalled(finding)));
     }
-    let (failure, stalled) = match look_up(context, plugin, &request).await? {
+    let (failure, stalled) = match ask(context, plugin, &request, &asked, access).await? {
         Progress::Done(resolved) => {
-            tracing::info!(source = asked, version = resolved.version, "range resolved");
-            let version = resolved.version.clone();
-            status.resolution = Some(resolution(asked, resolved, requested, context.now()));
-            return Ok(Ok(version));
+            let version = &resolved.version;
+            tracing::info!(source = asked, version, "source looked up");
+            status.resolution = Some(ResolutionStatus {
+                credential: credential.map(str::to_owned),
+                ..resolution(asked, resolved.clone(), requested, context.now())
+            });
+            return Ok(Ok(resolved));
         }
         Progress::Under(finding) => (finding, false),
         Progress::Failed(finding, at_fault) => (finding, at_fault),
     };
     if let Some(mut known) = known {
-        let version = known.version.clone();
         known.failure = (failure.reason != Reason::Packing).then_some(failure.message);
-        status.resolution = Some(known);
-        return Ok(Ok(version));
+        status.resolution = Some(known.clone());
+        return Ok(Ok(resolved(&known)));
     }
     if stalled {
         status.failed_request = Some(name);
@@ -91,20 +83,40 @@ pub async fn version(
     Ok(Err(Stage::under_way(failure)))
 }
 
-async fn look_up(
+/// Whether what is known is of the same tarball; what else is wanted stands in `source`.
+fn is_of(known: &ResolutionStatus, wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::Tarball { integrity, .. } => known.integrity == *integrity,
+        Wanted::Npm { .. } | Wanted::Image { .. } => true,
+    }
+}
+
+fn resolved(known: &ResolutionStatus) -> Resolved {
+    Resolved {
+        package: known.package.clone(),
+        version: known.version.clone(),
+        integrity: known.integrity.clone(),
+    }
+}
+
+async fn ask(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &ResolveRequest,
+    asked: &str,
+    access: Option<&Access>,
 ) -> Result<Progress<Resolved>, ReconcileError> {
-    let name = request.job_name();
-    let package = format!("{}@{}", request.package, request.range);
-    if let Some(job) = artifact::job(context, &name).await? {
-        let pods = context.pods.of_job(&context.args.namespace, &name);
-        return Ok(packing::resolve_progress(&job, &package, &pods));
+    if let Some(obstacle) = access.and_then(Access::obstacle) {
+        return Ok(Progress::Under(obstacle.clone()));
     }
-    let job = packing::build_resolve_job(request, &context.args);
+    let name = request.job_name();
+    if let Some(job) = artifact::job(context, &name, access).await? {
+        let pods = context.pods.of_job(&context.args.namespace, &name);
+        return Ok(packing::resolve_progress(&job, asked, &pods));
+    }
+    let job = packing::build_resolve_job(request, asked, &context.args);
     let job = job.map_err(ReconcileError::Encode)?;
-    artifact::create(context, plugin, &job, &package).await
+    artifact::create(context, plugin, &job, asked, access).await
 }
 
 fn resolution(
@@ -115,8 +127,10 @@ fn resolution(
 ) -> ResolutionStatus {
     ResolutionStatus {
         source,
+        package: resolved.package,
         version: resolved.version,
         integrity: resolved.integrity,
+        credential: None,
         resolved_at: rfc3339(now),
         request,
         failure: None,
@@ -130,19 +144,23 @@ fn round(known: Option<&ResolutionStatus>, requested: Option<&str>) -> String {
     parts.join(" ")
 }
 
-/// Whether the registry is to be asked again.
+/// Whether the place is to be asked again.
 fn is_due(
     known: &ResolutionStatus,
-    source: &NpmSource,
+    interval: Option<i32>,
     requested: Option<&String>,
     now: Timestamp,
 ) -> bool {
-    known.request.as_ref() != requested || left(known, source, now).is_zero()
+    // What never moves is asked once.
+    let Some(interval) = interval else {
+        return false;
+    };
+    known.request.as_ref() != requested || left(known, interval, now).is_zero()
 }
 
 /// How long what is known stays good. A time to come, from a clock that was wrong, does not.
-fn left(known: &ResolutionStatus, source: &NpmSource, now: Timestamp) -> Duration {
-    let interval = u64::try_from(source.resolve_interval_seconds).unwrap_or(0);
+fn left(known: &ResolutionStatus, interval: i32, now: Timestamp) -> Duration {
+    let interval = u64::try_from(interval).unwrap_or(0);
     let interval = Duration::from_secs(interval);
     let Ok(since) = known.resolved_at.parse::<Timestamp>() else {
         return Duration::ZERO;
@@ -153,25 +171,25 @@ fn left(known: &ResolutionStatus, source: &NpmSource, now: Timestamp) -> Duratio
     }
 }
 
-/// When the registry is to be asked again; `None` for an exact version.
+/// When the place is to be asked again; `None` where the answer never moves.
 #[must_use]
 pub fn due_in(
     plugin: &PaperclipPlugin,
     status: &PaperclipPluginStatus,
     now: Timestamp,
 ) -> Option<Duration> {
-    let PluginSource::Npm(source) = &plugin.spec.source else {
-        return None;
-    };
+    let source = &plugin.spec.source;
+    let interval = source.resolve_interval_seconds()?;
     let known = status.resolution.as_ref()?;
     let soon = Duration::from_secs(1);
-    (known.source == source.asked()).then(|| left(known, source, now).max(soon))
+    (source.asked().as_ref() == Some(&known.source)).then(|| left(known, interval, now).max(soon))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plugin::fixtures;
+    use paperclip_crds::v1alpha1::{NpmSource, PluginSource};
 
     const THEN: &str = "2026-01-01T00:00:00Z";
 
@@ -196,12 +214,27 @@ mod tests {
 
     fn due(requested: Option<&str>, now: &str) -> bool {
         let requested = requested.map(str::to_owned);
-        is_due(
-            &known(),
-            &source(),
-            requested.as_ref(),
-            now.parse().unwrap(),
-        )
+        let interval = Some(source().resolve_interval_seconds);
+        is_due(&known(), interval, requested.as_ref(), now.parse().unwrap())
+    }
+
+    #[test]
+    fn what_never_moves_is_asked_once() {
+        let (asked, now) = ("b".to_owned(), "2030-01-01T00:00:00Z".parse().unwrap());
+        assert!(!is_due(&known(), None, Some(&asked), now));
+    }
+
+    #[test]
+    fn another_integrity_is_another_tarball() {
+        let of = |integrity: &str| Wanted::Tarball {
+            url: "https://files.example/x.tgz".into(),
+            integrity: integrity.into(),
+        };
+        let known = ResolutionStatus {
+            integrity: "sha512-a".into(),
+            ..known()
+        };
+        assert!(is_of(&known, &of("sha512-a")) && !is_of(&known, &of("sha512-b")));
     }
 
     #[test]

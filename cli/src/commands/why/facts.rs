@@ -261,6 +261,7 @@ impl Reader<'_> {
                 .lock
                 .as_ref()
                 .map(|key| ("spec.source.npm.lock", key)),
+            PluginSource::Http(_) | PluginSource::Oci(_) => None,
             PluginSource::ConfigMap(key) => Some(("spec.source.configMap", key)),
         };
         let config = spec.config.iter().flat_map(|config| &config.default_from);

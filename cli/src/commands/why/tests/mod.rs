@@ -62,6 +62,8 @@ fn plugin(conditions: Vec<Condition>) -> PaperclipPlugin {
             range: None,
             resolve_interval_seconds: 3600,
             lock: None,
+            registry: None,
+            credentials_secret: None,
         }),
         manifest: None,
         config: None,

@@ -1,0 +1,251 @@
+//! An artifact that was packed elsewhere: looked at, brought here whole, and pushed unchanged.
+//!
+//! It is read from a registry that a tenant named, so nothing about it is believed: shape, every
+//! digest, the tree's paths, the plugin manifest's rules and the lock are checked as
+//! [`crate::verify`] does, on the copy that is pushed. The bytes stay as they are, so the digest
+//! does.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::image::Manifest;
+use crate::inspect::{InspectError, Opened};
+use crate::layout::{Layout, LayoutError};
+use crate::limits;
+use crate::native::{self, NativeError};
+use crate::outcome::{Fetched, Pushed};
+use crate::pack::annotations;
+use crate::referrers::{self, Foreign, Listed};
+use crate::request::Platform;
+use crate::resolve::{Reference, Resolved};
+use crate::source::{Source, SourceError};
+use crate::store::{StoreClient, StoreError};
+use crate::tree::{self, TreeError};
+use crate::verify;
+
+/// Referrers that are copied with an artifact: the three of ours, and signatures of others.
+const MAX_REFERRERS: usize = 64;
+
+/// Why an artifact was not brought here.
+#[derive(Debug, thiserror::Error)]
+pub enum PromoteError {
+    /// It could not be had, or is not as it should be.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The tag could not be looked up.
+    #[error("cannot look up {reference}")]
+    Look {
+        /// Repository and tag.
+        reference: String,
+        /// What went wrong.
+        source: SourceError,
+    },
+    /// The tree breaks a rule.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A native addon is for other nodes.
+    #[error(transparent)]
+    Native(#[from] NativeError),
+    /// The copy on disk.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The store of the cluster.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The work folder could not be used.
+    #[error("cannot use {}", path.display())]
+    Work {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What a tag or a digest stands for in a registry.
+///
+/// # Errors
+/// When it is not there, or is no plugin artifact.
+pub async fn look_up(source: &Source, reference: &Reference) -> Result<Resolved, PromoteError> {
+    let digest = match reference {
+        Reference::Digest(digest) => digest.clone(),
+        Reference::Tag(tag) => source
+            .tagged(tag)
+            .await
+            .map_err(|source| PromoteError::Look {
+                reference: format!("tag {tag}"),
+                source,
+            })?,
+    };
+    let opened = Opened::open(source, &digest).await?;
+    // Both are compared with what the artifact itself says before it is pushed.
+    let package = opened.annotation(annotations::PACKAGE)?.to_owned();
+    let version = opened.annotation(annotations::VERSION)?.to_owned();
+    Ok(Resolved {
+        package: Some(package),
+        version,
+        integrity: digest.to_string(),
+    })
+}
+
+/// Copies an artifact with everything that refers to it into `folder`, an image layout, and
+/// verifies the copy. The tree is unpacked in `scratch`.
+///
+/// # Errors
+/// When it cannot be had, or breaks a rule of artifacts.
+pub async fn bring(
+    source: &Source,
+    digest: &Digest,
+    folder: &Path,
+    scratch: &Path,
+) -> Result<Fetched, PromoteError> {
+    let blobs = folder.join("blobs/sha256");
+    for folder in [&blobs, &scratch.to_owned()] {
+        fs::create_dir_all(folder).map_err(|source| PromoteError::Work {
+            path: folder.clone(),
+            source,
+        })?;
+    }
+    copy(source, digest, folder, &blobs).await?;
+    let layout = opened_layout(folder)?;
+    let copied = Source::Layout(layout);
+    verify::verify(&copied, digest, scratch).await?;
+    let opened = Opened::open(&copied, digest).await?;
+    let tree = scratch.join("tree");
+    let entries = tree::list(&tree, tree::LIMITS)?;
+    native::check(&tree, &entries, &Platform::default())?;
+    let facts = opened.facts().await?;
+    let lock = crate::lock::Lock::parse(&facts.lock, &facts.package, &facts.version)
+        .map_err(|e| opened.refused("the lock", e.to_string()))?;
+    Ok(Fetched {
+        integrity: lock.integrity(&facts.package).unwrap_or_default().into(),
+        lock_digest: lock.digest(),
+        packages: lock.len(),
+    })
+}
+
+async fn copy(
+    source: &Source,
+    digest: &Digest,
+    folder: &Path,
+    blobs: &Path,
+) -> Result<(), PromoteError> {
+    let opened = Opened::open(source, digest).await?;
+    let image = read_manifest(&opened, digest).await?;
+    let mut written = vec![(digest.clone(), image)];
+    bring_blobs(&opened, opened.manifest(), "the image", blobs).await?;
+    let listed = opened.referrers().await?;
+    if listed.len() > MAX_REFERRERS {
+        let why = format!("found {}, wanted at most {MAX_REFERRERS}", listed.len());
+        return Err(opened.refused("the referrers", why).into());
+    }
+    let mut bytes = 0;
+    for one in &listed {
+        let manifest = opened.referrer(one).await?;
+        let sizes = std::iter::once(&manifest.config).chain(&manifest.layers);
+        bytes = sizes.fold(bytes, |sum: u64, blob| sum.saturating_add(blob.size));
+        if bytes > limits::LAYER {
+            let why = format!("found {bytes} bytes, wanted at most {}", limits::LAYER);
+            return Err(opened.refused("the referrers", why).into());
+        }
+        let what = format!("referrer {}", one.descriptor.digest);
+        bring_blobs(&opened, &manifest, &what, blobs).await?;
+        let content = read_manifest(&opened, &one.descriptor.digest).await?;
+        written.push((one.descriptor.digest.clone(), content));
+    }
+    Layout::write_copied(folder, &written, &listed)?;
+    Ok(())
+}
+
+async fn read_manifest(opened: &Opened<'_>, digest: &Digest) -> Result<Bytes, PromoteError> {
+    let content = opened.source().manifest(digest).await;
+    Ok(content.map_err(|e| opened.read(&format!("manifest {digest}"), e))?)
+}
+
+async fn bring_blobs(
+    opened: &Opened<'_>,
+    manifest: &Manifest,
+    what: &str,
+    blobs: &Path,
+) -> Result<(), PromoteError> {
+    for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+        let brought = opened.source().blob_file(blob, limits::LAYER, blobs).await;
+        brought.map_err(|e| opened.read(what, e))?;
+    }
+    Ok(())
+}
+
+fn opened_layout(folder: &Path) -> Result<Layout, PromoteError> {
+    Layout::open(folder).ok_or_else(|| PromoteError::Work {
+        path: folder.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    })
+}
+
+/// Pushes what [`bring`] left in `folder`: blobs, image, what refers to it, and last the tag.
+///
+/// # Errors
+/// When the store fails, or the copy is no longer what it was.
+pub async fn push(
+    folder: &Path,
+    digest: &Digest,
+    store: &StoreClient,
+    repository: &str,
+    request_tag: &str,
+) -> Result<Pushed, PromoteError> {
+    let layout = opened_layout(folder)?;
+    let source = Source::Layout(layout.clone());
+    let opened = Opened::open(&source, digest).await?;
+    for (blob, content) in read_blobs(&layout, opened.manifest())? {
+        store.push_blob(repository, &blob, content).await?;
+    }
+    let manifest = Bytes::from(layout.manifest(digest)?);
+    store
+        .push_manifest(repository, digest.as_str(), manifest.clone())
+        .await?;
+    let mut copied = Vec::new();
+    for listed in layout.referrers(digest)? {
+        copied.push(read_referrer(&opened, &layout, listed).await?);
+    }
+    referrers::push_foreign(store, repository, digest, &copied).await?;
+    store
+        .push_manifest(repository, request_tag, manifest)
+        .await?;
+    let lock_digest = opened.annotation(annotations::LOCK_DIGEST)?;
+    tracing::info!(%digest, repository, "artifact copied");
+    Ok(Pushed {
+        repository: repository.to_owned(),
+        digest: digest.clone(),
+        marker: opened.annotation(annotations::MARKER)?.to_owned(),
+        size_bytes: opened.manifest().layers.iter().map(|one| one.size).sum(),
+        lock_digest: lock_digest
+            .parse()
+            .map_err(|_| opened.refused("the OCI manifest", "its lock digest is none"))?,
+    })
+}
+
+async fn read_referrer(
+    opened: &Opened<'_>,
+    layout: &Layout,
+    listed: Listed,
+) -> Result<Foreign, PromoteError> {
+    let parsed = opened.referrer(&listed).await?;
+    Ok(Foreign {
+        manifest: layout.manifest(&listed.descriptor.digest)?.into(),
+        blobs: read_blobs(layout, &parsed)?,
+        listed,
+    })
+}
+
+fn read_blobs(layout: &Layout, manifest: &Manifest) -> Result<Vec<(Digest, Bytes)>, LayoutError> {
+    let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
+    let read = |blob: &crate::image::Descriptor| {
+        let content = layout.blob(blob, limits::LAYER)?;
+        Ok((blob.digest.clone(), content.into()))
+    };
+    blobs.map(read).collect()
+}
