@@ -181,6 +181,7 @@ mod tests {
             version: "1.0.0".into(),
             integrity: "sha512-x".into(),
             platform: Platform::default(),
+            owner: None,
         };
         let tags = [None, Some("2026-01-01"), Some("2026-01-02")].map(|at| inputs.lock_tag(at));
         assert_ne!(tags[0], tags[1]);
@@ -212,6 +213,6 @@ mod tests {
             owner: Some("aa".into()),
             ..inputs("https://a/")
         };
-        assert_ne!(ours.lock_tag(), inputs("https://a/").lock_tag());
+        assert_ne!(ours.lock_tag(None), inputs("https://a/").lock_tag(None));
     }
 }

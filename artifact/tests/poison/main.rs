@@ -527,7 +527,9 @@ async fn bring(case: &Case, registry: &Registry, folder: &Path) -> Result<(), Pa
     let lock = case.lock.as_ref().map(Value::to_string).unwrap_or_default();
     let lock = Lock::parse(lock.as_bytes(), NAME, VERSION)?;
     let sources = Sources {
+        given: None,
         store: None,
+        owner: None,
         registry: &client,
     };
     tarballs::bring(sources, folder, &lock, &Platform::default()).await?;
