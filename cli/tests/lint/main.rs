@@ -213,6 +213,11 @@ fn cases() -> Vec<Case> {
         )
     };
     let npm = |npm: Value| plugin(json!({"name": "tea"}), json!({"source": {"npm": npm}}));
+    let image = |more: Value| {
+        let mut oci = json!({"repository": "registry.example/plugins/tea"});
+        merge(&mut oci, more);
+        plugin(json!({"name": "tea"}), json!({"source": {"oci": oci}}))
+    };
     let one_file = |more: Value| {
         let mut spec = json!({"source": {"configMap": {"name": "tea", "key": "worker.js"}}});
         merge(&mut spec, more);
@@ -250,6 +255,18 @@ fn cases() -> Vec<Case> {
             keeps: vec![
                 npm(json!({"package": "tea", "version": "1.0.0"})),
                 npm(json!({"package": "tea", "range": "latest"})),
+            ],
+        },
+        Case {
+            kind: "PaperclipPlugin",
+            rule: "has(self.tag) != has(self.digest)",
+            breaks: vec![
+                image(json!({})),
+                image(json!({"tag": "v1", "digest": format!("sha256:{}", "a".repeat(64))})),
+            ],
+            keeps: vec![
+                image(json!({"tag": "v1"})),
+                image(json!({"digest": format!("sha256:{}", "a".repeat(64))})),
             ],
         },
         Case {

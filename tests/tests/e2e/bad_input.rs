@@ -4,8 +4,8 @@
 //!
 //! What can be put right from outside is, and the plugin then works by itself.
 //!
-//! What the API server itself refuses is in `admission`; every single rule for a plugin
-//! manifest is in the unit tests of the artifact's crate, here is one of each class.
+//! What the API server itself refuses is in `admission`; manifests that break a rule, one of
+//! each class, are in `manifests`. Here are three of them that come in a package.
 
 mod case;
 mod neighbour;

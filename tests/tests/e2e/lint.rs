@@ -24,6 +24,8 @@ fn specs() -> Vec<Value> {
         json_patch::merge(&mut whole, &secret);
         and(json!({"secrets": [whole]}))
     };
+    let of = |source: Value| json!({"source": source, "host": {"name": "main"}});
+    let integrity = format!("sha512-{}==", "A".repeat(86));
     let one_file = json!({"configMap": {"name": "tea", "key": "worker.js"}});
     vec![
         and(json!({})),
@@ -40,6 +42,22 @@ fn specs() -> Vec<Value> {
             "host": {"name": "main"}}),
         json!({"source": one_file, "host": {"name": "main"}}),
         json!({"source": {"npm": {"package": "tea", "version": "1.0.0"}}}),
+        npm(
+            json!({"package": "tea", "version": "1.0.0", "registry": "https://npm.example/",
+            "credentialsSecret": "npm"}),
+        ),
+        npm(
+            json!({"package": "tea", "version": "1.0.0", "registry": "https://me:pass@npm.example/"}),
+        ),
+        of(json!({"http": {"url": "https://files.example/tea.tgz", "integrity": integrity}})),
+        of(json!({"http": {"url": "https://files.example/tea.tgz"}})),
+        of(
+            json!({"http": {"url": "https://files.example/tea.tgz?token=1", "integrity": integrity}}),
+        ),
+        of(json!({"http": {"url": "https://files.example/tea.tgz", "integrity": "sha1-aaaa"}})),
+        of(json!({"oci": {"repository": "oci.example/tea", "tag": "v1"}})),
+        of(json!({"oci": {"repository": "oci.example/tea"}})),
+        of(json!({"oci": {"repository": "oci.example/tea", "digest": "sha256:1"}})),
         and(json!({"host": {"name": ""}})),
         and(json!({"suspend": "yes"})),
         and(json!({"revisionHistoryLimit": -1})),

@@ -11,7 +11,8 @@ use crate::{
     load::{Load, Report},
     support::{
         COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
-        host_rows, kill_all, kubectl, pod_of, processes_in_pod, publish, worker_processes,
+        host_rows, kill_all, kubectl, pod_of, processes_in_pod, publish, upgrade_platform,
+        worker_processes,
     },
 };
 
@@ -158,6 +159,29 @@ impl Drop for Uncordon {
     }
 }
 
+/// Puts the platform's sidecar image back, whatever happened in between.
+struct OtherSidecar;
+
+impl Drop for OtherSidecar {
+    fn drop(&mut self) {
+        let _ = upgrade_platform(&["--set=images.sidecar.digest="]);
+    }
+}
+
+/// Something of the sidecar: a field of its entry in this list of the pod.
+fn sidecar(pod: &Value, list: &str, field: &str) -> Result<String> {
+    let mut entries = pod
+        .pointer(list)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let sidecar = entries.find(|entry| entry["name"] == "sidecar");
+    let text = sidecar.and_then(|sidecar| sidecar[field].as_str());
+    Ok(text
+        .with_context(|| format!("{list} of the sidecar"))?
+        .to_owned())
+}
+
 fn installed() -> Result<Namespace> {
     publish_ledger("1.0.0", "serve")?;
     let namespace = Namespace::create(NAMESPACE)?;
@@ -244,7 +268,21 @@ fn an_upgrade_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
     })?
     .check_unbroken()?;
 
-    under_load(&namespace, "restart", || {
+    let image = sidecar(
+        &pod_of(ns, PLUGIN)?,
+        "/status/initContainerStatuses",
+        "imageID",
+    )?;
+    let (_, digest) = image.split_once('@').context("an image by its digest")?;
+    let _sidecar = OtherSidecar;
+    under_load(&namespace, "sidecar-upgrade", || {
+        let before = pod_of(ns, PLUGIN)?["metadata"]["uid"].clone();
+        upgrade_platform(&[&format!("--set=images.sidecar.digest={digest}")])?;
+        namespace.wait_ready(PLUGIN, WARM)?;
+        ensure!(
+            pod_of(ns, PLUGIN)?["metadata"]["uid"] == before,
+            "an upgrade of the platform leaves pods alone"
+        );
         kubectl(&[
             "annotate",
             "paperclipplugin",
@@ -259,7 +297,9 @@ fn an_upgrade_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
                 plugin["status"]["activeRevision"]["number"] == 3,
                 "{plugin}"
             );
-            pod_of(ns, PLUGIN).map(drop)
+            let image = sidecar(&pod_of(ns, PLUGIN)?, "/spec/initContainers", "image")?;
+            ensure!(image.ends_with(digest), "{image}");
+            Ok(())
         })
     })?
     .check_unbroken()?;

@@ -390,3 +390,23 @@ pub fn publish(
     published.insert(release_name);
     Ok(())
 }
+
+/// Upgrades the platform's release by these options of Helm.
+pub fn upgrade_platform(values: &[&str]) -> Result<()> {
+    let chart = paperclip_tests::platform::repository()
+        .join("charts/paperclip-platform")
+        .display()
+        .to_string();
+    let mut arguments = vec![
+        "upgrade",
+        "paperclip",
+        &chart,
+        "-n",
+        PLATFORM_NAMESPACE,
+        "--reuse-values",
+        "--wait",
+        "--timeout=120s",
+    ];
+    arguments.extend(values);
+    cluster().helm(&arguments).map(drop)
+}

@@ -3,11 +3,11 @@
 //! dropped.
 
 use anyhow::{Result, bail};
-use paperclip_tests::platform::repository;
 use serde_json::json;
 
 use crate::support::{
     Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, kubectl, kubectl_with_input,
+    upgrade_platform,
 };
 
 const POLICY: &str = "e2e-bad-input";
@@ -142,7 +142,7 @@ impl WrongValues {
         });
         kubectl_with_input(&["apply", "-f", "-"], &secret.to_string())?;
         let values = Self;
-        upgrade(&[
+        upgrade_platform(&[
             &format!("--set=npm.caSecret={SECRET}"),
             "--set=images.runtimeNode.tag=there-is-none",
         ])?;
@@ -152,28 +152,9 @@ impl WrongValues {
 
 impl Drop for WrongValues {
     fn drop(&mut self) {
-        let _ = upgrade(&["--set=npm.caSecret=", "--set=images.runtimeNode.tag="]);
+        let _ = upgrade_platform(&["--set=npm.caSecret=", "--set=images.runtimeNode.tag="]);
         let _ = kubectl(&["delete", "secret", SECRET, "-n", PLATFORM_NAMESPACE]);
     }
-}
-
-fn upgrade(values: &[&str]) -> Result<()> {
-    let chart = repository()
-        .join("charts/paperclip-platform")
-        .display()
-        .to_string();
-    let mut arguments = vec![
-        "upgrade",
-        "paperclip",
-        &chart,
-        "-n",
-        PLATFORM_NAMESPACE,
-        "--reuse-values",
-        "--wait",
-        "--timeout=120s",
-    ];
-    arguments.extend(values);
-    cluster().helm(&arguments).map(drop)
 }
 
 /// The npm registry is gone for pods.
