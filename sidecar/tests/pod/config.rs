@@ -154,6 +154,8 @@ async fn a_sidecar_that_takes_over_does_not_tell_the_worker_again() {
     pod.deliver(json!({"active": active, "candidate": revision(2, json!({"colour": "blue"}))}));
     let host = Host::attach(&pod, &Store::default()).await;
     while shown(&host).await["told"].as_array().unwrap().len() < 2 {}
+    // Until then nobody but the worker knows that it was told.
+    pod.config("in force", |config| config.revision == 2).await;
     let worker = pod.logged("worker started", "pid").await;
     pod.kill_sidecar();
     pod.start_sidecar();
