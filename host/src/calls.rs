@@ -54,7 +54,9 @@ pub async fn call(
     };
     let begun = Instant::now();
     let result = plugin.call(call).await;
-    let outcome = result.as_ref().map_err(|failure| failure.fault.clone().into());
+    let outcome = result
+        .as_ref()
+        .map_err(|failure| failure.fault.clone().into());
     span.ended(&outcome.map(drop));
     let code = result.as_ref().err().map(|failure| failure.fault.code);
     host.metrics.called(method, code, begun.elapsed());

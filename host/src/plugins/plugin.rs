@@ -220,10 +220,10 @@ impl Plugin {
         let mut held = Held::new(&self.holds);
         loop {
             let pod = self.hold(call.first, held_until, &mut held).await?;
-            let invocation = call
-                .company
-                .as_deref()
-                .map(|company| self.invocations.begin_call(pod.name(), company, &call.traceparent));
+            let invocation = call.company.as_deref().map(|company| {
+                self.invocations
+                    .begin_call(pod.name(), company, &call.traceparent)
+            });
             let envelope = invocation
                 .as_ref()
                 .map(|open| open.envelope())

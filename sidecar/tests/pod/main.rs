@@ -2,7 +2,9 @@
 
 mod config;
 mod drain;
+mod hostile;
 mod other_clients;
 mod published;
 mod raw;
 mod support;
+mod traces;
