@@ -550,7 +550,7 @@ impl Supervisor {
                 false => {
                     let limit = HEALTH.as_secs();
                     let message = format!("the worker did not answer health within {limit} s");
-                    ("HealthTimeout", message)
+                    ("WorkerUnresponsive", message)
                 }
             };
             state.worker.reason = reason.into();
