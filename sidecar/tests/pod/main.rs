@@ -3,6 +3,7 @@
 mod config;
 mod drain;
 mod hostile;
+mod once;
 mod other_clients;
 mod published;
 mod raw;
