@@ -177,6 +177,8 @@ pub struct Remembered {
     pub subscriptions: Vec<Bytes>,
     /// Number of the revision whose config the worker was told of.
     pub config_revision: u64,
+    /// The last slots of jobs that were run, by the hash of their names.
+    pub slots: Vec<[u8; 32]>,
 }
 
 impl Multiplexer {
@@ -250,6 +252,7 @@ impl Multiplexer {
             next_id: inner.next_id,
             subscriptions: inner.subscriptions.clone(),
             config_revision: self.settings.told(),
+            slots: inner.slots.last(),
         }
     }
 
@@ -259,6 +262,7 @@ impl Multiplexer {
         let mut inner = self.lock();
         inner.next_id = (remembered.next_id | 0xFFFF_FFFF) + 1;
         inner.subscriptions = remembered.subscriptions;
+        inner.slots.restore(remembered.slots);
     }
 
     /// Forgets the subscriptions of a worker that is gone; the next makes its own.

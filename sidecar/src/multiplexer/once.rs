@@ -21,6 +21,8 @@ use super::{Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, worker_e
 const EVENTS: usize = 8192;
 /// Slots whose runs ended.
 const SLOTS: usize = 1024;
+/// Slots that a successor of this sidecar is told.
+const REMEMBERED: usize = 256;
 /// Larger results of jobs are kept as null: hosts look at errors alone.
 const LARGE: usize = 64 * 1024;
 
@@ -111,6 +113,8 @@ impl Events {
 pub(super) struct Slots {
     runs: HashMap<Key, watch::Receiver<Option<Outcome>>>,
     ended: VecDeque<Key>,
+    /// The last slots, in the order in which their runs began.
+    last: VecDeque<Key>,
 }
 
 enum Place {
@@ -123,15 +127,35 @@ impl Slots {
         if let Some(run) = self.runs.get(&slot) {
             return (Place::Joined, run.clone());
         }
+        self.last.push_back(slot);
+        if self.last.len() > REMEMBERED {
+            self.last.pop_front();
+        }
         let (sender, receiver) = watch::channel(None);
         self.runs.insert(slot, receiver.clone());
         (Place::First(sender), receiver)
+    }
+
+    /// What a successor of this sidecar has to know.
+    pub(super) fn last(&self) -> Vec<Key> {
+        self.last.iter().copied().collect()
+    }
+
+    /// Takes over slots whose runs an earlier sidecar began. How they ended is not known.
+    pub(super) fn restore(&mut self, slots: Vec<Key>) {
+        for slot in slots {
+            let lost = worker_exited("an earlier sidecar began this run; it may be done");
+            self.runs.insert(slot, watch::channel(Some(Err(lost))).1);
+            self.ended.push_back(slot);
+            self.last.push_back(slot);
+        }
     }
 
     /// Keeps the slot of a run that ended, unless the worker never saw it.
     fn end(&mut self, slot: Key, outcome: &Outcome) {
         if outcome.as_ref().is_err_and(|error| error.is_not_sent()) {
             self.runs.remove(&slot);
+            self.last.retain(|known| *known != slot);
             return;
         }
         if outcome.as_ref().is_ok_and(|result| result.len() > LARGE) {
@@ -162,6 +186,7 @@ impl Multiplexer {
         let (place, mut run) = self.lock().slots.join(slot);
         match place {
             Place::First(sender) => {
+                self.remember.notify_one();
                 tokio::spawn(self.clone().run_slot(slot, call, sender));
             }
             Place::Joined => {
@@ -238,5 +263,20 @@ mod tests {
         assert!(matches!(slots.join(slot).0, Place::First(_)));
         slots.end(slot, &Err(worker_exited("it crashed")));
         assert!(matches!(slots.join(slot).0, Place::Joined));
+    }
+
+    #[test]
+    fn a_successor_does_not_run_a_slot_again() {
+        let mut slots = Slots::default();
+        let (begun, unsent) = (key(&["a"]), key(&["b"]));
+        slots.join(begun);
+        slots.join(unsent);
+        slots.end(unsent, &Err(RpcError::not_sent("draining")));
+        let mut successor = Slots::default();
+        successor.restore(slots.last());
+        let (place, run) = successor.join(begun);
+        assert!(matches!(place, Place::Joined));
+        assert!(run.borrow().as_ref().is_some_and(Result::is_err));
+        assert!(matches!(successor.join(unsent).0, Place::First(_)));
     }
 }

@@ -5,14 +5,18 @@ import { pathToFileURL } from "node:url";
 
 const [managerPath, entrypointPath, casesPath, resultsPath] = process.argv.slice(2);
 const { createPluginWorkerHandle } = await import(pathToFileURL(managerPath).href);
-const { cases, manifest } = JSON.parse(readFileSync(casesPath, "utf8"));
+const { cases, manifest, transcript } = JSON.parse(readFileSync(casesPath, "utf8"));
 
 // The host of the test answers the same way.
+const refused = (message, code) => { throw Object.assign(new Error(message), { code }); };
+const store = new Map();
 const hostHandlers = {
   "state.get": async (params) => {
-    if (params.fail) throw Object.assign(new Error(params.fail.message), { code: params.fail.code });
-    return { got: params };
+    if (params.stateKey === "refused") refused("not today", -32002);
+    if (params.fail) refused(params.fail.message, params.fail.code);
+    return store.has(params.stateKey) ? store.get(params.stateKey) : { got: params };
   },
+  "state.set": async ({ stateKey, value }) => { store.set(stateKey, value); return null; },
 };
 const worker = createPluginWorkerHandle("conformance", {
   entrypointPath, manifest, config: {}, apiVersion: 1, hostHandlers, autoRestart: false,
@@ -27,7 +31,7 @@ for (const { method, params, timeout } of cases) {
   } catch ({ code, message, data }) {
     outcome = { error: { code, message, ...(data === undefined ? {} : { data }) } };
   }
-  const heard = await worker.call("getData", { key: "transcript" });
+  const heard = transcript ? await worker.call("getData", { key: "transcript" }) : null;
   results.push({ outcome, heard });
 }
 writeFileSync(resultsPath, JSON.stringify(results));

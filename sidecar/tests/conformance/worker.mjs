@@ -21,7 +21,6 @@ const ways = {
   nothing: ({ id }) => send({ id, result: null }),
   large: ({ id }) => send({ id, result: "x".repeat(300_000) }),
   error: ({ id, params }) => send({ id, error: params.error }),
-  separators: ({ id }) => send({ id, result: "a\u2028b" }),
   never: () => {},
   both: ({ id, params }) => send({ id, result: null, error: params.error }),
   twice: ({ id }) => { send({ id, result: 1 }); send({ id, result: 2 }); },

@@ -1,8 +1,9 @@
 //! Arbitrary bytes where a worker writes lines and where a host sends frames, while another
 //! host goes on calling.
 //!
-//! Inputs are mutations of a stored corpus, repeated by their seed. Each target runs for 5 s,
-//! or for `PAPERCLIP_FUZZ_SECONDS`; `PAPERCLIP_FUZZ_SEED` begins elsewhere.
+//! Inputs are mutations of a stored corpus, and messages out of turn, repeated by their seed.
+//! Each target runs for 5 s, or for `PAPERCLIP_FUZZ_SECONDS`, 3600 before a release;
+//! `PAPERCLIP_FUZZ_SEED` begins elsewhere.
 
 #[path = "../memory/mod.rs"]
 mod memory;
@@ -113,7 +114,10 @@ async fn whatever_a_worker_writes_other_calls_are_answered() {
     while run.goes_on() {
         for _ in 0..16 {
             run.inputs += 1;
-            let mut bytes = mutate::bytes(&mut run.random, &corpus);
+            let mut bytes = match run.random.once_in(8) {
+                true => mutate::out_of_turn(&mut run.random),
+                false => mutate::bytes(&mut run.random, &corpus),
+            };
             if run.random.once_in(2000) {
                 bytes.resize(bytes.len() + 4 * 1024 * 1024, b'x');
             }

@@ -37,6 +37,33 @@ pub fn bytes(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// A line that is well formed and wrong: an id that is a string, that nobody waits for, that
+/// comes again, or a request under an id that is still open.
+pub fn out_of_turn(random: &mut Random) -> Vec<u8> {
+    let number = random.below(64);
+    let ids = [
+        number.to_string(),
+        format!("\"{number}\""),
+        format!("{number}.0"),
+        format!("{number}e0"),
+        format!("-{number}"),
+        format!("[{number}]"),
+        u64::MAX.to_string(),
+        "null".to_owned(),
+        "true".to_owned(),
+        "\"\u{2028}\"".to_owned(),
+    ];
+    let id = random.pick(&ids).map_or("0", String::as_str);
+    let line = match random.below(5) {
+        0 => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"token":"stolen"}}}}"#),
+        1 => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32002,"message":""}}}}"#),
+        2 => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1,"error":null}}"#),
+        3 => format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"state.get","params":{{}}}}"#),
+        _ => format!("{{\"jsonrpc\":\"2.0\",\r\"id\":{id},\r\"method\":\"log\",\"params\":{{}}}}"),
+    };
+    line.into_bytes()
+}
+
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>, corpus: &[Vec<u8>]) {
     let at = random.below(bytes.len() + 1);
     match random.below(7) {

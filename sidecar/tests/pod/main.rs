@@ -2,7 +2,10 @@
 
 mod config;
 mod drain;
+mod hostile;
+mod once;
 mod other_clients;
 mod published;
 mod raw;
 mod support;
+mod traces;

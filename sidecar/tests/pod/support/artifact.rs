@@ -54,7 +54,7 @@ pub fn raw(folder: &Path, worker: &str, capabilities: &[&str]) -> Artifact {
 }
 
 /// What raw workers share. They split on `\n` alone and end with their stdin.
-const RAW: &str = r#"
+pub const RAW: &str = r#"
 let rest = "";
 const handlers = {};
 const say = (text) => process.stdout.write(text + "\n");
@@ -78,7 +78,8 @@ handlers.initialize = ({ id }) => send({ id, result: { ok: true, supportedMethod
 handlers.shutdown = ({ id }) => { send({ id, result: null }); process.exit(0); };
 "#;
 
-fn facts(root: &Path, manifest: &str, package: &str) {
+/// What packing writes beside the packages.
+pub fn facts(root: &Path, manifest: &str, package: &str) {
     let folder = root.join(".paperclip");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("marker"), MARKER).unwrap();

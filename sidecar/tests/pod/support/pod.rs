@@ -44,6 +44,7 @@ pub struct Pod {
     folder: TempDir,
     shim: Child,
     sidecar: Option<Child>,
+    environment: Vec<(&'static str, String)>,
     log: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -55,6 +56,15 @@ impl Pod {
 
     /// A pod that is handed this as the config of its activation.
     pub fn start_with(delivered: Value, make: impl FnOnce(&std::path::Path) -> Artifact) -> Self {
+        Self::start_in(&[], delivered, make)
+    }
+
+    /// A pod whose sidecar has these variables in its environment, too.
+    pub fn start_in(
+        environment: &[(&'static str, String)],
+        delivered: Value,
+        make: impl FnOnce(&std::path::Path) -> Artifact,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         make(folder.path());
         let authority = Authority::new();
@@ -81,6 +91,7 @@ impl Pod {
             folder,
             shim,
             sidecar: None,
+            environment: environment.to_vec(),
             log: Arc::default(),
         };
         pod.start_sidecar();
@@ -106,6 +117,7 @@ impl Pod {
             .args(["--grpc-listen", "127.0.0.1:0"])
             .args(["--health-listen", "127.0.0.1:0"])
             .args(["--worker-memory-bytes", "268435456"])
+            .envs(self.environment.iter().cloned())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -190,6 +202,27 @@ impl Pod {
         state.await.config.unwrap()
     }
 
+    /// Where the shim and the sidecar meet, which the worker can reach too.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/shim.sock")
+    }
+
+    /// What the sidecar shows a scraper.
+    pub async fn metrics(&self) -> String {
+        let health = self.logged("listening", "health").await;
+        let url = format!("http://{}/metrics", health.as_str().unwrap());
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    }
+
+    /// Bytes of memory that the sidecar holds.
+    pub fn sidecar_memory(&self) -> u64 {
+        let id = self.sidecar.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.unwrap().trim().trim_end_matches(" kB");
+        kibibytes.parse::<u64>().unwrap() * 1024
+    }
+
     pub fn kill_sidecar(&mut self) {
         let mut sidecar = self.sidecar.take().unwrap();
         sidecar.kill().unwrap();
@@ -251,16 +284,18 @@ fn facts(capabilities: &Value) -> Value {
     })
 }
 
-/// The shim, which is another package's program and so is built here.
 fn shim() -> PathBuf {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    SHIM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "paperclip-shim"])
-            .status()
-            .unwrap();
-        assert!(built.success());
-        PathBuf::from(env!("CARGO_BIN_EXE_paperclip-sidecar")).with_file_name("paperclip-shim")
-    })
-    .clone()
+    SHIM.get_or_init(|| built("paperclip-shim", "paperclip-shim"))
+        .clone()
+}
+
+/// A program of another package, which is built here.
+pub fn built(package: &str, program: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", package, "--bin", program])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    PathBuf::from(env!("CARGO_BIN_EXE_paperclip-sidecar")).with_file_name(program)
 }

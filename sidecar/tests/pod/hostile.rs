@@ -1,0 +1,238 @@
+//! Workers that do all they can: what they do stays in their pod, the status says what it is,
+//! and another plugin's pod answers meanwhile.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use paperclip_proto::{client::CallError, jsonrpc, v1::Phase};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::{
+    artifact,
+    host::{Host, Store},
+    pod::Pod,
+};
+
+/// What a sidecar may come to hold whatever its worker does.
+const MOST_MEMORY: u64 = 192 * 1024 * 1024;
+/// How long the other plugin may take over an answer, on a machine that does much else.
+const PROMPT: Duration = Duration::from_secs(2);
+
+const GOOD: &str = "handlers.getData = ({ id }) => send({ id, result: 1 });";
+
+async fn attached(worker: &str, capabilities: &[&str]) -> (Pod, Host) {
+    let config = json!({});
+    let pod = Pod::start(config, |folder| artifact::raw(folder, worker, capabilities));
+    pod.serving().await;
+    let host = Host::attach(&pod, &Store::default()).await;
+    (pod, host)
+}
+
+/// Another plugin, called for as long as something else goes on.
+struct Neighbour {
+    _pod: Pod,
+    host: Host,
+}
+
+impl Neighbour {
+    async fn start() -> Self {
+        let (pod, host) = attached(GOOD, &[]).await;
+        Self { _pod: pod, host }
+    }
+
+    async fn answers_during<T>(&self, other: impl Future<Output = T>) -> T {
+        let mut other = std::pin::pin!(other);
+        loop {
+            let asked = Instant::now();
+            let answer = self.host.call("getData", json!({})).await;
+            assert_eq!(answer.unwrap(), 1);
+            assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+            let pause = tokio::time::sleep(Duration::from_millis(20));
+            tokio::select! {
+                ended = &mut other => return ended,
+                () = pause => {}
+            }
+        }
+    }
+}
+
+async fn unresponsive(pod: &Pod) {
+    let state = pod
+        .state("unresponsive", |state| {
+            let worker = state.worker.as_ref();
+            worker.is_some_and(|worker| worker.reason == "WorkerUnresponsive")
+        })
+        .await;
+    assert!(!state.worker.unwrap().healthy);
+}
+
+fn is_timeout(outcome: &Result<Value, CallError>) -> bool {
+    match outcome {
+        Err(CallError::Rpc(error)) => error.code == jsonrpc::TIMEOUT,
+        Err(CallError::TimedOut(_)) => true,
+        _ => false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_on_stdout_is_logged_counted_and_forgotten() {
+    let worker = r#"
+        const noise = "noise ".repeat(20) + "\n";
+        handlers.getData = ({ id }) => {
+            for (let line = 0; line < 20_000; line++) process.stdout.write(noise);
+            process.stdout.write("x".repeat(64 * 1024 * 1024) + "\n");
+            send({ id, result: "after" });
+        };
+    "#;
+    let neighbour = Neighbour::start().await;
+    let (pod, host) = attached(worker, &[]).await;
+    let flood = host.call("getData", json!({}));
+    assert_eq!(neighbour.answers_during(flood).await.unwrap(), "after");
+    assert!(pod.metrics().await.contains("stdout_noise_total 20001"));
+    pod.serving().await;
+    assert!(
+        pod.sidecar_memory() < MOST_MEMORY,
+        "{}",
+        pod.sidecar_memory()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_does_not_read_is_called_unresponsive_and_its_calls_time_out() {
+    let worker = r#"
+        handlers.getData = ({ id }) => { send({ id, result: 1 }); process.stdin.pause(); };
+        setInterval(() => {}, 1000);
+    "#;
+    let neighbour = Neighbour::start().await;
+    let (pod, host) = attached(worker, &[]).await;
+    assert_eq!(host.call("getData", json!({})).await.unwrap(), 1);
+    // More than the pipe and the queue before it hold.
+    let large = "y".repeat(32 * 1024);
+    let calls = (0..600).map(|_| {
+        let params = json!({"text": large}).to_string().into();
+        let sender = host.sender.clone();
+        async move {
+            let timeout = Duration::from_secs(3);
+            let call = sender.call("getData", params, Bytes::new(), timeout, false);
+            call.await.map(|_| Value::Null)
+        }
+    });
+    let calls: JoinSet<_> = calls.collect();
+    let all = async {
+        let mut ended = 0;
+        for outcome in calls.join_all().await {
+            assert!(is_timeout(&outcome), "{outcome:?}");
+            ended += 1;
+        }
+        assert_eq!(ended, 600);
+        unresponsive(&pod).await;
+    };
+    neighbour.answers_during(all).await;
+    assert!(
+        pod.sidecar_memory() < MOST_MEMORY,
+        "{}",
+        pod.sidecar_memory()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_never_rests_is_called_unresponsive_and_can_still_be_ended() {
+    let worker = r#"
+        process.on("SIGTERM", () => {});
+        handlers.getData = () => { for (;;); };
+    "#;
+    let neighbour = Neighbour::start().await;
+    let (mut pod, host) = attached(worker, &[]).await;
+    let ends = async {
+        let call = host.sender.call(
+            "getData",
+            "{}".into(),
+            Bytes::new(),
+            Duration::from_secs(1),
+            false,
+        );
+        let outcome = call.await.map(|_| Value::Null);
+        assert!(is_timeout(&outcome), "{outcome:?}");
+        unresponsive(&pod).await;
+        pod.ask_shim_to_stop();
+        assert!(pod.shim_exit().await.success());
+    };
+    neighbour.answers_during(ends).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_speaks_to_the_shims_socket_is_not_heard() {
+    let worker = r#"
+        import net from "node:net";
+        handlers.getData = ({ id, params }) => {
+            // The socket keeps packets apart, which a stream cannot join: both ways are tried.
+            const tried = net.connect(params.socket);
+            tried.on("connect", () => { tried.write("\u0005"); send({ id, result: "connected" }); });
+            tried.on("error", (error) => send({ id, result: error.code }));
+        };
+    "#;
+    let (pod, host) = attached(worker, &[]).await;
+    let socket = pod.socket();
+    let said = host
+        .call("getData", json!({"socket": socket}))
+        .await
+        .unwrap();
+    assert_eq!(said, "EPROTOTYPE");
+    // What Node cannot, a program can: it waits in line behind the shim.
+    let intruder = paperclip_shim::channel::Channel::connect(&socket).unwrap();
+    let report = paperclip_shim::protocol::Report::Terminating.encode();
+    let full = paperclip_shim::channel::Full::Drop;
+    intruder.send(&report, &[], full).unwrap();
+    assert_eq!(
+        host.call("getData", json!({"socket": socket}))
+            .await
+            .unwrap(),
+        "EPROTOTYPE"
+    );
+    assert_eq!(pod.serving().await.phase(), Phase::Serving);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_callbacks_is_limited_and_counted() {
+    let worker = r#"
+        const codes = new Map();
+        let asked = 0, answered = 0;
+        handlers.getData = ({ id }) => {
+            for (; asked < 50_000; asked++) send({ id: "w" + asked, method: "state.get", params: { stateKey: "k" } });
+            const wait = () => answered === asked ? send({ id, result: Object.fromEntries(codes) }) : setTimeout(wait, 20);
+            wait();
+        };
+        handlers.answer = ({ error }) => { answered++; const code = error?.code ?? 0; codes.set(code, (codes.get(code) ?? 0) + 1); };
+        handlers.performAction = ({ id }) => send({ id, result: 1 });
+    "#;
+    let neighbour = Neighbour::start().await;
+    let (pod, host) = attached(worker, &["plugin.state.read"]).await;
+    let flood = host.call("getData", json!({}));
+    let codes = neighbour.answers_during(flood).await.unwrap();
+    let codes = codes.as_object().unwrap();
+    let total: u64 = codes.values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(total, 50_000, "{codes:?}");
+    assert!(
+        codes
+            .keys()
+            .all(|code| ["0", "-32000"].contains(&code.as_str())),
+        "{codes:?}"
+    );
+    assert_eq!(host.call("performAction", json!({})).await.unwrap(), 1);
+    assert!(
+        pod.sidecar_memory() < MOST_MEMORY,
+        "{}",
+        pod.sidecar_memory()
+    );
+    let counted = r#"capability_calls_total{capability="plugin.state.read",outcome="Used"} 50000"#;
+    assert!(pod.metrics().await.contains(counted));
+    let shown = pod.state("counted", |state| {
+        let used = state
+            .capabilities
+            .iter()
+            .find(|usage| usage.capability == "plugin.state.read");
+        used.is_some_and(|usage| usage.used > 0 && usage.last_used.is_some())
+    });
+    shown.await;
+}
