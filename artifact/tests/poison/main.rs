@@ -526,6 +526,8 @@ async fn bring(case: &Case, registry: &Registry, folder: &Path) -> Result<(), Pa
     let lock = case.lock.as_ref().map(Value::to_string).unwrap_or_default();
     let lock = Lock::parse(lock.as_bytes(), NAME, VERSION)?;
     let sources = Sources {
+        given: None,
+        owner: None,
         store: None,
         registry: &client,
     };
