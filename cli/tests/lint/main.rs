@@ -200,6 +200,60 @@ fn a_plugin_of_one_file_needs_a_manifest_that_paperclip_installs() {
     assert_eq!(found[0].field, "spec.manifest.categories[0]");
 }
 
+#[test]
+fn places_and_hashes_of_sources_are_refused_by_field() {
+    let of = |source: Value| findings(&plugin(json!({"name": "tea"}), json!({ "source": source })));
+    let hash = format!("sha512-{}Q==", "A".repeat(85));
+    let http = |url: &str, integrity: &str| json!({"http": {"url": url, "integrity": integrity}});
+    let npm = |registry: &str| json!({"npm": {"package": "tea", "version": "1.0.0", "registry": registry}});
+    let oci = |repository: &str| json!({"oci": {"repository": repository, "tag": "v1"}});
+    for source in [
+        http("https://files.example:8443/@acme/tea-1.0.0.tgz", &hash),
+        npm("https://npm.acme.example/private/"),
+        npm("http://localhost:4873"),
+        oci("registry.example/tea"),
+        oci("10.0.0.1:5000/a/b_c/d--e"),
+    ] {
+        assert_eq!(of(source.clone()), [], "{source}");
+    }
+    let url = "https://files.example/tea.tgz";
+    for (source, field) in [
+        (http(url, "sha512-AAAA"), "spec.source.http.integrity"),
+        (
+            http(url, &hash.replace("Q==", "B==")),
+            "spec.source.http.integrity",
+        ),
+        (
+            http(url, &hash.replace("sha512", "sha1")),
+            "spec.source.http.integrity",
+        ),
+        (
+            http("https://files.example/tea.tgz?token=s", &hash),
+            "spec.source.http.url",
+        ),
+        (
+            http("https://me:s@files.example/tea.tgz", &hash),
+            "spec.source.http.url",
+        ),
+        (http("file:///tea.tgz", &hash), "spec.source.http.url"),
+        (npm("https://me:s@npm.example/"), "spec.source.npm.registry"),
+        (npm("npm.example"), "spec.source.npm.registry"),
+        (oci("registry.example"), "spec.source.oci.repository"),
+        (
+            oci("https://registry.example/tea"),
+            "spec.source.oci.repository",
+        ),
+        (oci("registry.example/Tea"), "spec.source.oci.repository"),
+        (oci("registry.example/../tea"), "spec.source.oci.repository"),
+    ] {
+        let found = of(source.clone());
+        assert!(
+            found.iter().any(|one| one.to_string().contains(field)),
+            "{source}: {found:?}"
+        );
+    }
+}
+
 fn cases() -> Vec<Case> {
     let secret = |more: Value| {
         let mut secret = json!({"name": "a", "secretRef": {"name": "s", "key": "k"}});
@@ -213,8 +267,8 @@ fn cases() -> Vec<Case> {
         )
     };
     let npm = |npm: Value| plugin(json!({"name": "tea"}), json!({"source": {"npm": npm}}));
-    let image = |more: Value| {
-        let mut oci = json!({"repository": "registry.example/plugins/tea"});
+    let oci = |more: Value| {
+        let mut oci = json!({"repository": "registry.example:5000/plugins/tea"});
         merge(&mut oci, more);
         plugin(json!({"name": "tea"}), json!({"source": {"oci": oci}}))
     };
@@ -261,12 +315,12 @@ fn cases() -> Vec<Case> {
             kind: "PaperclipPlugin",
             rule: "has(self.tag) != has(self.digest)",
             breaks: vec![
-                image(json!({})),
-                image(json!({"tag": "v1", "digest": format!("sha256:{}", "a".repeat(64))})),
+                oci(json!({})),
+                oci(json!({"tag": "v1", "digest": format!("sha256:{}", "a".repeat(64))})),
             ],
             keeps: vec![
-                image(json!({"tag": "v1"})),
-                image(json!({"digest": format!("sha256:{}", "a".repeat(64))})),
+                oci(json!({"tag": "v1", "pullSecret": "pull"})),
+                oci(json!({"digest": format!("sha256:{}", "a".repeat(64))})),
             ],
         },
         Case {

@@ -293,7 +293,10 @@ pub struct HttpSource {
     )]
     pub url: String,
     /// SHA-512 of the tarball as npm writes it: `sha512-` and base64.
-    #[schemars(length(equal = 95), regex(pattern = r"^sha512-[A-Za-z0-9+/]{86}==$"))]
+    #[schemars(
+        length(equal = 95),
+        regex(pattern = r"^sha512-[A-Za-z0-9+/]{85}[AQgw]==$")
+    )]
     pub integrity: String,
     /// Secret of this namespace with the credential for the URL, with the same label as for npm:
     /// `token`, or `username` and `password`; `ca.crt` beside them is the authority to trust.

@@ -28,6 +28,8 @@ mod rollout;
 mod source;
 mod steady;
 mod summary;
+#[cfg(test)]
+mod tenants;
 mod verdict;
 mod worker;
 

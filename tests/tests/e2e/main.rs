@@ -32,4 +32,5 @@ mod resilience;
 mod support;
 mod survival;
 mod tally;
+mod tenants;
 mod uninstall;
