@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How much before its client's limit a call ends at most.
-const EARLY: Duration = Duration::from_millis(20);
+const EARLY: Duration = Duration::from_millis(100);
 /// How long a host may take over its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frames that wait for the network.
@@ -184,6 +184,6 @@ fn deadline<T>(request: &Request<T>) -> Result<Option<Duration>, Status> {
     let limit = Duration::from_nanos(number.saturating_mul(nanoseconds));
     // The transport watches the same limit, and says less when it is first. An answer that comes
     // at the limit would be too late anyway.
-    let early = (limit / 10).min(EARLY);
+    let early = (limit / 5).min(EARLY);
     Ok(Some((limit - early).max(Duration::from_millis(1))))
 }

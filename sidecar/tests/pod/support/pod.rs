@@ -122,7 +122,8 @@ impl Pod {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        self.log.lock().unwrap().clear();
+        // A log of its own: the reader of an earlier sidecar may not have come to its last record.
+        self.log = Arc::default();
         let log = self.log.clone();
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
