@@ -4,7 +4,9 @@
 mod support;
 
 use paperclip_artifact::Digest;
-use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
+use paperclip_artifact::image::{
+    Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE, Manifest,
+};
 use paperclip_artifact::inline::Inline;
 use paperclip_artifact::local::Local;
 use paperclip_artifact::outcome::{Failure, FailureReason};
@@ -20,6 +22,7 @@ const THERE: &str = "team/greeter";
 const HERE: &str = "plugins/acme.greeter";
 const TAG: &str = "request-0";
 const PASSWORD: &str = "secret";
+const SIGNATURE: &str = "application/vnd.acme.signature";
 
 /// A registry that wants a password and holds an artifact under the tag `1.0.0`.
 async fn packed() -> (OciRegistry, Digest) {
@@ -42,6 +45,42 @@ async fn packed() -> (OciRegistry, Digest) {
     let store = registry.client(Some(PASSWORD));
     let pushed = assembled.push(&store, THERE, "1.0.0").await.unwrap();
     (registry, pushed.digest)
+}
+
+/// Somebody else attaches something of another kind.
+async fn sign(registry: &OciRegistry, there: &Source, digest: &Digest) {
+    let store = registry.client(Some(PASSWORD));
+    let size = there.manifest(digest).await.unwrap().len() as u64;
+    let descriptor = |content: &[u8]| Descriptor::of(SIGNATURE, content);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: MANIFEST_MEDIA_TYPE.into(),
+        artifact_type: Some(SIGNATURE.into()),
+        config: descriptor(b"{}"),
+        layers: vec![descriptor(b"signed")],
+        subject: Some(Descriptor {
+            media_type: MANIFEST_MEDIA_TYPE.into(),
+            digest: digest.clone(),
+            size,
+        }),
+        annotations: Default::default(),
+    };
+    for blob in ["{}", "signed"] {
+        let digest = Digest::of(blob.as_bytes());
+        store.push_blob(THERE, &digest, blob.into()).await.unwrap();
+    }
+    let content = serde_json::to_vec(&manifest).unwrap();
+    let reference = Digest::of(&content);
+    let pushed = store.push_manifest(THERE, reference.as_str(), content.clone().into());
+    pushed.await.unwrap();
+    let tag = referrers::fallback_tag(digest);
+    let index = store.tagged_bytes(THERE, &tag).await.unwrap().unwrap();
+    let mut index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let mut listed = json!(Descriptor::of(MANIFEST_MEDIA_TYPE, &content));
+    listed["artifactType"] = SIGNATURE.into();
+    index["manifests"].as_array_mut().unwrap().push(listed);
+    let pushed = store.push_manifest(THERE, &tag, index.to_string().into());
+    pushed.await.unwrap();
 }
 
 fn source(registry: &OciRegistry, password: Option<&str>) -> Source {
@@ -74,6 +113,7 @@ async fn an_artifact_keeps_its_digest_and_what_refers_to_it() {
     };
     assert_eq!(looked.unwrap(), wanted);
 
+    sign(&registry, &there, &digest).await;
     let folder = bring(&there, &digest).await.unwrap();
     let here = OciRegistry::start(None).await;
     let store = here.client(None);
@@ -93,7 +133,12 @@ async fn an_artifact_keeps_its_digest_and_what_refers_to_it() {
     let listed = referrers::list(&store, HERE, &digest).await.unwrap();
     let before = there.referrers(&digest).await.unwrap();
     assert_eq!(listed, before);
-    assert_eq!(listed.len(), Kind::ALL.len());
+    assert_eq!(listed.len(), Kind::ALL.len() + 1);
+    let signature = listed.iter().find(|one| one.artifact_type == SIGNATURE);
+    let signature = &signature.unwrap().descriptor.digest;
+    let signature = store.manifest(HERE, signature).await.unwrap();
+    let content = store.blob(HERE, &signature.layers[0], 100).await.unwrap();
+    assert_eq!(content, "signed");
     // A second run adds nothing.
     let all = here.content(HERE);
     promote::push(&layout, &digest, &store, HERE, TAG)

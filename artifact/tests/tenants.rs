@@ -8,6 +8,7 @@ mod support;
 mod tarball;
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -19,10 +20,11 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use paperclip_artifact::inputs::{Inputs, LOCK_MEDIA_TYPE};
-use paperclip_artifact::outcome::{Failure, FailureReason};
+use paperclip_artifact::outcome::{self, Failure, FailureReason, StepOutcome};
 use paperclip_artifact::pack::{PackError, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::registry::{Login, Registry};
 use paperclip_artifact::request::Platform;
+use paperclip_artifact::resolve::Resolved;
 use paperclip_artifact::store::{StoreClient, StoreOptions};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
@@ -73,10 +75,19 @@ impl Server {
             }
             async { response }
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let url = format!("http://127.0.0.1:{}", listener.local_addr().unwrap().port());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, served }
+    }
+
+    /// Its URL at an address of this machine that is not loopback.
+    fn url_from_outside(&self) -> String {
+        // Nothing is sent: the system only says from where it would be.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect("192.0.2.1:9").unwrap();
+        let address = socket.local_addr().unwrap().ip();
+        self.url.replace("127.0.0.1", &address.to_string())
     }
 
     /// How often a tarball was downloaded.
@@ -470,4 +481,80 @@ fn a_registry_of_images_near_the_step_is_refused_to_a_tenant() {
         let said = refused.unwrap_err().to_string();
         assert!(said.contains("`address`"), "{address}: {said}");
     }
+}
+
+/// What the step that looks says, run as its Job runs it, with this `.npmrc` in `folder`.
+async fn look(wanted: Value, folder: &str, npmrc: Option<&str>) -> StepOutcome<Resolved> {
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| {
+        let folder = work.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    if let Some(text) = npmrc {
+        std::fs::write(at(folder).join("npmrc"), text).unwrap();
+    }
+    let tenant = json!({"owner": "aa", "credential": "01"});
+    let request = json!({"wanted": wanted, "round": "", "tenant": tenant});
+    let log = work.path().join("log");
+    let ended = tokio::process::Command::new(support::packer())
+        .arg("resolve")
+        .env("PAPERCLIP_RESOLVE_REQUEST", request.to_string())
+        .env("PAPERCLIP_PACK_WORK_DIR", at("work"))
+        .env("PAPERCLIP_PACK_NPM_DIR", at("npm"))
+        .env("PAPERCLIP_PACK_SOURCE_DIR", at("source"))
+        .env(
+            "PAPERCLIP_PACK_TOOLCHAIN",
+            support::toolchain().await.folder(),
+        )
+        .env("PAPERCLIP_PACK_TERMINATION_LOG", &log)
+        .output()
+        .await
+        .unwrap();
+    let said = std::fs::read_to_string(&log).unwrap();
+    let printed = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        !printed.contains(TOKEN) && !said.contains(TOKEN),
+        "{printed}"
+    );
+    outcome::parse(&said).unwrap()
+}
+
+fn reason(outcome: StepOutcome<Resolved>) -> FailureReason {
+    match outcome {
+        StepOutcome::Error(failure) => failure.reason,
+        StepOutcome::Ok(resolved) => panic!("{resolved:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_step_that_looks_has_the_tenants_credential_from_its_folder() {
+    let (server, tarball) = npm("plugin").await;
+    let outside = server.url_from_outside();
+    let npm = |url: &str| json!({"npm": {"registry": url, "package": "plugin", "range": "^1.0.0"}});
+    let npmrc = Login::Token(TOKEN.into()).npmrc(&outside).unwrap();
+    let found = look(npm(&outside), "npm", Some(&npmrc)).await;
+    let wanted = Resolved {
+        package: None,
+        version: "1.0.0".into(),
+        integrity: integrity(&tarball),
+    };
+    assert_eq!(found, StepOutcome::Ok(wanted.clone()));
+    let denied = reason(look(npm(&outside), "npm", None).await);
+    assert_eq!(denied, FailureReason::RegistryAccessDenied);
+    let near = reason(look(npm(&server.url), "npm", Some(&npmrc)).await);
+    assert_eq!(near, FailureReason::PackageRefused);
+
+    let url = format!("{outside}/plugin/-/plugin-1.0.0.tgz");
+    let at = json!({"tarball": {"url": url, "integrity": integrity(&tarball)}});
+    let found = look(at.clone(), "source", Some(&npmrc)).await;
+    let package = Some("plugin".into());
+    assert_eq!(found, StepOutcome::Ok(Resolved { package, ..wanted }));
+    // What it has for npm is not for the tarball.
+    let denied = reason(look(at, "npm", Some(&npmrc)).await);
+    assert_eq!(denied, FailureReason::RegistryAccessDenied);
+
+    let near = json!({"image": {"repository": "127.0.0.1:1/x", "reference": {"tag": "v1"}}});
+    let near = reason(look(near, "source", None).await);
+    assert_eq!(near, FailureReason::PackageRefused);
 }

@@ -18,7 +18,7 @@ use paperclip_artifact::request::{self, PackRequest, Platform};
 use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
 use paperclip_artifact::source::Source;
-use paperclip_artifact::store::{StoreClient, StoreOptions};
+use paperclip_artifact::store::{StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -254,7 +254,14 @@ fn image_source(repository: &str, folder: &Path) -> Result<Source, Failure> {
     });
     let client = options.and_then(StoreClient::new);
     Ok(Source::Store {
-        client: client.map_err(|e| failed(chain(&e)))?,
+        client: client.map_err(|e| Failure {
+            // An address that no registry may be at, or that is none.
+            reason: match e {
+                StoreError::Setup { .. } => FailureReason::PackageRefused,
+                _ => FailureReason::PackingFailed,
+            },
+            message: chain(&e),
+        })?,
         repository: path.to_owned(),
     })
 }

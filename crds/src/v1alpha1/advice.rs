@@ -9,16 +9,14 @@ impl Reason {
     pub const fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::PackageNotFound => {
-                "Correct spec.source.npm.package to a package that the platform's registry has."
+                "Correct spec.source to a package that its registry or URL has."
             }
-            Self::VersionNotFound => {
-                "Correct spec.source.npm.version to a version that is published."
-            }
+            Self::VersionNotFound => "Correct spec.source to a version or a tag that is published.",
             Self::RegistryUnavailable => {
-                "It is tried again by itself. See the registry that the platform's value npm.registry names."
+                "It is tried again by itself. See the place that spec.source names, or the registry of the platform's value npm.registry."
             }
             Self::RegistryAccessDenied => {
-                "It is tried again by itself. Correct the npmrc in the Secret that the platform's value npm.caSecret names."
+                "It is tried again by itself. Correct the Secret that spec.source names, or the npmrc in that of the platform's value npm.caSecret."
             }
             Self::PackageRefused
             | Self::ManifestMissing

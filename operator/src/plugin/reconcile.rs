@@ -610,7 +610,8 @@ mod tests {
         assert_eq!(words(&server)[..3], told);
         let status = server.object(PLUGIN)["status"].clone();
         assert_eq!(status["failedRequest"], request.job_name());
-        let message = "E404 example. Correct spec.source.npm.package to a package that the platform's registry has.";
+        let message =
+            "E404 example. Correct spec.source to a package that its registry or URL has.";
         assert_eq!(status["conditions"][0]["message"], message);
 
         server.writes();
