@@ -39,6 +39,7 @@ pub mod tarballs;
 mod token;
 pub mod toolchain;
 pub mod tree;
+pub mod trust;
 pub mod verify;
 
 pub use digest::Digest;
