@@ -75,8 +75,7 @@ fn by_key(key: &PublicKey, image: &Digest, evidence: &Evidence) -> Result<String
             match candidate {
                 Candidate::Simple(signature) => check_simple(signature, key, image)?,
                 Candidate::Bundle(bundle) => {
-                    let verified = sigstore::by_key(bundle, content(image)?, key)?;
-                    check_statement(verified.statement.as_ref(), image)?;
+                    check_statement(&sigstore::by_key(bundle, key)?, image)?;
                 }
             }
             Ok("key".into())
@@ -91,7 +90,7 @@ fn by_identity(wanted: &Keyless, image: &Digest, evidence: &Evidence) -> Result<
         || missing(image),
         |bundle| {
             let verified = sigstore::by_identity(bundle, content(image)?, wanted)?;
-            check_statement(verified.statement.as_ref(), image)?;
+            check_statement(&verified.statement, image)?;
             Ok(verified.signer)
         },
     )
@@ -166,12 +165,8 @@ pub fn simple_payload(reference: &str, image: &Digest) -> Vec<u8> {
     crate::canonical::compact(&payload)
 }
 
-fn check_statement(statement: Option<&Statement>, image: &Digest) -> Result<(), Refusal> {
+fn check_statement(statement: &Statement, image: &Digest) -> Result<(), Refusal> {
     let invalid = |message: String| Err(Refusal::new(Cause::SignatureInvalid, message));
-    // Without a statement the content itself was signed: nothing can be mistaken.
-    let Some(statement) = statement else {
-        return Ok(());
-    };
     if statement.predicate_type != SIGNATURE_PREDICATE {
         let found = &statement.predicate_type;
         return invalid(format!("the statement is a {found}, wanted a signature"));

@@ -42,10 +42,6 @@ impl PublicKey {
         Ok(Self(key))
     }
 
-    pub(super) fn der(&self) -> &DerPublicKey {
-        &self.0
-    }
-
     /// Whether a signature, in base64, is one over these bytes by an ECDSA P-256 key.
     ///
     /// # Errors
@@ -58,9 +54,14 @@ impl PublicKey {
             ));
         }
         let signature = STANDARD.decode(signature).map_err(|e| e.to_string())?;
+        self.verify_bytes(payload, &signature)
+    }
+
+    /// The same, with the signature as bytes.
+    pub(super) fn verify_bytes(&self, payload: &[u8], signature: &[u8]) -> Result<(), String> {
         let key = VerificationKey::from_spki_with_scheme(&self.0, SigningScheme::EcdsaP256Sha256)
             .map_err(|e| e.to_string())?;
-        let checked = key.verify(payload, &SignatureBytes::new(signature));
+        let checked = key.verify(payload, &SignatureBytes::new(signature.to_vec()));
         checked.map_err(|e| e.to_string())
     }
 }

@@ -114,9 +114,7 @@ pub(super) fn check_provenance(wanted: &Keyless, evidence: &Evidence) -> Result<
     };
     any_of(&provenances, missing, |bundle| {
         let verified = sigstore::by_identity(bundle, Content::Sha512(hash), wanted)?;
-        let statement = verified.statement;
-        let statement = statement.ok_or_else(|| invalid("it signs no statement".into()))?;
-        check_statement(&statement, subject, &hash)?;
+        check_statement(&verified.statement, subject, &hash)?;
         Ok(verified.signer)
     })
 }

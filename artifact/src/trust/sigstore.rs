@@ -5,10 +5,8 @@
 
 use serde::Deserialize;
 use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
-use sigstore_verify::types::{Artifact, Bundle, Sha256Hash, Sha512Hash, SignatureContent};
-use sigstore_verify::{
-    Error, Policy, PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier,
-};
+use sigstore_verify::types::{ArtifactDigest, Bundle, HashAlgorithm, SignatureContent};
+use sigstore_verify::{Error, VerificationPolicy, VerificationResult, Verifier};
 
 use super::evidence::MAX_BUNDLE;
 use super::identity::{Keyless, TrustRoot};
@@ -17,9 +15,6 @@ use super::{Cause, Refusal};
 
 /// Longest text of a trust root; the public one has 7 KiB.
 const MAX_TRUST_ROOT: usize = 128 * 1024;
-
-/// A trust root that knows nobody, for signatures by a key.
-const NOBODY: &str = r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
 
 /// What the bundle must be about.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +25,13 @@ pub(super) enum Content {
     Sha512([u8; 64]),
 }
 
-impl From<Content> for Artifact<'static> {
-    fn from(content: Content) -> Self {
-        match content {
-            Content::Sha256(hash) => Sha256Hash::new(hash).into(),
-            Content::Sha512(hash) => Sha512Hash::new(hash).into(),
-        }
+impl Content {
+    fn digest(self) -> Result<ArtifactDigest, Refusal> {
+        let digest = match self {
+            Self::Sha256(hash) => ArtifactDigest::new(HashAlgorithm::Sha2256, hash.to_vec()),
+            Self::Sha512(hash) => ArtifactDigest::new(HashAlgorithm::Sha2512, hash.to_vec()),
+        };
+        digest.map_err(|e| Refusal::new(Cause::SignatureInvalid, e.to_string()))
     }
 }
 
@@ -60,28 +56,25 @@ pub(super) struct StatementSubject {
     pub digest: std::collections::BTreeMap<String, String>,
 }
 
-/// A bundle whose signature holds.
+/// A bundle whose certificate, log entry and signature hold.
 pub(super) struct Verified {
-    /// The key's place, or the identity of the certificate.
+    /// Identity in the certificate.
     pub signer: String,
-    /// The statement, where one was signed; without, the content itself was signed.
-    pub statement: Option<Statement>,
+    /// What was signed.
+    pub statement: Statement,
 }
 
-/// Checks a bundle that a key signed. No log is asked for: the key is the administrator's
-/// word.
-pub(super) fn by_key(
-    bundle: &[u8],
-    content: Content,
-    key: &PublicKey,
-) -> Result<Verified, Refusal> {
-    let root = parse_root(NOBODY)?;
-    let policy = PublicKeyVerificationPolicy::new(key.der().clone()).skip_tlog_unsafe();
-    let (_, statement) = verify(bundle, content, &root, &policy)?;
-    Ok(Verified {
-        signer: "key".into(),
-        statement,
-    })
+/// Checks a statement that a key signed. No log and no time is asked for: the key is the
+/// administrator's word. The caller checks what the statement is about.
+pub(super) fn by_key(bundle: &[u8], key: &PublicKey) -> Result<Statement, Refusal> {
+    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let bundle = parse(bundle)?;
+    let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
+        return Err(invalid("the bundle signs no statement".into()));
+    };
+    key.verify_bytes(&envelope.pae(), envelope.signature.sig.as_bytes())
+        .map_err(|why| invalid(format!("the bundle's signature does not hold: {why}")))?;
+    statement(&bundle)
 }
 
 /// Checks a bundle that somebody with a certificate signed: chain, time, log and identity.
@@ -131,8 +124,16 @@ fn verify(
     bundle: &[u8],
     content: Content,
     root: &TrustedRoot,
-    policy: &dyn Policy,
-) -> Result<(VerificationResult, Option<Statement>), Refusal> {
+    policy: &VerificationPolicy,
+) -> Result<(VerificationResult, Statement), Refusal> {
+    let bundle = parse(bundle)?;
+    let verifier = Verifier::new(root).map_err(refusal_of_root)?;
+    let result = verifier.verify(content.digest()?, &bundle, policy);
+    let result = result.map_err(|e| refusal(&e))?;
+    Ok((result, statement(&bundle)?))
+}
+
+fn parse(bundle: &[u8]) -> Result<Bundle, Refusal> {
     let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
     if bundle.len() > MAX_BUNDLE {
         let found = bundle.len();
@@ -141,27 +142,17 @@ fn verify(
         )));
     }
     let text = std::str::from_utf8(bundle).map_err(|e| invalid(e.to_string()))?;
-    let bundle =
-        Bundle::from_json(text).map_err(|e| invalid(format!("the bundle cannot be read: {e}")))?;
-    let verifier = Verifier::new(root).map_err(refusal_of_root)?;
-    let result = verifier.verify(Artifact::from(content), &bundle, policy);
-    let result = result.map_err(|e| refusal(&e))?;
-    Ok((result, statement(&bundle)?))
+    Bundle::from_json(text).map_err(|e| invalid(format!("the bundle cannot be read: {e}")))
 }
 
 /// The statement in a bundle, which the caller has verified.
-fn statement(bundle: &Bundle) -> Result<Option<Statement>, Refusal> {
+fn statement(bundle: &Bundle) -> Result<Statement, Refusal> {
+    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
     let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
-        return Ok(None);
+        return Err(invalid("the bundle signs no statement".into()));
     };
     let parsed = serde_json::from_slice(envelope.payload.as_bytes());
-    let unreadable = |e: serde_json::Error| {
-        Refusal::new(
-            Cause::SignatureInvalid,
-            format!("the statement cannot be read: {e}"),
-        )
-    };
-    parsed.map(Some).map_err(unreadable)
+    parsed.map_err(|e| invalid(format!("the statement cannot be read: {e}")))
 }
 
 fn parse_root(text: &str) -> Result<TrustedRoot, Refusal> {
@@ -194,9 +185,5 @@ fn refusal(error: &Error) -> Refusal {
 /// The statement that a bundle claims to carry, unverified: good for choosing among
 /// bundles, and for nothing else.
 pub(super) fn claimed(bundle: &[u8]) -> Option<Statement> {
-    if bundle.len() > MAX_BUNDLE {
-        return None;
-    }
-    let bundle = Bundle::from_json(std::str::from_utf8(bundle).ok()?).ok()?;
-    statement(&bundle).ok()?
+    statement(&parse(bundle).ok()?).ok()
 }
