@@ -7,7 +7,9 @@
 
 pub mod cosign;
 pub mod evidence;
+pub mod gather;
 mod identity;
+pub mod judge;
 mod keys;
 pub mod npm;
 pub mod record;

@@ -22,3 +22,17 @@ pub struct Record {
     /// One for each requirement.
     pub proofs: Vec<Proof>,
 }
+
+/// Checks that a record is one of this artifact.
+///
+/// # Errors
+/// Says what was found.
+pub fn check(content: &[u8], artifact: &Digest) -> Result<(), String> {
+    let record: Record =
+        serde_json::from_slice(content).map_err(|e| format!("it cannot be read: {e}"))?;
+    let found = &record.artifact;
+    match found == artifact {
+        true => Ok(()),
+        false => Err(format!("it is of {found}, wanted {artifact}")),
+    }
+}
