@@ -2,7 +2,9 @@
 
 mod authority;
 mod cosign;
+mod judge;
 mod npm;
+mod store;
 
 use paperclip_artifact::trust::{Cause, Evidence, Policy, Proof, Refusal, Requirement, check};
 use serde_json::Value;

@@ -21,7 +21,7 @@ const BUILDER: Person<'static> = Person {
     repository: REPOSITORY,
 };
 
-fn subject() -> Subject {
+pub fn subject() -> Subject {
     Subject {
         package: "@acme/p".into(),
         version: "1.2.3".into(),
@@ -30,7 +30,7 @@ fn subject() -> Subject {
     }
 }
 
-fn signed(key: &KeyPair, text: &str) -> Evidence {
+pub fn signed(key: &KeyPair, text: &str) -> Evidence {
     let sig = sign(key, text.as_bytes());
     Evidence {
         subject: subject(),
@@ -42,7 +42,7 @@ fn signed(key: &KeyPair, text: &str) -> Evidence {
     }
 }
 
-fn text_of(subject: &Subject) -> String {
+pub fn text_of(subject: &Subject) -> String {
     let Subject {
         package,
         version,
@@ -52,7 +52,7 @@ fn text_of(subject: &Subject) -> String {
     format!("{package}@{version}:{integrity}")
 }
 
-fn by_key(key: &KeyPair, expires: Option<i64>) -> Requirement {
+pub fn by_key(key: &KeyPair, expires: Option<i64>) -> Requirement {
     let key = Key {
         keyid: "SHA256:a".into(),
         key: pem(key),
