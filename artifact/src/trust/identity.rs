@@ -45,6 +45,17 @@ pub enum TrustRoot {
     Inline(String),
 }
 
+impl Keyless {
+    /// Checks that pattern and trust root can be read.
+    ///
+    /// # Errors
+    /// When one of them cannot.
+    pub fn check(&self) -> Result<(), Refusal> {
+        self.identity.matches("")?;
+        super::sigstore::check_root(&self.trust_root)
+    }
+}
+
 impl Pattern {
     /// Whether a text is meant.
     ///

@@ -83,10 +83,7 @@ pub(super) fn by_identity(
     content: Content,
     wanted: &Keyless,
 ) -> Result<Verified, Refusal> {
-    let root = match &wanted.trust_root {
-        TrustRoot::PublicGood => parse_root(SIGSTORE_PRODUCTION_TRUSTED_ROOT)?,
-        TrustRoot::Inline(text) => parse_root(text)?,
-    };
+    let root = root_of(&wanted.trust_root)?;
     // Which identity is checked below; the library knows equality alone.
     let mut policy = VerificationPolicy::any_identity().require_issuer(&wanted.issuer);
     if root.ctlogs.is_empty() {
@@ -153,6 +150,19 @@ fn statement(bundle: &Bundle) -> Result<Statement, Refusal> {
     };
     let parsed = serde_json::from_slice(envelope.payload.as_bytes());
     parsed.map_err(|e| invalid(format!("the statement cannot be read: {e}")))
+}
+
+/// Whether a trust root can be used.
+pub(super) fn check_root(root: &TrustRoot) -> Result<(), Refusal> {
+    let verifier = Verifier::new(&root_of(root)?);
+    verifier.map(|_| ()).map_err(refusal_of_root)
+}
+
+fn root_of(root: &TrustRoot) -> Result<TrustedRoot, Refusal> {
+    match root {
+        TrustRoot::PublicGood => parse_root(SIGSTORE_PRODUCTION_TRUSTED_ROOT),
+        TrustRoot::Inline(text) => parse_root(text),
+    }
 }
 
 fn parse_root(text: &str) -> Result<TrustedRoot, Refusal> {

@@ -26,6 +26,7 @@ mod rollout;
 mod source;
 mod steady;
 mod summary;
+mod trust;
 mod verdict;
 mod worker;
 
