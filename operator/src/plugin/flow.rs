@@ -433,9 +433,7 @@ async fn a_first_revision_becomes_active_and_then_nothing_is_written() {
 #[tokio::test]
 async fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() {
     const POLICY: &str = "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/p";
-    let policy = |matches: Value| {
-        json!({"metadata": {"name": "p"}, "spec": {"match": matches, "require": []}})
-    };
+    let policy = |matches: Value| json!({"metadata": {"name": "p"}, "spec": {"match": matches, "require": []}});
     let mut world = World::new().await;
     world.settle().await;
     let before = world.server.object(DEPLOYMENT);

@@ -29,4 +29,5 @@ mod resilience;
 mod support;
 mod survival;
 mod tally;
+mod trust;
 mod uninstall;
