@@ -99,7 +99,6 @@ pub(super) fn check_provenance(wanted: &Keyless, evidence: &Evidence) -> Result<
     let subject = &evidence.subject;
     let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
     let hash = lock::sha512(&subject.integrity)
-        .and_then(|hash| <[u8; 64]>::try_from(hash).ok())
         .ok_or_else(|| invalid(format!("{subject} has no SHA-512")))?;
     let listed = &evidence.npm_attestations;
     let provenances: Vec<_> = listed

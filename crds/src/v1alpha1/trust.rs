@@ -12,6 +12,10 @@ use super::{Condition, ConfigMapKey};
 ///
 /// Without any policy in the cluster nothing is asked for. As soon as there is one, an
 /// artifact that no policy matches does not run; where several match, all of them must hold.
+#[allow(
+    clippy::duplicated_attributes,
+    reason = "two printed columns have the same type"
+)]
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[kube(
     group = "plugins.paperclip.ing",

@@ -33,7 +33,12 @@ impl Policy {
 
 impl Drop for Policy {
     fn drop(&mut self) {
-        let gone = kubectl(&["delete", "papercliptrustpolicy", self.0, "--ignore-not-found"]);
+        let gone = kubectl(&[
+            "delete",
+            "papercliptrustpolicy",
+            self.0,
+            "--ignore-not-found",
+        ]);
         if let Err(error) = gone {
             eprintln!("policy {} stays: {error:#}", self.0);
         }
