@@ -89,8 +89,8 @@ fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()>
     apply(&namespace, "7.0.0")?;
     namespace.wait_ready(PLUGIN, COLD)?;
     wait_verified(&namespace, "Unknown", "Skipped")?;
-    let uid = || Ok(pod_of(ns, PLUGIN)?["metadata"]["uid"].clone());
-    let pod: Value = uid()?;
+    let uid = || -> Result<Value> { Ok(pod_of(ns, PLUGIN)?["metadata"]["uid"].clone()) };
+    let pod = uid()?;
 
     // A policy for others alone: everything else is denied, and nothing is stopped.
     let others = json!({"match": {"packages": ["@nobody/*"]}, "require": []});
