@@ -42,6 +42,7 @@ pub mod tarballs;
 mod token;
 pub mod toolchain;
 pub mod tree;
+pub mod trust;
 pub mod verify;
 
 pub use digest::Digest;

@@ -36,6 +36,16 @@ pub enum FailureReason {
     PackingFailed,
     /// The artifact store could not be reached or refused us.
     StoreUnavailable,
+    /// The artifact carries no signature of the kind that a policy wants.
+    SignatureMissing,
+    /// A signature does not hold, or is of something else.
+    SignatureInvalid,
+    /// A signature holds, and somebody else made it than a policy wants.
+    IdentityMismatch,
+    /// The key that signed had expired when the package was published.
+    KeyExpired,
+    /// A key, pattern or trust root of a policy cannot be read.
+    PolicyInvalid,
 }
 
 impl FailureReason {
@@ -50,6 +60,19 @@ impl FailureReason {
                 | Self::ManifestMissing
                 | Self::ManifestInvalid
                 | Self::WorkerFileMissing
+        ) || self.is_of_trust()
+    }
+
+    /// Whether a policy is not met, or is none.
+    #[must_use]
+    pub fn is_of_trust(self) -> bool {
+        matches!(
+            self,
+            Self::SignatureMissing
+                | Self::SignatureInvalid
+                | Self::IdentityMismatch
+                | Self::KeyExpired
+                | Self::PolicyInvalid
         )
     }
 }

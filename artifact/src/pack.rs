@@ -39,6 +39,7 @@ use crate::store::{StoreClient, StoreError};
 use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, TreeError};
+use crate::trust::{Refusal, Subject, gather};
 
 /// What to pack.
 #[derive(Clone, Debug)]
@@ -160,6 +161,9 @@ pub enum PackError {
         /// Its size.
         found: u64,
     },
+    /// What the registry sent for signatures.
+    #[error(transparent)]
+    Evidence(#[from] Refusal),
     /// Another packing recorded a lock in the meantime.
     #[error(
         "another packing recorded lock {recorded} first, and this tree is of {ours}; pack again from the recorded one"
@@ -189,6 +193,7 @@ impl From<&PackError> for Failure {
             | PackError::Native(NativeError::Foreign { .. })
             | PackError::Integrity { .. }
             | PackError::Served { .. }
+            | PackError::Evidence(_)
             | PackError::Layer { .. } => FailureReason::PackageRefused,
             PackError::Normalise(NormaliseError::Tree(TreeError::Refused { .. }))
             | PackError::Tree(TreeError::Refused { .. }) => FailureReason::PackageRefused,
@@ -369,6 +374,11 @@ impl Work {
         self.folder.join("package-lock.json")
     }
 
+    /// What the registry said of signatures. A plugin of one file has none.
+    fn evidence(&self) -> PathBuf {
+        self.folder.join("evidence.json")
+    }
+
     fn manifest(&self) -> PathBuf {
         self.folder.join("plugin-manifest.json")
     }
@@ -488,8 +498,27 @@ impl Work {
         };
         tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platform).await?;
         npm.install(&lock).await?;
+        if terms.tarball.is_none() {
+            self.keep_evidence(&client, &inputs).await?;
+        }
         self.keep(inputs, &lock, (lock_origin, package.relock))
             .await
+    }
+
+    /// Writes down what the registry says of the package's signatures.
+    async fn keep_evidence(
+        &self,
+        client: &RegistryClient,
+        inputs: &Inputs,
+    ) -> Result<(), PackError> {
+        let subject = Subject {
+            package: inputs.package.clone(),
+            version: inputs.version.clone(),
+            integrity: inputs.integrity.clone(),
+            source_digest: None,
+        };
+        let evidence = gather::of_npm(client, subject).await?;
+        self.write(&self.evidence(), &evidence.to_bytes()?)
     }
 
     /// Lays a plugin of one file out in the work folder, as [`Self::fetch`] does a package.
@@ -631,7 +660,11 @@ impl Work {
         let attach = |(kind, content): (Kind, Vec<u8>)| {
             Referrer::new(kind, image.descriptor(), content.into())
         };
-        Ok(contents.into_iter().map(attach).collect())
+        let evidence = match self.evidence().is_file() {
+            true => Some((Kind::Evidence, self.read_bytes(&self.evidence())?)),
+            false => None,
+        };
+        Ok(contents.into_iter().chain(evidence).map(attach).collect())
     }
 
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), PackError> {

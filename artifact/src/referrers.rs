@@ -23,6 +23,7 @@ use crate::image::{
 };
 use crate::inputs::{LOCK_MEDIA_TYPE, PACKER};
 use crate::store::{StoreClient, StoreError};
+use crate::trust::{evidence, record};
 use crate::{provenance, sbom};
 
 /// Annotation of a referrer that a packer of this project made.
@@ -40,7 +41,7 @@ pub const MAX_REFERRERS: usize = 1000;
 /// Times an index is written before giving up against others that write it too.
 const ROUNDS: usize = 5;
 
-/// What the packer attaches to every artifact.
+/// What programs of this project attach to artifacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The CycloneDX bill of materials.
@@ -49,11 +50,24 @@ pub enum Kind {
     Provenance,
     /// The lock it was installed from.
     Lock,
+    /// What the registry said of the package's signatures.
+    Evidence,
+    /// Which policies it met.
+    Verification,
 }
 
 impl Kind {
-    /// All of them, in the order in which they are pushed.
+    /// Those that every artifact has, in the order in which they are pushed.
     pub const ALL: [Self; 3] = [Self::Sbom, Self::Provenance, Self::Lock];
+
+    /// All of them.
+    const KNOWN: [Self; 5] = [
+        Self::Sbom,
+        Self::Provenance,
+        Self::Lock,
+        Self::Evidence,
+        Self::Verification,
+    ];
 
     /// Media type of the blob, and artifact type of the manifest.
     #[must_use]
@@ -62,6 +76,8 @@ impl Kind {
             Self::Sbom => sbom::MEDIA_TYPE,
             Self::Provenance => provenance::MEDIA_TYPE,
             Self::Lock => LOCK_MEDIA_TYPE,
+            Self::Evidence => evidence::MEDIA_TYPE,
+            Self::Verification => record::MEDIA_TYPE,
         }
     }
 
@@ -72,13 +88,15 @@ impl Kind {
             Self::Sbom => "SBOM",
             Self::Provenance => "provenance",
             Self::Lock => "lock",
+            Self::Evidence => "evidence of signatures",
+            Self::Verification => "record of a verification",
         }
     }
 
     /// The kind of a referrer that a packer of this project made.
     #[must_use]
     pub fn of(artifact_type: &str, annotations: &BTreeMap<String, String>) -> Option<Self> {
-        let kind = Self::ALL
+        let kind = Self::KNOWN
             .into_iter()
             .find(|kind| kind.media_type() == artifact_type);
         kind.filter(|_| annotations.contains_key(PACKER_ANNOTATION))

@@ -24,6 +24,7 @@ use crate::pull::{self, PullError};
 use crate::referrers::{Kind, Listed};
 use crate::sbom;
 use crate::source::Source;
+use crate::trust::{Evidence, Subject, record};
 
 /// What held, in the order in which it was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -214,6 +215,17 @@ impl Referrers<'_> {
                 provenance::check(content, &facts)
             }
             Kind::Lock if content == self.lock.bytes() => Ok(()),
+            Kind::Evidence => {
+                let subject = Subject {
+                    package: package.clone(),
+                    version: version.clone(),
+                    integrity: self.lock.integrity(package).unwrap_or_default().into(),
+                    source_digest: None,
+                };
+                let evidence = Evidence::parse(content, &subject);
+                evidence.map(|_| ()).map_err(|e| e.to_string())
+            }
+            Kind::Verification => record::check(content, subject),
             Kind::Lock => {
                 let (found, wanted) = (Digest::of(content), self.lock.digest());
                 Err(format!(

@@ -20,6 +20,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         v1alpha1::PaperclipPlugin::crd(),
         v1alpha1::PaperclipPluginRevision::crd(),
         v1alpha1::PaperclipHost::crd(),
+        v1alpha1::PaperclipTrustPolicy::crd(),
     ];
     for definition in &mut definitions {
         // Removing the chart must not remove every plugin of the cluster.

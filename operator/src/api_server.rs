@@ -15,6 +15,12 @@ use serde_json::{Value, json};
 
 use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets};
 
+/// Kinds that are listed without a selector.
+const LISTED: [&str; 2] = [
+    "/v1alpha1/papercliptrustpolicies",
+    "/v1alpha1/paperclipplugins",
+];
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
@@ -174,7 +180,9 @@ impl State {
         query: Option<&str>,
         body: Value,
     ) -> (StatusCode, Value) {
-        if let Some(selector) = query.and_then(selector_of)
+        let is_list = LISTED.iter().any(|kind| path.ends_with(kind));
+        let selector = query.and_then(selector_of);
+        if let Some(selector) = selector.or_else(|| is_list.then(Vec::new))
             && !self.unreachable
             && *method == Method::GET
         {

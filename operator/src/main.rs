@@ -21,6 +21,7 @@ mod plugin;
 mod pods;
 mod secrets;
 mod status;
+mod trust;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -130,6 +131,7 @@ async fn work_until(
     tokio::join!(
         plugin::run(context.clone(), stop.clone()),
         host::run(context.clone(), stop.clone()),
+        trust::run(context.clone(), stop.clone()),
         renew(context.clone(), stop.clone()),
         sweep(context, stop),
     );

@@ -14,12 +14,13 @@ use paperclip_artifact::local::{self, Local};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
 use paperclip_artifact::pack::{Assembled, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::promote;
-use paperclip_artifact::request::{self, PackRequest, Platform};
+use paperclip_artifact::request::{self, PackRequest, Platform, StoreEndpoints};
 use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
 use paperclip_artifact::source::Source;
 use paperclip_artifact::store::{StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
+use paperclip_artifact::trust::judge::{self, Judged, VerifyRequest};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -52,6 +53,8 @@ enum Command {
     Evaluate(Step),
     /// Step three: pushes the artifact to the store
     Push(Step),
+    /// Checks the signatures that were recorded of an artifact in the store
+    Verify(Verify),
     /// Packs on this machine, without a cluster
     Pack(Pack),
     /// Seals this process and becomes the program
@@ -66,6 +69,23 @@ struct Resolve {
     request: String,
     #[command(flatten)]
     npm: NpmAccess,
+}
+
+#[derive(Args)]
+struct Verify {
+    /// The request, as JSON
+    #[arg(long, env = judge::ENVIRONMENT, hide_env_values = true)]
+    request: String,
+    /// Folder with `username`, `password` and `ca.crt` of the artifact store
+    #[arg(
+        long,
+        env = "PAPERCLIP_PACK_STORE_DIR",
+        default_value = "/etc/paperclip/store"
+    )]
+    store_dir: PathBuf,
+    /// File that takes the outcome
+    #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = outcome::termination_log())]
+    termination_log: PathBuf,
 }
 
 /// How a step comes to npm.
@@ -198,6 +218,7 @@ fn run(command: Command) -> ExitCode {
             Command::Fetch(step) => report(&step.npm.termination_log, fetch(&step).await),
             Command::Evaluate(step) => report(&step.npm.termination_log, evaluate(&step)),
             Command::Push(step) => report(&step.npm.termination_log, push(&step).await),
+            Command::Verify(step) => report(&step.termination_log, verify(&step).await),
             Command::Pack(pack) => print(pack_here(&pack).await),
             Command::SealedNode(_) => ExitCode::FAILURE,
         }
@@ -285,7 +306,7 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     // Dependencies of a tarball come from the platform's registry, with its credential.
     let of_tenant = request.tenant.is_some() && access.is_none();
     let registry = registry_of(&request.registry, &step.npm.npm_dir, of_tenant);
-    let store = connect(step, &request, &request.store.read)?;
+    let store = connect(&step.store_dir, &request.store, &request.store.read)?;
     let work = Work::at(&step.npm.work_dir);
     let terms = Terms {
         integrity: request.integrity.as_deref(),
@@ -319,7 +340,7 @@ fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
 
 async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
     let request = parse_request(step)?;
-    let store = connect(step, &request, &request.store.push)?;
+    let store = connect(&step.store_dir, &request.store, &request.store.push)?;
     let work = Work::at(&step.npm.work_dir);
     if let Some(image) = &request.image {
         let layout = step.npm.work_dir.join(LAYOUT);
@@ -337,6 +358,20 @@ async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
         kept.map_err(|e| Failure::from(&e))?;
     }
     Ok(pushed)
+}
+
+async fn verify(step: &Verify) -> Result<Judged, Failure> {
+    let failed = |message: String| Failure {
+        reason: FailureReason::PackingFailed,
+        message,
+    };
+    let request: VerifyRequest = serde_json::from_str(&step.request)
+        .map_err(|e| failed(format!("cannot read the request: {e}")))?;
+    request.validate().map_err(|e| failed(e.to_string()))?;
+    let VerifyRequest { store, .. } = &request;
+    let store = connect(&step.store_dir, store, &store.push)?;
+    let judged = judge::judge(&store, &request).await;
+    judged.map_err(|e| Failure::from(&e))
 }
 
 async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
@@ -394,9 +429,9 @@ fn registry_of(url: &str, folder: &Path, of_tenant: bool) -> Registry {
     }
 }
 
-fn connect(step: &Step, request: &PackRequest, address: &str) -> Result<StoreClient, Failure> {
-    let options = StoreOptions::from_folder(address, &step.store_dir).map(|options| StoreOptions {
-        plain_http: request.store.plain_http,
+fn connect(folder: &Path, store: &StoreEndpoints, address: &str) -> Result<StoreClient, Failure> {
+    let options = StoreOptions::from_folder(address, folder).map(|options| StoreOptions {
+        plain_http: store.plain_http,
         ..options
     });
     options.and_then(StoreClient::new).map_err(|e| Failure {

@@ -65,6 +65,19 @@ impl Reason {
             Self::PluginIdTaken => {
                 "Delete one of the two, or attach one to another host; this one then starts by itself."
             }
+            Self::NoPolicyMatches => {
+                "Have an administrator make a PaperclipTrustPolicy that is for it, or use another package."
+            }
+            Self::SignatureMissing
+            | Self::SignatureInvalid
+            | Self::IdentityMismatch
+            | Self::KeyExpired => {
+                "Use a version that is signed as the policy wants, or have an administrator review the policy."
+            }
+            Self::PolicyInvalid => "Have an administrator correct the PaperclipTrustPolicy.",
+            Self::VerificationFailed => {
+                "It is tried again by itself. See the log of the verifying Job in the platform's namespace."
+            }
             Self::ApplyFailed => {
                 "It is tried again by itself. Where an object of another has the name, delete or rename that object."
             }
@@ -76,7 +89,8 @@ impl Reason {
             | Self::Suspended
             | Self::Progressing
             | Self::NotEnforced
-            | Self::Skipped => return None,
+            | Self::Skipped
+            | Self::Verifying => return None,
         })
     }
 }

@@ -107,7 +107,7 @@ impl ConditionType {
                 "False while it is packed, or when that failed. Absent before the first look."
             }
             Self::Verified => {
-                "Unknown with reason `Skipped` while no policy asks for it, which does not hold `Ready` back. Absent before the first look."
+                "False with the cause where a policy is not met: the revision does not roll out, and what runs goes on. Unknown with reason `Skipped` while no policy asks for it, which does not hold `Ready` back, and with `Verifying` while it is checked. Absent before the first look."
             }
             Self::ConfigValid => {
                 "False when one of them refuses or a source is missing, and with reason `Pending` where no worker came to serve that could be asked. Absent while no artifact is known."
@@ -169,6 +169,14 @@ words! {
         PluginIdTaken = "Another plugin of the same host has the id of the plugin manifest.",
         NotEnforced = "The cluster's network lets the pod connect where no policy allows it.",
         Skipped = "The check was not asked for.",
+        Verifying = "A Job checks the signatures of the artifact.",
+        NoPolicyMatches = "There are trust policies, and none is for this package in this namespace.",
+        SignatureMissing = "The artifact carries no signature of the kind that a policy wants, or it was packed before signatures were recorded.",
+        SignatureInvalid = "A signature does not hold, or is of something else.",
+        IdentityMismatch = "A signature holds, and somebody else made it than a policy wants.",
+        KeyExpired = "The key that signed had expired when the package was published.",
+        PolicyInvalid = "A key, pattern or trust root of a policy cannot be read.",
+        VerificationFailed = "The signatures could not be checked for another cause.",
         ApplyFailed = "The API server refused a write of the operator.",
     }
 }

@@ -5,6 +5,7 @@ mod conditions;
 mod host;
 mod plugin;
 mod revision;
+mod trust;
 
 pub use conditions::{Condition, ConditionType, Reason};
 pub use host::{
@@ -16,9 +17,14 @@ pub use plugin::{
     EgressPort, EgressRule, FailurePolicy, HttpSource, LockChange, LockChanges, NpmSource,
     OciSource, PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig,
     PluginSecret, PluginSource, PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus,
-    SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, WorkerSpec,
+    SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, VerificationStatus, WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,
     PaperclipPluginRevisionStatus, RevisionArtifact, RevisionState, SecretVersion,
+};
+pub use trust::{
+    CosignRequirement, IdentityRequirement, NamespaceMatch, NpmRegistryKey,
+    NpmSignatureRequirement, PaperclipTrustPolicy, PaperclipTrustPolicySpec,
+    PaperclipTrustPolicyStatus, PolicyMatch, PolicySubject, TrustRequirement, TrustRootSource,
 };

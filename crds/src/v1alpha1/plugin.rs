@@ -544,6 +544,9 @@ pub struct PaperclipPluginStatus {
     /// The artifact that the source resolved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactStatus>,
+    /// What became of the check of the artifact's signatures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
     /// What the package's manifest says, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<PluginSummary>,
@@ -637,6 +640,22 @@ pub struct RevisionStatus {
     /// Capabilities that it asks for and that are not granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_capabilities: Vec<String>,
+}
+
+/// The outcome of a check of signatures. It stands until artifact or policies change.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// Name of the check, made from the artifact and from all that the policies ask.
+    pub request: String,
+    /// Why the artifact may not run, as a reason of the condition. Absent where it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Policies and signers, or what was found and what was wanted.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+    /// When it was checked, as RFC 3339.
+    pub checked_at: String,
 }
 
 /// An artifact in the store.

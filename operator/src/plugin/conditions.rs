@@ -58,6 +58,45 @@ impl Finding {
     }
 }
 
+/// What the trust policies say of the artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is asked for.
+    Skipped(String),
+    /// It is being checked, or that failed without fault of the artifact.
+    Pending(Finding),
+    /// All policies are met.
+    Holds(Finding),
+    /// It may not roll out.
+    Refused(Finding),
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self::Skipped("No policy asks for signatures.".into())
+    }
+}
+
+impl Verdict {
+    /// Why a new revision may not roll out.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&Finding> {
+        match self {
+            Self::Skipped(_) | Self::Holds(_) => None,
+            Self::Pending(finding) | Self::Refused(finding) => Some(finding),
+        }
+    }
+
+    fn told(&self) -> (&'static str, Finding) {
+        match self {
+            Self::Skipped(message) => ("Unknown", Finding::no(Reason::Skipped, message.clone())),
+            Self::Pending(finding) => ("Unknown", finding.clone()),
+            Self::Holds(finding) => ("True", finding.clone()),
+            Self::Refused(finding) => ("False", finding.clone()),
+        }
+    }
+}
+
 /// Everything a pass found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
@@ -65,6 +104,8 @@ pub struct Findings {
     pub obstacle: Option<Finding>,
     /// `ArtifactReady`.
     pub artifact: Finding,
+    /// `Verified`.
+    pub verdict: Verdict,
     /// What came of the artifact's revision; nothing while there is none.
     pub revision: Option<Revision>,
     /// `WorkerAvailable`.
@@ -144,6 +185,7 @@ pub fn is_error(reason: Reason) -> bool {
         Reason::Succeeded
             | Reason::Pending
             | Reason::Packing
+            | Reason::Verifying
             | Reason::Progressing
             | Reason::WaitingForHost
             | Reason::HostAbsent
@@ -166,19 +208,20 @@ pub fn conditions(
     }
     let Findings {
         artifact,
+        verdict,
         revision,
         worker,
         host,
         egress,
         ..
     } = findings;
-    let skipped = Finding::no(Reason::Skipped, "No policy asks for signatures.".into());
     wanted.push((
         ConditionType::ArtifactReady,
         word(artifact.holds),
         artifact.clone(),
     ));
-    wanted.push((ConditionType::Verified, "Unknown", skipped));
+    let (status, verified) = verdict.told();
+    wanted.push((ConditionType::Verified, status, verified));
     if let Some(Revision {
         granted, config, ..
     }) = revision
@@ -312,6 +355,7 @@ mod tests {
         Findings {
             obstacle: None,
             artifact: Finding::yes("a"),
+            verdict: Verdict::default(),
             worker: Finding::yes("w"),
             host: Finding::yes("h"),
             revision: None,

@@ -15,7 +15,7 @@ use kube::{
 };
 use paperclip_crds::{
     labels,
-    v1alpha1::{PaperclipHost, PaperclipPlugin},
+    v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipTrustPolicy},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let controller = Controller::new(Api::all(client.clone()), watcher::Config::default());
     let store = controller.store();
     let hosts_store = store.clone();
+    let policies_store = store.clone();
     let controller = controller
         .with_config(Config::default().concurrency(context.args.concurrency))
         .owns_stream(touched::<Deployment>(Api::all(client.clone())))
@@ -49,6 +50,16 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             .default_backoff()
             .touched_objects(),
             move |host| plugins_of_host(&hosts_store, &host),
+        )
+        .watches_stream(
+            watcher(
+                Api::<PaperclipTrustPolicy>::all(client.clone()),
+                watcher::Config::default(),
+            )
+            .default_backoff()
+            .touched_objects(),
+            // A policy that comes or goes also concerns those that it is not for.
+            move |_| select(&policies_store, |_| true),
         )
         .reconcile_on(expand(woken, store))
         .graceful_shutdown_on(stop.clone().cancelled_owned());

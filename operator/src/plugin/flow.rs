@@ -429,6 +429,44 @@ async fn a_first_revision_becomes_active_and_then_nothing_is_written() {
     );
 }
 
+/// A policy that comes later denies what is new, and stops nothing.
+#[tokio::test]
+async fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() {
+    const POLICY: &str = "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/p";
+    let policy = |matches: Value| json!({"metadata": {"name": "p"}, "spec": {"match": matches, "require": []}});
+    let mut world = World::new().await;
+    world.settle().await;
+    let before = world.server.object(DEPLOYMENT);
+    let others = json!({"packages": ["@others/*"]});
+    world.server.put(POLICY, &policy(others));
+    world.set_colour("blue");
+    world.settle().await;
+    assert_eq!(world.ready(), "False NoPolicyMatches stalled");
+    assert_eq!(world.server.object(DEPLOYMENT), before);
+    assert_eq!(world.revisions(), [(1, 1, RevisionState::Active)]);
+    world.server.put(POLICY, &policy(json!({})));
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    assert_eq!(world.revisions().len(), 2);
+}
+
+/// An artifact that serves is not called broken while its signatures are looked at.
+#[tokio::test]
+async fn what_serves_stays_ready_while_it_is_checked() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"require":
+        [{"npmSignature": {"keys": [{"keyid": "a", "key": key}]}}]}});
+    let path = "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/p";
+    world.server.put(path, &policy);
+    world.settle().await;
+    assert_eq!(world.ready(), "True Succeeded");
+    let status = world.plugin().status.unwrap();
+    let verified = status.conditions.iter().find(|one| one.type_ == "Verified");
+    assert_eq!(verified.unwrap().reason, "Verifying");
+}
+
 #[tokio::test]
 async fn a_config_is_taken_up_without_a_touch_of_the_deployment() {
     let mut world = World::new().await;

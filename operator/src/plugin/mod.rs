@@ -30,6 +30,7 @@ mod steady;
 mod summary;
 #[cfg(test)]
 mod tenants;
+mod trust;
 mod verdict;
 mod worker;
 

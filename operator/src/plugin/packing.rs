@@ -22,6 +22,7 @@ use paperclip_artifact::{
     outcome::{FailureReason, PACKAGE_AT_FAULT, Pushed, StepOutcome, parse, parse_failure},
     request::{self, PackRequest, Platform, RemoteImage, StoreEndpoints},
     resolve::{self, ResolveRequest, Resolved, Wanted},
+    trust::judge::{self, Judged, VerifyRequest},
 };
 use paperclip_crds::{
     labels,
@@ -44,6 +45,7 @@ const RESOLVE: &str = "resolve";
 const FETCH: &str = "fetch";
 const EVALUATE: &str = "evaluate";
 const PUSH: &str = "push";
+const VERIFY: &str = "verify";
 /// A Job that has ended is looked at within seconds; a failed one may be tried again after this.
 const KEEP_SECONDS: i32 = 120;
 const DEADLINE_SECONDS: i64 = 900;
@@ -217,6 +219,40 @@ impl<'a> Lent<'a> {
     }
 }
 
+/// The Job that checks signatures. It reads the store and asks nobody else.
+///
+/// # Errors
+/// When the request is no JSON, which cannot be.
+pub fn build_verify_job(
+    request: &VerifyRequest,
+    package: &str,
+    args: &Args,
+) -> Result<Job, serde_json::Error> {
+    let text = serde_json::to_string(request)?;
+    let nothing = Lent {
+        platforms_npm: false,
+        tenants: None,
+    };
+    let mut volumes = build_volumes(&nothing, args);
+    volumes.retain(|volume| volume.name != "store-read");
+    Ok(build(
+        request.job_name(),
+        package.to_owned(),
+        PodSpec {
+            containers: vec![build_step(
+                VERIFY,
+                judge::ENVIRONMENT,
+                &text,
+                &nothing,
+                args,
+            )],
+            volumes: Some(volumes),
+            ..restricted_pod()
+        },
+        args,
+    ))
+}
+
 fn build(name: String, package: String, pod: PodSpec, args: &Args) -> Job {
     let labels = BTreeMap::from([
         (labels::MANAGED_BY.into(), labels::OPERATOR.into()),
@@ -295,7 +331,8 @@ fn build_step(
     }
     match name {
         FETCH => mounts.push(mount("store-read", "/etc/paperclip/store", true)),
-        PUSH => mounts.push(mount("store-push", "/etc/paperclip/store", true)),
+        // It records what it found.
+        PUSH | VERIFY => mounts.push(mount("store-push", "/etc/paperclip/store", true)),
         _ => {}
     }
     Container {
@@ -387,6 +424,12 @@ pub fn resolve_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Res
     progress_to(RESOLVE, job, package, pods)
 }
 
+/// How far the check of signatures is.
+#[must_use]
+pub fn verify_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Judged> {
+    progress_to(VERIFY, job, package, pods)
+}
+
 /// Reads a Job and its pods.
 fn progress_to<T: DeserializeOwned>(
     last: &str,
@@ -434,7 +477,7 @@ fn newest_failure(pods: &[Seen]) -> Option<(Reason, String, bool)> {
     let mut pods: Vec<_> = pods.iter().map(|seen| &seen.pod).collect();
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     for pod in pods.iter().rev() {
-        for step in [RESOLVE, FETCH, EVALUATE, PUSH] {
+        for step in [RESOLVE, FETCH, EVALUATE, PUSH, VERIFY] {
             let Some(end) = diagnose::termination(pod, step).filter(|end| end.exit_code != 0)
             else {
                 continue;
@@ -478,6 +521,11 @@ pub fn reason(reason: FailureReason) -> Reason {
         FailureReason::WorkerFileMissing => Reason::WorkerFileMissing,
         FailureReason::PackingFailed => Reason::PackingFailed,
         FailureReason::StoreUnavailable => Reason::StoreUnavailable,
+        FailureReason::SignatureMissing => Reason::SignatureMissing,
+        FailureReason::SignatureInvalid => Reason::SignatureInvalid,
+        FailureReason::IdentityMismatch => Reason::IdentityMismatch,
+        FailureReason::KeyExpired => Reason::KeyExpired,
+        FailureReason::PolicyInvalid => Reason::PolicyInvalid,
     }
 }
 

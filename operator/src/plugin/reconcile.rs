@@ -16,8 +16,8 @@ use super::{
     apply::{scale, stop},
     artifact,
     claiming::{self, Standing},
-    conditions::{Finding, Findings, Revision, broken_off, conditions, first, is_error},
-    rollout, source, summary, worker,
+    conditions::{Finding, Findings, Revision, Verdict, broken_off, conditions, first, is_error},
+    rollout, source, summary, trust, worker,
 };
 use crate::{
     apply::ApplyError,
@@ -214,6 +214,8 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
         Reason::ReferenceMissing
             | Reason::SecretUnavailable
             | Reason::Packing
+            | Reason::Verifying
+            | Reason::VerificationFailed
             | Reason::RegistryUnavailable
             | Reason::RegistryAccessDenied
             | Reason::StoreUnavailable
@@ -260,10 +262,16 @@ async fn bring_about(
         deployment = Some(stop(context, observed, &host).await?);
     }
     let stage = artifact::resolve(context, plugin, status).await?;
+    let verdict = trust::verify(context, plugin, &stage, status).await?;
+    let untrusted = verdict
+        .obstacle()
+        .filter(|_| stage.finding.holds && !goes_on(plugin, status, &verdict))
+        .cloned();
     let mut rollout = None;
     let mut taken = None;
     if stage.finding.holds
         && stage.refused.is_none()
+        && untrusted.is_none()
         && !matches!(access, HostAccess::Forbidden(_))
         && status.artifact.is_some()
     {
@@ -332,12 +340,14 @@ async fn bring_about(
     let findings = Findings {
         stalled: stage.stalled
             || stage.refused.is_some()
+            || matches!(verdict, Verdict::Refused(_))
             || forbidden
             || is_stuck
             || taken.is_some(),
         suspended: plugin.spec.suspend && !forbidden,
-        obstacle: obstacle.or(stage.refused).or(taken),
+        obstacle: obstacle.or(stage.refused).or(untrusted).or(taken),
         artifact: stage.finding,
+        verdict,
         revision,
         worker,
         host,
@@ -346,6 +356,17 @@ async fn bring_about(
     let again = [again, source::due_in(plugin, status, context.now())];
     let action = next(plugin, &findings, again.into_iter().flatten().min());
     Ok((findings, action))
+}
+
+/// An artifact that serves is not held up while it is checked anew.
+fn goes_on(plugin: &PaperclipPlugin, status: &PaperclipPluginStatus, verdict: &Verdict) -> bool {
+    let digest = |status: &PaperclipPluginStatus| {
+        let artifact = status.artifact.as_ref();
+        artifact.map(|artifact| artifact.digest.clone())
+    };
+    matches!(verdict, Verdict::Pending(_))
+        && is_ready(plugin)
+        && plugin.status.as_ref().and_then(digest) == digest(status)
 }
 
 /// Has the plugin's id in status, here and in the API server: a claim on it is made next, and
@@ -442,6 +463,7 @@ fn is_bad(reason: &str) -> bool {
         Reason::Succeeded,
         Reason::Pending,
         Reason::Packing,
+        Reason::Verifying,
         Reason::Progressing,
         Reason::WaitingForHost,
         Reason::HostAbsent,

@@ -33,4 +33,5 @@ mod support;
 mod survival;
 mod tally;
 mod tenants;
+mod trust;
 mod uninstall;

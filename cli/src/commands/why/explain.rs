@@ -256,5 +256,17 @@ fn next(reason: &str, facts: &Facts) -> Vec<String> {
         | Reason::Implicit
         | Reason::NotEnforced
         | Reason::Skipped => vec![edit],
+        Reason::NoPolicyMatches
+        | Reason::SignatureMissing
+        | Reason::SignatureInvalid
+        | Reason::IdentityMismatch
+        | Reason::KeyExpired
+        | Reason::PolicyInvalid => {
+            vec![
+                "kubectl get papercliptrustpolicies --output yaml".into(),
+                edit,
+            ]
+        }
+        Reason::Verifying | Reason::VerificationFailed => vec![describe],
     }
 }

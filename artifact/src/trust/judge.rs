@@ -1,0 +1,217 @@
+//! Judges an artifact of the store by policies: a Job of one step, which asks nobody but the
+//! store.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{self, Evidence, Subject};
+use super::record::Record;
+use super::{Cause, Policy, Proof, Refusal, check};
+use crate::canonical;
+use crate::causes::chain;
+use crate::digest::Digest;
+use crate::image::Descriptor;
+use crate::inspect::{self, InspectError, Opened};
+use crate::lock::Lock;
+use crate::outcome::{Failure, FailureReason};
+use crate::referrers::{self, Kind, Referrer};
+use crate::request::{self, InvalidRequest, StoreEndpoints};
+use crate::source::Source;
+use crate::store::{StoreClient, StoreError};
+
+/// Environment variable that holds the request.
+pub const ENVIRONMENT: &str = "PAPERCLIP_VERIFY_REQUEST";
+
+/// Most records of evidence that are read for one artifact: one for each time it was packed.
+const MAX_EVIDENCE: usize = 8;
+
+/// One check. Equal requests have one Job and one answer.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// The artifact store.
+    pub store: StoreEndpoints,
+    /// Repository in the store.
+    pub repository: String,
+    /// Digest of the artifact.
+    pub digest: Digest,
+    /// Name of the package, for the name of the Job alone.
+    pub package: String,
+    /// What must hold, with every key and trust root in it.
+    pub policies: Vec<Policy>,
+}
+
+impl VerifyRequest {
+    /// Hash of the whole request.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&canonical::compact(&serde_json::json!(self)))
+    }
+
+    /// Name of the Job: a DNS label of at most 63 characters.
+    #[must_use]
+    pub fn job_name(&self) -> String {
+        request::job_name("verify", &self.package, &self.digest())
+    }
+
+    /// Checks what goes into URLs, and the length.
+    ///
+    /// # Errors
+    /// Names the first field that breaks its rule.
+    pub fn validate(&self) -> Result<(), InvalidRequest> {
+        if !crate::inputs::is_repository(&self.repository) {
+            let wanted = "the name of an OCI repository";
+            return Err(InvalidRequest::new("repository", &self.repository, wanted));
+        }
+        let length = canonical::compact(&serde_json::json!(self)).len();
+        if length > request::MAX_BYTES {
+            let found = format!("{length} bytes long");
+            let wanted = "at most 128 KiB as JSON, keys and trust roots included";
+            return Err(InvalidRequest::new("policies", &found, wanted));
+        }
+        Ok(())
+    }
+}
+
+/// What the step reports.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Judged {
+    /// The artifact.
+    pub digest: Digest,
+    /// `policy: requirement by signer`, for people.
+    pub proofs: Vec<String>,
+}
+
+/// Why an artifact was not found trustworthy.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// A policy is not met.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The artifact or what is attached to it could not be read.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    /// The record could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<&JudgeError> for Failure {
+    fn from(error: &JudgeError) -> Self {
+        let reason = match error {
+            JudgeError::Refused(refusal) => match refusal.cause {
+                Cause::SignatureMissing => FailureReason::SignatureMissing,
+                Cause::SignatureInvalid => FailureReason::SignatureInvalid,
+                Cause::IdentityMismatch => FailureReason::IdentityMismatch,
+                Cause::KeyExpired => FailureReason::KeyExpired,
+                Cause::PolicyInvalid => FailureReason::PolicyInvalid,
+            },
+            JudgeError::Inspect(InspectError::Read { .. }) | JudgeError::Store(_) => {
+                FailureReason::StoreUnavailable
+            }
+            JudgeError::Inspect(_) => FailureReason::SignatureInvalid,
+        };
+        Self {
+            reason,
+            message: chain(error),
+        }
+    }
+}
+
+/// Judges the artifact and records which policies it met.
+///
+/// # Errors
+/// When a policy is not met, or the store fails.
+pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judged, JudgeError> {
+    let VerifyRequest {
+        repository,
+        digest,
+        policies,
+        ..
+    } = request;
+    let source = Source::Store {
+        client: store.clone(),
+        repository: repository.clone(),
+    };
+    let opened = Opened::open(&source, digest).await?;
+    let evidence = evidence_of(&opened).await?;
+    let time = now();
+    let proofs = check(policies, &evidence, time)?;
+    let told = proofs.iter().map(tell).collect();
+    let record = Record {
+        artifact: digest.clone(),
+        policies: Digest::of(&canonical::compact(&serde_json::json!(policies))),
+        time,
+        proofs,
+    };
+    let content = Bytes::from(canonical::readable(&serde_json::json!(record)));
+    let manifest = store.manifest_bytes(repository, digest).await?;
+    let subject = Descriptor::of(crate::image::MANIFEST_MEDIA_TYPE, &manifest);
+    let referrer = Referrer::new(Kind::Verification, subject, content);
+    referrers::push(store, repository, digest, &[referrer]).await?;
+    Ok(Judged {
+        digest: digest.clone(),
+        proofs: told,
+    })
+}
+
+fn tell(proof: &Proof) -> String {
+    let Proof {
+        policy,
+        requirement,
+        signer,
+    } = proof;
+    let signer: String = signer.chars().take(200).collect();
+    format!("{policy}: {requirement} by {signer}")
+}
+
+/// All that was recorded of the artifact, together. More of it can only add signatures,
+/// each of which must hold; of the times of publication the latest counts.
+async fn evidence_of(opened: &Opened<'_>) -> Result<Evidence, JudgeError> {
+    let subject = subject_of(opened).await?;
+    let mut found = Evidence {
+        subject: subject.clone(),
+        ..Evidence::default()
+    };
+    let listed = opened.referrers().await?;
+    let listed = listed
+        .iter()
+        .filter(|listed| listed.artifact_type == evidence::MEDIA_TYPE);
+    for listed in listed.take(MAX_EVIDENCE) {
+        let manifest = opened.referrer(listed).await?;
+        if inspect::kind(&manifest) != Some(Kind::Evidence) {
+            continue;
+        }
+        let content = opened.content(listed, &manifest).await?;
+        let one = Evidence::parse(&content, &subject)?;
+        found.published = found.published.max(one.published);
+        found.npm_signatures.extend(one.npm_signatures);
+        found.npm_attestations.extend(one.npm_attestations);
+        found.simple_signatures.extend(one.simple_signatures);
+        found.bundles.extend(one.bundles);
+    }
+    Ok(found)
+}
+
+/// What the artifact itself says it was made from.
+async fn subject_of(opened: &Opened<'_>) -> Result<Subject, JudgeError> {
+    let facts = opened.facts().await?;
+    let lock = Lock::parse(&facts.lock, &facts.package, &facts.version);
+    let lock = lock.map_err(|e| opened.refused("the lock", e.to_string()))?;
+    Ok(Subject {
+        integrity: lock.integrity(&facts.package).unwrap_or_default().into(),
+        package: facts.package,
+        version: facts.version,
+        source_digest: None,
+    })
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,283 @@
+//! Reconciles `PaperclipTrustPolicy`: whether it can be used, and for how many plugins it is.
+//!
+//! What a policy means for a plugin is decided when that plugin is reconciled; the status
+//! here is for the person who wrote the policy.
+
+mod policy;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, future::ready};
+use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    runtime::{Controller, controller::Action, watcher},
+};
+use paperclip_artifact::inline;
+use paperclip_crds::{
+    labels,
+    v1alpha1::{
+        Condition, ConditionType, PaperclipPlugin, PaperclipTrustPolicy,
+        PaperclipTrustPolicyStatus, PluginSource, PolicySubject,
+    },
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+pub use self::policy::{PolicyError, resolve};
+use crate::{
+    backoff::Backoff,
+    context::Context,
+    errors::chain,
+    plugin::{Finding, condition},
+};
+
+const NAME: &str = "papercliptrustpolicy";
+/// How late a changed ConfigMap or number of plugins is seen.
+const RESYNC: Duration = Duration::from_secs(60);
+
+/// Reconciles policies until told to stop.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let api: Api<PaperclipTrustPolicy> = Api::all(context.client.clone());
+    let backoff = Arc::new(Backoff::default());
+    let (failures, passes) = (backoff.clone(), backoff.clone());
+    Controller::new(api, watcher::Config::default())
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(
+            move |policy, context| measured(policy, context, backoff.clone()),
+            move |policy, error, _| after_failure(&policy, error, &failures),
+            context,
+        )
+        .for_each(|pass| {
+            passes.ended(&pass);
+            ready(())
+        })
+        .await;
+}
+
+async fn measured(
+    policy: Arc<PaperclipTrustPolicy>,
+    context: Arc<Context>,
+    backoff: Arc<Backoff>,
+) -> Result<Action, PolicyError> {
+    let started = Instant::now();
+    let result = reconcile(&policy, &context).await;
+    context
+        .metrics
+        .reconciled(NAME, started.elapsed(), result.is_err());
+    if result.is_ok() {
+        backoff.succeeded(&policy.name_any());
+    }
+    result
+}
+
+fn after_failure(policy: &PaperclipTrustPolicy, error: &PolicyError, backoff: &Backoff) -> Action {
+    let name = policy.name_any();
+    let wait = backoff.failed(&name);
+    tracing::warn!(
+        policy = name,
+        error = chain(error),
+        ?wait,
+        "pass over a trust policy failed"
+    );
+    Action::requeue(wait)
+}
+
+async fn reconcile(
+    policy: &PaperclipTrustPolicy,
+    context: &Context,
+) -> Result<Action, PolicyError> {
+    if policy.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let (status, finding) = match resolve(context, policy).await {
+        Ok(_) => ("True", Finding::yes("The policy can be checked.")),
+        Err(PolicyError::Unusable(finding)) => ("False", finding),
+        Err(error) => return Err(error),
+    };
+    let plugins = count(context, policy).await?;
+    let previous = policy.status.as_ref();
+    let previous = previous.map_or(&[][..], |status| &status.conditions);
+    let observed = PaperclipTrustPolicyStatus {
+        observed_generation: policy.metadata.generation,
+        conditions: conditions(policy, status, &finding, previous, context.now()),
+        plugins: Some(plugins),
+    };
+    if policy.status.as_ref() != Some(&observed) {
+        report(context, policy, &observed).await?;
+    }
+    Ok(Action::requeue(RESYNC))
+}
+
+/// `Ready`, and `Stalled` beside it where a person must correct the policy.
+fn conditions(
+    policy: &PaperclipTrustPolicy,
+    status: &str,
+    finding: &Finding,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let generation = policy.metadata.generation;
+    let of = |type_, status| condition(type_, status, finding.clone(), generation, previous, now);
+    let mut conditions = vec![of(ConditionType::Ready, status)];
+    if !finding.holds {
+        conditions.push(of(ConditionType::Stalled, "True"));
+    }
+    conditions
+}
+
+async fn report(
+    context: &Context,
+    policy: &PaperclipTrustPolicy,
+    status: &PaperclipTrustPolicyStatus,
+) -> Result<(), PolicyError> {
+    let api: Api<PaperclipTrustPolicy> = Api::all(context.client.clone());
+    let patch = json!({
+        "apiVersion": PaperclipTrustPolicy::api_version(&()),
+        "kind": PaperclipTrustPolicy::kind(&()),
+        "metadata": { "name": policy.name_any() },
+        "status": status,
+    });
+    let parameters = PatchParams::apply(labels::OPERATOR).force();
+    match api
+        .patch_status(&policy.name_any(), &parameters, &Patch::Apply(&patch))
+        .await
+    {
+        // It is gone.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        written => written.map(|_| ()).map_err(PolicyError::from),
+    }
+}
+
+/// How many plugins of the cluster the policy is for.
+async fn count(context: &Context, policy: &PaperclipTrustPolicy) -> Result<i64, PolicyError> {
+    let plugins: Api<PaperclipPlugin> = Api::all(context.client.clone());
+    // A number for people: what the API server has in memory will do.
+    let lately = ListParams::default().match_any();
+    let plugins = plugins.list(&lately).await?;
+    let mut namespaces: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut count = 0;
+    for plugin in &plugins {
+        let namespace = plugin.namespace().unwrap_or_default();
+        if !namespaces.contains_key(&namespace) {
+            let found = labels_of(context, &namespace).await?;
+            namespaces.insert(namespace.clone(), found);
+        }
+        let Some(labels) = namespaces.get(&namespace) else {
+            continue;
+        };
+        let (package, registry) = origin(context, plugin);
+        let subject = PolicySubject {
+            namespace: &namespace,
+            labels,
+            package: &package,
+            registry: &registry,
+        };
+        count += i64::from(policy.spec.matches.includes(&subject));
+    }
+    Ok(count)
+}
+
+/// Labels of a namespace; none where it is gone.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn labels_of(
+    context: &Context,
+    namespace: &str,
+) -> Result<BTreeMap<String, String>, kube::Error> {
+    let api: Api<Namespace> = Api::all(context.client.clone());
+    let found = api.get_opt(namespace).await?;
+    Ok(found
+        .and_then(|found| found.metadata.labels)
+        .unwrap_or_default())
+}
+
+/// Package and registry of a plugin, by which policies match.
+#[must_use]
+pub fn origin(context: &Context, plugin: &PaperclipPlugin) -> (String, String) {
+    match &plugin.spec.source {
+        PluginSource::Npm(source) => (source.package.clone(), context.args.npm_registry.clone()),
+        PluginSource::ConfigMap(_) => {
+            let id = plugin.spec.manifest.as_ref().and_then(|it| it.get("id"));
+            let id = id.and_then(|id| id.as_str()).unwrap_or_default();
+            (id.to_owned(), inline::REGISTRY.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{api_server::ApiServer, plugin::fixtures};
+    use serde_json::Value;
+
+    const POLICY: &str = "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/signed";
+
+    async fn pass(require: Value) -> Value {
+        let server = ApiServer::default();
+        let context = server.context().await;
+        server.put(
+            "/apis/plugins.paperclip.ing/v1alpha1/paperclipplugins/any",
+            &fixtures::plugin(),
+        );
+        let policy = json!({
+            "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipTrustPolicy",
+            "metadata": {"name": "signed", "generation": 3},
+            "spec": {"require": require},
+        });
+        server.put(POLICY, &policy);
+        let policy = serde_json::from_value(policy).unwrap();
+        reconcile(&policy, &context).await.unwrap();
+        server.object(POLICY)["status"].clone()
+    }
+
+    #[tokio::test]
+    async fn policy_that_can_be_checked_is_ready_and_counts_its_plugins() {
+        let status = pass(json!([])).await;
+        assert_eq!(status["conditions"][0]["status"], "True");
+        assert_eq!(status["observedGeneration"], 3);
+        assert_eq!(status["plugins"], 1);
+    }
+
+    #[tokio::test]
+    async fn keys_patterns_trust_roots_and_references_that_are_none_are_told() {
+        let identity = json!({"issuer": "https://i.example", "identityRegexp": "("});
+        let root = json!({"issuer": "https://i.example", "identity": "a",
+            "trustRoot": {"inline": "nonsense"}});
+        let cases = [
+            (
+                json!({"npmSignature": {"keys": [{"keyid": "a", "key": "b"}]}}),
+                "PolicyInvalid",
+            ),
+            (json!({"npmProvenance": identity}), "PolicyInvalid"),
+            (json!({"npmProvenance": root}), "PolicyInvalid"),
+            (json!({"cosign": {"key": "none"}}), "PolicyInvalid"),
+            (
+                json!({"npmSignature": {"keysFrom": {"name": "keys", "key": "k"}}}),
+                "ReferenceMissing",
+            ),
+        ];
+        for (requirement, reason) in cases {
+            let status = pass(json!([requirement])).await;
+            let words: Vec<_> = [0, 1]
+                .iter()
+                .map(|at| {
+                    let found = &status["conditions"][*at];
+                    format!("{}={} {}", found["type"], found["status"], found["reason"])
+                })
+                .map(|words| words.replace('"', ""))
+                .collect();
+            let wanted = [
+                format!("Ready=False {reason}"),
+                format!("Stalled=True {reason}"),
+            ];
+            assert_eq!(words, wanted);
+        }
+    }
+}
