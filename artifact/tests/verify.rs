@@ -251,7 +251,8 @@ async fn artifact_is_packed_twice_alike_verifies_and_is_refused_once_anything_is
             "packages",
             "SBOM",
             "provenance",
-            "lock"
+            "lock",
+            "evidence of signatures",
         ]
     );
     every_referrer_says_what_it_must(&first).await;

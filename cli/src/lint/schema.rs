@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Kinds that people write. Revisions are the operator's.
-const WRITTEN: [&str; 2] = ["PaperclipPlugin", "PaperclipHost"];
+const WRITTEN: [&str; 3] = ["PaperclipPlugin", "PaperclipHost", "PaperclipTrustPolicy"];
 
 /// The kinds that can be checked.
 pub(super) struct Kinds(Vec<KindOf>);

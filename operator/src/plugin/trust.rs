@@ -13,8 +13,8 @@ use paperclip_artifact::{
     },
 };
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus, PaperclipTrustPolicy, PolicySubject,
-    Reason, VerificationStatus,
+    ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus, PaperclipTrustPolicy, PluginSource,
+    PolicySubject, Reason, VerificationStatus,
 };
 
 use super::{
@@ -68,6 +68,10 @@ pub async fn verify(
             "{} asks for no signature.",
             names(&resolved)
         )));
+    }
+    if let Some(finding) = unprovable(plugin, &resolved) {
+        status.verification = None;
+        return Ok(Verdict::Refused(finding));
     }
     let request = match build_request(context, plugin, artifact, resolved)? {
         Ok(request) => request,
@@ -133,6 +137,20 @@ fn unmatched(context: &Context, plugin: &PaperclipPlugin) -> Finding {
     Finding::no(Reason::NoPolicyMatches, message)
 }
 
+/// An artifact that was packed elsewhere. What the registry of npm said of a package proves
+/// nothing here, since nobody saw this tree come from that package.
+fn unprovable(plugin: &PaperclipPlugin, policies: &[Policy]) -> Option<Finding> {
+    let PluginSource::Oci(source) = &plugin.spec.source else {
+        return None;
+    };
+    let message = format!(
+        "{} asks for signatures, and {} was packed elsewhere: its signatures are not checked by this release.",
+        names(policies),
+        source.repository
+    );
+    Some(Finding::no(Reason::SignatureMissing, message))
+}
+
 fn names(policies: &[Policy]) -> String {
     let names: Vec<_> = policies.iter().map(|policy| policy.name.as_str()).collect();
     format!("PaperclipTrustPolicy {}", names.join(", "))
@@ -181,13 +199,13 @@ async fn job(
     package: &str,
 ) -> Result<Progress<Judged>, ReconcileError> {
     let name = request.job_name();
-    if let Some(job) = artifact::job(context, &name).await? {
+    if let Some(job) = artifact::job(context, &name, None).await? {
         let pods = context.pods.of_job(&context.args.namespace, &name);
         return Ok(packing::verify_progress(&job, package, &pods));
     }
     let job = packing::build_verify_job(request, package, &context.args);
     let job = job.map_err(ReconcileError::Encode)?;
-    artifact::create(context, plugin, &job, package).await
+    artifact::create(context, plugin, &job, package, None).await
 }
 
 /// From what the Job came to so far to a verdict, which is written down once it is final.

@@ -198,11 +198,26 @@ pub async fn labels_of(
         .unwrap_or_default())
 }
 
-/// Package and registry of a plugin, by which policies match.
+/// Package and registry of a plugin, by which policies match. A tarball and an artifact of
+/// another cluster name their package themselves, so no policy goes by that name: they are of
+/// no package, and of the place they come from.
 #[must_use]
 pub fn origin(context: &Context, plugin: &PaperclipPlugin) -> (String, String) {
     match &plugin.spec.source {
-        PluginSource::Npm(source) => (source.package.clone(), context.args.npm_registry.clone()),
+        PluginSource::Npm(source) => {
+            let own = source.registry.as_ref();
+            let registry = own.unwrap_or(&context.args.npm_registry);
+            (source.package.clone(), registry.clone())
+        }
+        PluginSource::Http(source) => {
+            let url = url::Url::parse(&source.url);
+            let place = url.map_or_else(
+                |_| source.url.clone(),
+                |url| url.origin().ascii_serialization(),
+            );
+            (String::new(), place)
+        }
+        PluginSource::Oci(source) => (String::new(), source.repository.clone()),
         PluginSource::ConfigMap(_) => {
             let id = plugin.spec.manifest.as_ref().and_then(|it| it.get("id"));
             let id = id.and_then(|id| id.as_str()).unwrap_or_default();
@@ -235,6 +250,27 @@ mod tests {
         let policy = serde_json::from_value(policy).unwrap();
         reconcile(&policy, &context).await.unwrap();
         server.object(POLICY)["status"].clone()
+    }
+
+    #[tokio::test]
+    async fn what_names_its_package_itself_is_of_no_package() {
+        let context = ApiServer::default().context().await;
+        let of = |source: Value| {
+            let mut plugin = fixtures::plugin();
+            plugin.spec.source = serde_json::from_value(source).unwrap();
+            origin(&context, &plugin)
+        };
+        let npm =
+            json!({"npm": {"package": "a", "version": "1.0.0", "registry": "https://own.example"}});
+        assert_eq!(of(npm), ("a".into(), "https://own.example".into()));
+        let url = "https://files.example:8443/@acme/tea-1.0.0.tgz";
+        let http = json!({"http": {"url": url, "integrity": "sha512-x"}});
+        assert_eq!(
+            of(http),
+            (String::new(), "https://files.example:8443".into())
+        );
+        let oci = json!({"oci": {"repository": "oci.example/plugins/tea", "tag": "v1"}});
+        assert_eq!(of(oci), (String::new(), "oci.example/plugins/tea".into()));
     }
 
     #[tokio::test]
