@@ -443,7 +443,10 @@ async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
         .iter()
         .map(|one| one.artifact_type.as_str())
         .collect();
-    assert_eq!(kinds, Kind::ALL.map(Kind::media_type), "each once");
+    let mut expected = Kind::ALL.map(Kind::media_type).to_vec();
+    // What the registry said of signatures.
+    expected.push(Kind::Evidence.media_type());
+    assert_eq!(kinds, expected, "each once");
     let source = Source::Store {
         client: store,
         repository: first.repository.clone(),
