@@ -86,13 +86,13 @@ fn missing() -> Vec<Case> {
         "nobody",
         "PackageNotFound",
         &["paperclip-plugin-test-nobody", "Not Found"],
-        "Correct spec.source.npm.package",
+        "Correct spec.source to a package",
     );
     let unknown_version = Case::new(
         "no-version",
         "VersionNotFound",
         &["No match found for version 9.9.9"],
-        "Correct spec.source.npm.version",
+        "Correct spec.source to a version",
     );
     let unknown_version = Case {
         version: "9.9.9",
