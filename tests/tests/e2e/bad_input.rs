@@ -318,7 +318,7 @@ fn workers_fail_and_the_registry_goes(namespace: &Namespace) -> Result<()> {
         "down",
         "RegistryUnavailable",
         &["ECONNREFUSED"],
-        "See the registry",
+        "See the place that spec.source names",
     );
     let down = Trial::apply(NAMESPACE, vec![down.tried_again()])?;
     judge(&workers)?;
@@ -343,7 +343,7 @@ fn the_platform_has_wrong_values() -> Result<()> {
         "denied",
         "RegistryAccessDenied",
         &["E401", "@private/ledger"],
-        "Correct the npmrc",
+        "Correct the Secret that spec.source names, or the npmrc",
     )
     .of_package("@private/ledger");
     let image = sound(
