@@ -208,8 +208,12 @@ impl Report {
     }
 
     /// The only calls that failed were under way, and each failure says so in Paperclip's words.
-    pub fn check_only_calls_under_way_failed(&self, at_most: usize) -> Result<()> {
+    /// More than begin at this rate in the time of the longest call cannot be under way.
+    pub fn check_only_calls_under_way_failed(&self, rate: u32) -> Result<()> {
         let bad = self.bad();
+        let longest = self.calls.iter().map(|call| call.took).max();
+        let at_most = longest.unwrap_or_default().as_secs_f64() * f64::from(rate);
+        let at_most = at_most.ceil() as usize + 1;
         ensure!(
             bad.len() <= at_most,
             "{} of {} calls failed, the first: {:?}",

