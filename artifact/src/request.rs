@@ -259,20 +259,12 @@ impl Tenant {
 
 /// Whether this is a URL that a tarball may be behind.
 pub(crate) fn check_tarball(url: &str) -> Result<(), InvalidRequest> {
-    let refuse = |found: &str, wanted| Err(InvalidRequest::new("tarball", found, wanted));
-    match url::Url::parse(url) {
-        Ok(parsed) if !matches!(parsed.scheme(), "http" | "https") => {
-            refuse(parsed.scheme(), "an http or https URL")
-        }
-        Ok(parsed) if !parsed.username().is_empty() || parsed.password().is_some() => {
-            refuse("a URL with a credential", "a URL without one")
-        }
-        Ok(parsed) if parsed.query().is_some() || parsed.fragment().is_some() => {
-            refuse("a URL with a query or a fragment", "a URL without one")
-        }
-        Ok(_) => Ok(()),
-        Err(_) => refuse(url, "an http or https URL"),
+    let parsed = parse_url("tarball", url)?;
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        let found = "a URL with a query or a fragment";
+        return Err(InvalidRequest::new("tarball", found, "a URL without one"));
     }
+    Ok(())
 }
 
 /// Address and repository of an image: `registry.example:5000/a/b` is at
@@ -294,16 +286,21 @@ pub fn split_image(repository: &str) -> Result<(&str, &str), InvalidRequest> {
 
 /// Whether this is a URL that npm may ask.
 pub(crate) fn check_registry(registry: &str) -> Result<(), InvalidRequest> {
-    let refuse = |found, wanted| Err(InvalidRequest::new("registry", found, wanted));
-    match url::Url::parse(registry) {
+    parse_url("registry", registry).map(drop)
+}
+
+/// A URL of the web without a credential in it.
+fn parse_url(field: &'static str, text: &str) -> Result<url::Url, InvalidRequest> {
+    let refuse = |found, wanted| Err(InvalidRequest::new(field, found, wanted));
+    match url::Url::parse(text) {
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             refuse(url.scheme(), "an http or https URL")
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             refuse("a URL with a credential", "a URL without one")
         }
-        Ok(_) => Ok(()),
-        Err(_) => refuse(registry, "an http or https URL"),
+        Ok(url) => Ok(url),
+        Err(_) => refuse(text, "an http or https URL"),
     }
 }
 

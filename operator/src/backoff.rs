@@ -2,13 +2,27 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use kube::runtime::{
-    controller::{self, Action},
-    reflector::ObjectRef,
+use kube::{
+    ResourceExt,
+    runtime::{
+        controller::{self, Action},
+        reflector::ObjectRef,
+    },
 };
 
 const FIRST: Duration = Duration::from_millis(500);
 const LAST: Duration = Duration::from_secs(60);
+
+/// The name that an object's failures are counted under: `namespace/name`, and `/name` for an
+/// object of the whole cluster.
+#[must_use]
+pub fn key(object: &impl ResourceExt) -> String {
+    named(object.namespace().as_deref(), &object.name_any())
+}
+
+fn named(namespace: Option<&str>, name: &str) -> String {
+    format!("{}/{name}", namespace.unwrap_or_default())
+}
 
 /// Failures in a row, by object.
 #[derive(Debug, Default)]
@@ -37,8 +51,7 @@ impl Backoff {
         Q: std::error::Error + 'static,
     {
         if let Err(controller::Error::ObjectNotFound(object)) = pass {
-            let namespace = object.namespace.as_deref().unwrap_or_default();
-            self.succeeded(&format!("{namespace}/{}", object.name));
+            self.succeeded(&named(object.namespace.as_deref(), &object.name));
         }
     }
 
@@ -64,16 +77,35 @@ mod tests {
 
     #[test]
     fn an_object_that_is_gone_leaves_nothing_behind() {
-        use k8s_openapi::api::core::v1::Pod;
+        use k8s_openapi::api::core::v1::{Node, Pod};
+        use kube::api::ObjectMeta;
         type Pass = Result<
             (ObjectRef<Pod>, Action),
             controller::Error<std::io::Error, std::convert::Infallible>,
         >;
+        let metadata = |namespace: Option<&str>| ObjectMeta {
+            name: Some("commerce".into()),
+            namespace: namespace.map(str::to_owned),
+            ..ObjectMeta::default()
+        };
         let backoff = Backoff::default();
-        let _ = backoff.failed("shop/commerce");
-        let gone = ObjectRef::<Pod>::new("commerce").within("shop").erase();
-        let pass: Pass = Err(controller::Error::ObjectNotFound(Box::new(gone)));
-        backoff.ended(&pass);
+        let pod = Pod {
+            metadata: metadata(Some("shop")),
+            ..Pod::default()
+        };
+        let node = Node {
+            metadata: metadata(None),
+            ..Node::default()
+        };
+        let _ = (backoff.failed(&key(&pod)), backoff.failed(&key(&node)));
+        let gone = [
+            ObjectRef::<Pod>::new("commerce").within("shop").erase(),
+            ObjectRef::<Node>::new("commerce").erase(),
+        ];
+        for gone in gone {
+            let pass: Pass = Err(controller::Error::ObjectNotFound(Box::new(gone)));
+            backoff.ended(&pass);
+        }
         assert!(backoff.0.lock().unwrap().is_empty());
     }
 

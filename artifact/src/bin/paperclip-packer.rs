@@ -1,6 +1,7 @@
 //! `paperclip-packer`: packs npm packages into plugin artifacts, in a Job or by hand.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use paperclip_artifact::source::Source;
 use paperclip_artifact::store::{StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
 use paperclip_artifact::trust::judge::{self, Judged, VerifyRequest};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::EnvFilter;
 
 /// Where `fetch` leaves an image for `push`, in the work folder.
@@ -76,6 +77,15 @@ struct Verify {
     /// The request, as JSON
     #[arg(long, env = judge::ENVIRONMENT, hide_env_values = true)]
     request: String,
+    #[command(flatten)]
+    store: StoreAccess,
+    #[command(flatten)]
+    outcome: OutcomeFile,
+}
+
+/// How a step comes to the artifact store.
+#[derive(Args)]
+struct StoreAccess {
     /// Folder with `username`, `password` and `ca.crt` of the artifact store
     #[arg(
         long,
@@ -83,6 +93,11 @@ struct Verify {
         default_value = "/etc/paperclip/store"
     )]
     store_dir: PathBuf,
+}
+
+/// Where a step leaves its outcome.
+#[derive(Args)]
+struct OutcomeFile {
     /// File that takes the outcome
     #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = outcome::termination_log())]
     termination_log: PathBuf,
@@ -112,9 +127,8 @@ struct NpmAccess {
     /// Folder of the pinned Node and npm
     #[arg(long, env = "PAPERCLIP_PACK_TOOLCHAIN", default_value = toolchain::IMAGE_FOLDER)]
     toolchain: PathBuf,
-    /// File that takes the outcome
-    #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = outcome::termination_log())]
-    termination_log: PathBuf,
+    #[command(flatten)]
+    outcome: OutcomeFile,
 }
 
 /// What every step of the Job takes.
@@ -123,13 +137,8 @@ struct Step {
     /// The request, as JSON
     #[arg(long, env = request::ENVIRONMENT, hide_env_values = true)]
     request: String,
-    /// Folder with `username`, `password` and `ca.crt` of the artifact store
-    #[arg(
-        long,
-        env = "PAPERCLIP_PACK_STORE_DIR",
-        default_value = "/etc/paperclip/store"
-    )]
-    store_dir: PathBuf,
+    #[command(flatten)]
+    store: StoreAccess,
     #[command(flatten)]
     npm: NpmAccess,
 }
@@ -214,11 +223,13 @@ fn run(command: Command) -> ExitCode {
     };
     runtime.block_on(async {
         match command {
-            Command::Resolve(step) => report(&step.npm.termination_log, look_up(&step).await),
-            Command::Fetch(step) => report(&step.npm.termination_log, fetch(&step).await),
-            Command::Evaluate(step) => report(&step.npm.termination_log, evaluate(&step)),
-            Command::Push(step) => report(&step.npm.termination_log, push(&step).await),
-            Command::Verify(step) => report(&step.termination_log, verify(&step).await),
+            Command::Resolve(step) => {
+                report(&step.npm.outcome.termination_log, look_up(&step).await)
+            }
+            Command::Fetch(step) => report(&step.npm.outcome.termination_log, fetch(&step).await),
+            Command::Evaluate(step) => report(&step.npm.outcome.termination_log, evaluate(&step)),
+            Command::Push(step) => report(&step.npm.outcome.termination_log, push(&step).await),
+            Command::Verify(step) => report(&step.outcome.termination_log, verify(&step).await),
             Command::Pack(pack) => print(pack_here(&pack).await),
             Command::SealedNode(_) => ExitCode::FAILURE,
         }
@@ -226,13 +237,8 @@ fn run(command: Command) -> ExitCode {
 }
 
 async fn look_up(step: &Resolve) -> Result<Resolved, Failure> {
-    let failed = |message: String| Failure {
-        reason: FailureReason::PackingFailed,
-        message,
-    };
-    let request: ResolveRequest = serde_json::from_str(&step.request)
-        .map_err(|e| failed(format!("cannot read the request: {e}")))?;
-    request.validate().map_err(|e| failed(e.to_string()))?;
+    let request: ResolveRequest = parse(&step.request, "request")?;
+    request.validate().map_err(failed)?;
     let work = Work::at(&step.npm.work_dir);
     match &request.wanted {
         Wanted::Npm {
@@ -264,11 +270,7 @@ async fn look_up(step: &Resolve) -> Result<Resolved, Failure> {
 
 /// A repository of a registry that a tenant named.
 fn image_source(repository: &str, folder: &Path) -> Result<Source, Failure> {
-    let failed = |message: String| Failure {
-        reason: FailureReason::PackingFailed,
-        message,
-    };
-    let (address, path) = request::split_image(repository).map_err(|e| failed(e.to_string()))?;
+    let (address, path) = request::split_image(repository).map_err(failed)?;
     let options = StoreOptions::from_folder(address, folder).map(|options| StoreOptions {
         of_tenant: true,
         ..options
@@ -306,7 +308,7 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     // Dependencies of a tarball come from the platform's registry, with its credential.
     let of_tenant = request.tenant.is_some() && access.is_none();
     let registry = registry_of(&request.registry, &step.npm.npm_dir, of_tenant);
-    let store = connect(&step.store_dir, &request.store, &request.store.read)?;
+    let store = connect(&step.store.store_dir, &request.store, &request.store.read)?;
     let work = Work::at(&step.npm.work_dir);
     let terms = Terms {
         integrity: request.integrity.as_deref(),
@@ -340,7 +342,7 @@ fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
 
 async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
     let request = parse_request(step)?;
-    let store = connect(&step.store_dir, &request.store, &request.store.push)?;
+    let store = connect(&step.store.store_dir, &request.store, &request.store.push)?;
     let work = Work::at(&step.npm.work_dir);
     if let Some(image) = &request.image {
         let layout = step.npm.work_dir.join(LAYOUT);
@@ -361,24 +363,15 @@ async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
 }
 
 async fn verify(step: &Verify) -> Result<Judged, Failure> {
-    let failed = |message: String| Failure {
-        reason: FailureReason::PackingFailed,
-        message,
-    };
-    let request: VerifyRequest = serde_json::from_str(&step.request)
-        .map_err(|e| failed(format!("cannot read the request: {e}")))?;
-    request.validate().map_err(|e| failed(e.to_string()))?;
+    let request: VerifyRequest = parse(&step.request, "request")?;
+    request.validate().map_err(failed)?;
     let VerifyRequest { store, .. } = &request;
-    let store = connect(&step.store_dir, store, &store.push)?;
+    let store = connect(&step.store.store_dir, store, &store.push)?;
     let judged = judge::judge(&store, &request).await;
     judged.map_err(|e| Failure::from(&e))
 }
 
 async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
-    let failed = |message: String| Failure {
-        reason: FailureReason::PackingFailed,
-        message,
-    };
     let read = |path: &PathBuf| {
         fs::read_to_string(path).map_err(|e| failed(format!("cannot read {}: {e}", path.display())))
     };
@@ -389,7 +382,7 @@ async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
         ..Registry::new(&pack.registry)
     };
     let cache = pack.cache.clone().or_else(local::user_cache);
-    let cache = cache.ok_or_else(|| failed("HOME is not set: use --cache".into()))?;
+    let cache = cache.ok_or_else(|| failed("HOME is not set: use --cache"))?;
     let local = Local {
         registry: &registry,
         cache: &cache,
@@ -409,14 +402,21 @@ async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
 }
 
 fn parse_request(step: &Step) -> Result<PackRequest, Failure> {
-    let failed = |message: String| Failure {
-        reason: FailureReason::PackingFailed,
-        message,
-    };
-    let request: PackRequest = serde_json::from_str(&step.request)
-        .map_err(|e| failed(format!("cannot read the pack request: {e}")))?;
-    request.validate().map_err(|e| failed(e.to_string()))?;
+    let request: PackRequest = parse(&step.request, "pack request")?;
+    request.validate().map_err(failed)?;
     Ok(request)
+}
+
+fn parse<T: DeserializeOwned>(request: &str, what: &str) -> Result<T, Failure> {
+    serde_json::from_str(request).map_err(|e| failed(format!("cannot read the {what}: {e}")))
+}
+
+/// A failure that is neither the package's nor a registry's.
+fn failed(why: impl Display) -> Failure {
+    Failure {
+        reason: FailureReason::PackingFailed,
+        message: why.to_string(),
+    }
 }
 
 fn registry_of(url: &str, folder: &Path, of_tenant: bool) -> Registry {
@@ -441,10 +441,7 @@ fn connect(folder: &Path, store: &StoreEndpoints, address: &str) -> Result<Store
 }
 
 fn this_program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|e| Failure {
-        reason: FailureReason::PackingFailed,
-        message: format!("cannot find this program: {e}"),
-    })
+    std::env::current_exe().map_err(|e| failed(format!("cannot find this program: {e}")))
 }
 
 /// Writes the outcome where the kubelet, or whoever runs the step, finds it.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::{ApplyError, apply},
-    backoff::Backoff,
+    backoff::{self, Backoff},
     ca::{Subject, expiry},
     context::Context,
     errors::{chain, is_namespace_terminating},
@@ -91,13 +91,13 @@ async fn measured(
         .metrics
         .reconciled(NAME, started.elapsed(), result.is_err());
     if result.is_ok() {
-        backoff.succeeded(&key(&host));
+        backoff.succeeded(&backoff::key(&*host));
     }
     result
 }
 
 fn after_failure(host: &PaperclipHost, error: &HostError, backoff: &Backoff) -> Action {
-    let key = key(host);
+    let key = backoff::key(host);
     let wait = backoff.failed(&key);
     tracing::warn!(
         host = key,
@@ -106,14 +106,6 @@ fn after_failure(host: &PaperclipHost, error: &HostError, backoff: &Backoff) -> 
         "pass over a host failed"
     );
     Action::requeue(wait)
-}
-
-fn key(host: &PaperclipHost) -> String {
-    format!(
-        "{}/{}",
-        host.namespace().unwrap_or_default(),
-        host.name_any()
-    )
 }
 
 async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, HostError> {

@@ -26,7 +26,12 @@ use super::{
     queue,
     reconcile::{ReconcileError, reconcile},
 };
-use crate::{backoff::Backoff, context::Context, errors::chain, pods::Wakes};
+use crate::{
+    backoff::{self, Backoff},
+    context::Context,
+    errors::chain,
+    pods::Wakes,
+};
 
 const NAME: &str = "paperclipplugin";
 
@@ -86,7 +91,7 @@ async fn measured(
     backoff: Arc<Backoff>,
 ) -> Result<Action, ReconcileError> {
     let started = Instant::now();
-    let key = key(&plugin);
+    let key = backoff::key(&*plugin);
     let metrics = context.metrics.clone();
     let result = reconcile(plugin, context).await;
     metrics.reconciled(NAME, started.elapsed(), result.is_err());
@@ -98,7 +103,7 @@ async fn measured(
 }
 
 fn after_failure(plugin: &PaperclipPlugin, error: &ReconcileError, backoff: &Backoff) -> Action {
-    let key = key(plugin);
+    let key = backoff::key(plugin);
     let wait = backoff.failed(&key);
     tracing::warn!(
         plugin = key,
@@ -107,14 +112,6 @@ fn after_failure(plugin: &PaperclipPlugin, error: &ReconcileError, backoff: &Bac
         "pass over a plugin failed"
     );
     Action::requeue(wait)
-}
-
-fn key(plugin: &PaperclipPlugin) -> String {
-    format!(
-        "{}/{}",
-        plugin.namespace().unwrap_or_default(),
-        plugin.name_any()
-    )
 }
 
 /// Changes of objects that carry our label.

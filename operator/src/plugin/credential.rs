@@ -70,7 +70,8 @@ pub async fn access(
             let found = references::secret(context, plugin, name).await?;
             let namespace = plugin.namespace().unwrap_or_default();
             let default = &context.args.npm_registry;
-            references::open(found, field, name, &namespace)
+            let create = format!("Create it in namespace {namespace}");
+            references::open(found, field, (name, &namespace), &create)
                 .and_then(|secret| files(source, default, field, &secret))
         }
         None => Ok(BTreeMap::new()),

@@ -135,23 +135,21 @@ pub async fn secret(
     ))
 }
 
-/// The Secret, if it is there and open to plugins. `of` names the field.
+/// The Secret, if it is there and open to plugins. `of` names the field, and `create` says how
+/// to make one that is missing.
 pub fn open(
     found: Option<Secret>,
     of: &str,
-    name: &str,
-    namespace: &str,
+    (name, namespace): (&str, &str),
+    create: &str,
 ) -> Result<Secret, Finding> {
-    let refuse = |what: &str, then: String| {
-        let message = format!("Secret {name} of {of} {what}. {then}");
-        Err(Finding::no(Reason::SecretUnavailable, message))
-    };
+    let refuse = |what: &str, then| Err(unavailable(of, name, what, then));
     let label = labels::ALLOW_PLUGINS;
     let Some(found) = found else {
         let then = format!(
-            "Create it in namespace {namespace}; then label it: kubectl label secret {name} -n {namespace} {label}=true"
+            "{create}; then label it: kubectl label secret {name} -n {namespace} {label}=true"
         );
-        return refuse("does not exist", then);
+        return refuse("does not exist", &then);
     };
     if found
         .labels()
@@ -162,36 +160,34 @@ pub fn open(
         let then = format!(
             "If plugins of this namespace may read it: kubectl label secret {name} -n {namespace} {label}=true"
         );
-        return refuse(&what, then);
+        return refuse(&what, &then);
     }
     Ok(found)
+}
+
+fn unavailable(of: &str, name: &str, what: &str, then: &str) -> Finding {
+    let message = format!("Secret {name} of {of} {what}. {then}");
+    Finding::no(Reason::SecretUnavailable, message)
 }
 
 /// The value, if the Secret is there and open to plugins.
 fn take(found: Option<Secret>, wanted: &PluginSecret, namespace: &str) -> Result<String, Finding> {
     let (name, key) = (&wanted.secret_ref.name, &wanted.secret_ref.key);
     let of = format!("spec.secrets {}", wanted.name);
-    let refuse = |what: &str, then: String| {
-        let message = format!("Secret {name} of {of} {what}. {then}");
-        Err(Finding::no(Reason::SecretUnavailable, message))
-    };
-    if found.is_none() {
-        let label = labels::ALLOW_PLUGINS;
-        let then = format!(
-            "Create it: kubectl create secret generic {name} -n {namespace} --from-file={key}=FILE; then label it: kubectl label secret {name} -n {namespace} {label}=true"
-        );
-        return refuse("does not exist", then);
-    }
-    let found = open(found, &of, name, namespace)?;
+    let refuse = |what: &str, then| Err(unavailable(&of, name, what, then));
+    let create = format!(
+        "Create it: kubectl create secret generic {name} -n {namespace} --from-file={key}=FILE"
+    );
+    let found = open(found, &of, (name, namespace), &create)?;
     let bytes = found.data.and_then(|mut data| data.remove(key));
     match bytes.map(|bytes| String::from_utf8(bytes.0)) {
         None => refuse(
             &format!("has no key {key}"),
-            "Add the key, or name another.".into(),
+            "Add the key, or name another.",
         ),
         Some(Err(_)) => refuse(
             &format!("holds no text under key {key}"),
-            "Values are UTF-8 text.".into(),
+            "Values are UTF-8 text.",
         ),
         Some(Ok(value)) => Ok(value),
     }

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::policy::{PolicyError, resolve};
 use crate::{
-    backoff::Backoff,
+    backoff::{self, Backoff},
     context::Context,
     errors::chain,
     plugin::{Finding, condition},
@@ -71,16 +71,15 @@ async fn measured(
         .metrics
         .reconciled(NAME, started.elapsed(), result.is_err());
     if result.is_ok() {
-        backoff.succeeded(&policy.name_any());
+        backoff.succeeded(&backoff::key(&*policy));
     }
     result
 }
 
 fn after_failure(policy: &PaperclipTrustPolicy, error: &PolicyError, backoff: &Backoff) -> Action {
-    let name = policy.name_any();
-    let wait = backoff.failed(&name);
+    let wait = backoff.failed(&backoff::key(policy));
     tracing::warn!(
-        policy = name,
+        policy = policy.name_any(),
         error = chain(error),
         ?wait,
         "pass over a trust policy failed"

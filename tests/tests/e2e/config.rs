@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     canaries,
     support::{
-        COLD, HOST_NAMESPACE, Namespace, WARM, eventually, get, kubectl, paperclip_json, pod_of,
-        publish, worker_processes,
+        COLD, HOST_NAMESPACE, Namespace, WARM, condition, eventually, get, kubectl, paperclip_json,
+        pod_of, publish, worker_processes,
     },
 };
 
@@ -57,12 +57,6 @@ fn shown(namespace: &Namespace) -> Result<Value> {
 
 fn plugin(namespace: &Namespace) -> Result<Value> {
     get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])
-}
-
-fn condition(plugin: &Value, type_: &str) -> Value {
-    let conditions = plugin["status"]["conditions"].as_array();
-    let found = conditions.and_then(|all| all.iter().find(|found| found["type"] == type_));
-    found.cloned().unwrap_or_default()
 }
 
 /// What must not change when only config does.

@@ -4,17 +4,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, WARM, eventually, get, paperclip, pod_of, publish,
+    COLD, HOST_NAMESPACE, Namespace, WARM, eventually, get, paperclip, pod_of, publish_settings,
 };
 
 const PLUGIN: &str = "settings";
 const PACKAGE: &str = "paperclip-plugin-test-settings";
-
-fn release(version: &str) -> Result<()> {
-    let files = ["package.json", "manifest.js", "worker.js"];
-    let number = [("\"1.0.0\"", format!("\"{version}\""))];
-    publish("tests/plugins/settings", version, &files, &number)
-}
 
 fn apply(namespace: &Namespace, npm: &Value) -> Result<()> {
     let mut source = json!({"package": PACKAGE});
@@ -48,7 +42,7 @@ fn wait_version(namespace: &Namespace, version: &str) -> Result<Value> {
 
 #[test]
 fn a_range_moves_when_asked_and_a_lock_holds_it() -> Result<()> {
-    release("3.0.0")?;
+    publish_settings("3.0.0")?;
     let namespace = Namespace::create("e2e-ranges")?;
     let ns = namespace.name();
     apply(&namespace, &json!({"range": "^3.0.0"}))?;
@@ -64,7 +58,7 @@ fn a_range_moves_when_asked_and_a_lock_holds_it() -> Result<()> {
     let times = [&resolution["resolvedAt"], &first["artifact"]["observedAt"]];
     ensure!(times[0].as_str() <= times[1].as_str(), "{times:?}");
 
-    release("3.1.0")?;
+    publish_settings("3.1.0")?;
     paperclip(ns, &["reconcile", PLUGIN])?;
     let second = wait_version(&namespace, "3.1.0")?;
     ensure!(second["activeRevision"]["number"] == 2, "{second}");

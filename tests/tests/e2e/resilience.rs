@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::{
     load::{Load, Report},
     support::{
-        COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
-        host_rows, kill_all, kubectl, pod_of, processes_in_pod, publish, upgrade_platform,
+        COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, condition, eventually,
+        get, host_rows, kill_all, kubectl, pod_of, processes_in_pod, publish, upgrade_platform,
         worker_processes,
     },
 };
@@ -59,11 +59,6 @@ spec:
 
 fn plugin(namespace: &Namespace) -> Result<Value> {
     get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])
-}
-
-fn condition<'a>(plugin: &'a Value, type_: &str) -> Option<&'a Value> {
-    let conditions = plugin["status"]["conditions"].as_array()?;
-    conditions.iter().find(|found| found["type"] == type_)
 }
 
 /// What the worker wrote down, read from the host's database.
@@ -335,11 +330,11 @@ fn bad_upgrade(namespace: &Namespace, version: &str, behaviour: &str, says: &str
         namespace.apply(&plugin_yaml(version, 10))?;
         eventually("the old version to be alone again", WARM, || {
             let plugin = plugin(namespace)?;
-            let ready = condition(&plugin, "Ready").context("a condition Ready")?;
+            let ready = condition(&plugin, "Ready");
             ensure!(ready["reason"] == "RolledBack", "{ready}");
             let message = ready["message"].as_str().context("a message")?;
             ensure!(message.contains(says), "{says:?} is not in {message:?}");
-            let stalled = condition(&plugin, "Stalled").context("Stalled")?;
+            let stalled = condition(&plugin, "Stalled");
             ensure!(stalled["status"] == "True", "{stalled}");
             pod_of(ns, PLUGIN).map(drop)
         })

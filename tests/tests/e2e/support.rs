@@ -410,3 +410,18 @@ pub fn upgrade_platform(values: &[&str]) -> Result<()> {
     arguments.extend(values);
     cluster().helm(&arguments).map(drop)
 }
+
+/// A condition of an object, or null.
+pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let found = conditions.find(|found| found["type"] == type_);
+    found.unwrap_or(&Value::Null)
+}
+
+/// Publishes a version of the plugin that shows its settings.
+pub fn publish_settings(version: &str) -> Result<()> {
+    let files = ["package.json", "manifest.js", "worker.js"];
+    let number = [("\"1.0.0\"", format!("\"{version}\""))];
+    publish("tests/plugins/settings", version, &files, &number)
+}

@@ -29,7 +29,8 @@ use tokio_rustls::{
 };
 
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, publish,
+    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
+    publish_settings,
 };
 
 const PLUGIN: &str = "settings";
@@ -155,12 +156,6 @@ async fn answer(files: Arc<BTreeMap<String, Vec<u8>>>, request: Request) -> Resp
     response
 }
 
-fn release(version: &str) -> Result<()> {
-    let files = ["package.json", "manifest.js", "worker.js"];
-    let number = [("\"1.0.0\"", format!("\"{version}\""))];
-    publish("tests/plugins/settings", version, &files, &number)
-}
-
 /// What the cluster's registry says of a version.
 fn published(version: &str) -> Result<Value> {
     let url = cluster().npm().url_on_this_machine();
@@ -219,7 +214,7 @@ fn npm(registry: &Registry, version: &str) -> Value {
 
 #[test]
 fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result<()> {
-    release("4.0.0")?;
+    publish_settings("4.0.0")?;
     let registry = Registry::start(BTreeMap::new())?;
     let first = Namespace::create("e2e-tenants-first")?;
     first.apply(&registry.secret(TOKEN))?;
@@ -272,7 +267,7 @@ fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result
 
 #[test]
 fn what_is_wrong_with_a_credential_is_told_by_name() -> Result<()> {
-    release("4.1.0")?;
+    publish_settings("4.1.0")?;
     let registry = Registry::start(BTreeMap::new())?;
     let namespace = Namespace::create("e2e-tenants-secret")?;
     apply(&namespace, &npm(&registry, "4.1.0"))?;
@@ -317,7 +312,7 @@ fn forged(version: &str) -> Result<Vec<u8>> {
 
 #[test]
 fn a_registry_that_lies_is_believed_by_nobody_else() -> Result<()> {
-    release("4.2.0")?;
+    publish_settings("4.2.0")?;
     let tarball = forged("4.2.0")?;
     let integrity = format!(
         "sha512-{}",
@@ -362,7 +357,7 @@ fn a_registry_that_lies_is_believed_by_nobody_else() -> Result<()> {
 
 #[test]
 fn a_tarball_by_url_serves_and_one_with_another_hash_is_refused() -> Result<()> {
-    release("4.3.0")?;
+    publish_settings("4.3.0")?;
     let registry = Registry::start(BTreeMap::new())?;
     let namespace = Namespace::create("e2e-tenants-tarball")?;
     namespace.apply(&registry.secret(TOKEN))?;
@@ -389,7 +384,7 @@ fn a_tarball_by_url_serves_and_one_with_another_hash_is_refused() -> Result<()> 
 
 #[test]
 fn an_artifact_of_another_registry_is_copied_under_its_digest() -> Result<()> {
-    release("4.4.0")?;
+    publish_settings("4.4.0")?;
     let maker = Namespace::create("e2e-tenants-maker")?;
     apply(
         &maker,

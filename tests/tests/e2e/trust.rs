@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, WARM, eventually, get, kubectl, kubectl_with_input, pod_of,
-    publish,
+    COLD, HOST_NAMESPACE, Namespace, WARM, condition, eventually, get, kubectl, kubectl_with_input,
+    pod_of, publish_settings,
 };
 
 const PLUGIN: &str = "settings";
@@ -58,20 +58,11 @@ fn apply(namespace: &Namespace, version: &str) -> Result<()> {
     namespace.apply(&plugin.to_string()).map(drop)
 }
 
-fn release(version: &str) -> Result<()> {
-    let files = ["package.json", "manifest.js", "worker.js"];
-    let number = [("\"1.0.0\"", format!("\"{version}\""))];
-    publish("tests/plugins/settings", version, &files, &number)
-}
-
 /// Waits until `Verified` says this, and gives its message.
 fn wait_verified(namespace: &Namespace, status: &str, reason: &str) -> Result<String> {
     eventually(&format!("Verified to be {status} {reason}"), COLD, || {
         let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])?;
-        let conditions = plugin["status"]["conditions"].as_array();
-        let mut conditions = conditions.context("conditions")?.iter();
-        let verified = conditions.find(|one| one["type"] == "Verified");
-        let verified = verified.context("Verified")?;
+        let verified = condition(&plugin, "Verified");
         ensure!(
             verified["status"] == status && verified["reason"] == reason,
             "{verified}"
@@ -82,8 +73,8 @@ fn wait_verified(namespace: &Namespace, status: &str, reason: &str) -> Result<St
 
 #[test]
 fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()> {
-    release("7.0.0")?;
-    release("7.1.0")?;
+    publish_settings("7.0.0")?;
+    publish_settings("7.1.0")?;
     let namespace = Namespace::create("e2e-trust")?;
     let ns = namespace.name();
     apply(&namespace, "7.0.0")?;

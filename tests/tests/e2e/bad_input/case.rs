@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::release::{Release, VERSION};
-use crate::support::{HOST, HOST_NAMESPACE, eventually, get, kubectl, kubectl_with_input};
+use crate::support::{
+    HOST, HOST_NAMESPACE, condition, eventually, get, kubectl, kubectl_with_input,
+};
 
 /// How long the operator may take to name what is wrong.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -302,14 +304,4 @@ pub fn packed(namespace: &str, plugins: &[&str]) -> Result<()> {
     ];
     arguments.extend(objects.iter().map(String::as_str));
     kubectl(&arguments).map(drop)
-}
-
-/// A condition, or null.
-pub fn condition<'a>(plugin: &'a Value, type_: &str) -> &'a Value {
-    let mut all = plugin["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    all.find(|found| found["type"] == type_)
-        .unwrap_or(&Value::Null)
 }
