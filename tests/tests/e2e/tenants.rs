@@ -29,7 +29,8 @@ use tokio_rustls::{
 };
 
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, publish,
+    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, kubectl,
+    publish,
 };
 
 const PLUGIN: &str = "settings";
@@ -256,7 +257,17 @@ fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result
     );
 
     // What Jobs were lent goes with them.
-    eventually("the Secrets of the Jobs to be gone", COLD * 2, || {
+    let packer = "app.kubernetes.io/name=paperclip-packer";
+    kubectl(&[
+        "delete",
+        "jobs",
+        "-n",
+        PLATFORM_NAMESPACE,
+        "-l",
+        packer,
+        "--wait",
+    ])?;
+    eventually("the Secrets of the Jobs to be gone", WARM, || {
         let secrets = get(&["secrets", "-n", PLATFORM_NAMESPACE])?;
         let secrets = secrets["items"].as_array().context("items")?;
         let lent = secrets
@@ -290,7 +301,7 @@ fn what_is_wrong_with_a_credential_is_told_by_name() -> Result<()> {
         .replace("plugins.paperclip.ing/allow-plugins", "example/none");
     namespace.apply(&closed)?;
     told("lacks the label")?;
-    crate::support::kubectl(&["delete", "secret", SECRET, "-n", namespace.name()])?;
+    kubectl(&["delete", "secret", SECRET, "-n", namespace.name()])?;
     namespace.apply(&secret(
         json!({"type": "Opaque", "stringData": {"other": "x"}}),
     ))?;
