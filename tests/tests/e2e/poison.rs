@@ -262,7 +262,7 @@ fn hostile_code() -> Vec<Poison> {
         ),
         code(
             "chance",
-            &["description"],
+            &["another each time"],
             "plugin.description = String(Math.random()); export default plugin;",
         ),
         code(
