@@ -6,10 +6,11 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Durat
 use anyhow::{Context, Result, ensure};
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     http::{
         StatusCode,
-        header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+        header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION},
     },
     response::{IntoResponse, Response},
 };
@@ -29,7 +30,7 @@ use tokio_rustls::{
 };
 
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
+    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, kubectl,
     publish_settings,
 };
 
@@ -38,7 +39,30 @@ const PACKAGE: &str = "paperclip-plugin-test-settings";
 const SECRET: &str = "pull";
 const TOKEN: &str = "opens-the-registry-of-the-test";
 
-/// A registry over TLS that wants a token: files of its own, and behind them the cluster's npm
+/// What the registry of a test answers by itself.
+#[derive(Clone)]
+enum Answer {
+    File(Vec<u8>),
+    Redirect(&'static str),
+    /// A body without an end.
+    Endless,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::File(content) => content.into_response(),
+            Self::Redirect(to) => (StatusCode::FOUND, [(LOCATION, to)]).into_response(),
+            Self::Endless => {
+                let piece = || Ok::<_, std::convert::Infallible>(vec![b'x'; 1 << 20]);
+                let pieces = std::iter::repeat_with(piece);
+                Body::from_stream(futures::stream::iter(pieces)).into_response()
+            }
+        }
+    }
+}
+
+/// A registry over TLS that wants a token: answers of its own, and behind them the cluster's npm
 /// registry. It ends with the process.
 struct Registry {
     url: String,
@@ -46,7 +70,7 @@ struct Registry {
 }
 
 impl Registry {
-    fn start(files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
+    fn start(files: BTreeMap<String, Answer>) -> Result<Self> {
         let inside = cluster().npm().url_in_cluster();
         let bridge = inside
             .strip_prefix("http://")
@@ -89,7 +113,7 @@ fn secret(content: Value) -> String {
 
 async fn serve(
     bridge: &str,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Answer>,
     told: &std::sync::mpsc::Sender<Registry>,
 ) -> Result<()> {
     let plain = TcpListener::bind("127.0.0.1:0").await?;
@@ -130,7 +154,7 @@ async fn pass_on(acceptor: TlsAcceptor, stream: TcpStream, behind: SocketAddr) -
     Ok(())
 }
 
-async fn answer(files: Arc<BTreeMap<String, Vec<u8>>>, request: Request) -> Response {
+async fn answer(files: Arc<BTreeMap<String, Answer>>, request: Request) -> Response {
     let wanted = format!("Bearer {TOKEN}");
     let authorization = request.headers().get(AUTHORIZATION);
     if authorization.is_none_or(|found| found != wanted.as_str()) {
@@ -251,7 +275,17 @@ fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result
     );
 
     // What Jobs were lent goes with them.
-    eventually("the Secrets of the Jobs to be gone", COLD * 2, || {
+    let packer = "app.kubernetes.io/name=paperclip-packer";
+    kubectl(&[
+        "delete",
+        "jobs",
+        "-n",
+        PLATFORM_NAMESPACE,
+        "-l",
+        packer,
+        "--wait",
+    ])?;
+    eventually("the Secrets of the Jobs to be gone", WARM, || {
         let secrets = get(&["secrets", "-n", PLATFORM_NAMESPACE])?;
         let secrets = secrets["items"].as_array().context("items")?;
         let lent = secrets
@@ -285,7 +319,7 @@ fn what_is_wrong_with_a_credential_is_told_by_name() -> Result<()> {
         .replace("plugins.paperclip.ing/allow-plugins", "example/none");
     namespace.apply(&closed)?;
     told("lacks the label")?;
-    crate::support::kubectl(&["delete", "secret", SECRET, "-n", namespace.name()])?;
+    kubectl(&["delete", "secret", SECRET, "-n", namespace.name()])?;
     namespace.apply(&secret(
         json!({"type": "Opaque", "stringData": {"other": "x"}}),
     ))?;
@@ -325,8 +359,14 @@ fn a_registry_that_lies_is_believed_by_nobody_else() -> Result<()> {
         "name": PACKAGE, "dist-tags": {"latest": "4.2.0"}, "versions": {"4.2.0": described},
     });
     let registry = Registry::start(BTreeMap::from([
-        (format!("/{PACKAGE}"), document.to_string().into_bytes()),
-        (format!("/{PACKAGE}/-/{PACKAGE}-4.2.0.tgz"), tarball),
+        (
+            format!("/{PACKAGE}"),
+            Answer::File(document.to_string().into_bytes()),
+        ),
+        (
+            format!("/{PACKAGE}/-/{PACKAGE}-4.2.0.tgz"),
+            Answer::File(tarball),
+        ),
     ]))?;
     let liar = Namespace::create("e2e-tenants-liar")?;
     liar.apply(&registry.secret(TOKEN))?;
@@ -379,6 +419,55 @@ fn a_tarball_by_url_serves_and_one_with_another_hash_is_refused() -> Result<()> 
     let status = status(&namespace)?;
     ensure!(status["artifact"]["version"] == "4.3.0", "{status}");
     ensure!(status["resolution"]["package"] == PACKAGE, "{status}");
+    Ok(())
+}
+
+#[test]
+fn answers_without_an_end_and_ways_into_the_node_are_refused_by_name() -> Result<()> {
+    let integrity = format!(
+        "sha512-{}",
+        BASE64_STANDARD.encode(Sha512::digest(b"anything"))
+    );
+    let cases = [
+        ("/endless.tgz", Answer::Endless, "answer-size"),
+        (
+            "/metadata.tgz",
+            Answer::Redirect("http://169.254.169.254/latest/"),
+            "169.254.169.254",
+        ),
+        (
+            "/loopback.tgz",
+            Answer::Redirect("https://127.0.0.1:10250/pods"),
+            "127.0.0.1",
+        ),
+        (
+            "/mapped.tgz",
+            Answer::Redirect("https://[::ffff:7f00:1]/"),
+            "address",
+        ),
+        ("/file.tgz", Answer::Redirect("file:///etc/passwd"), "file"),
+    ];
+    let answers = cases.iter();
+    let answers = answers.map(|(path, answer, _)| ((*path).to_owned(), answer.clone()));
+    let registry = Registry::start(answers.collect())?;
+    let namespace = Namespace::create("e2e-tenants-traps")?;
+    namespace.apply(&registry.secret(TOKEN))?;
+    for (path, _, says) in cases {
+        let url = format!("{}{path}", registry.url);
+        let source = json!({"http": {
+            "url": url, "integrity": integrity, "credentialsSecret": SECRET,
+        }});
+        apply(&namespace, &source)?;
+        eventually(path, COLD, || {
+            let (message, status) = wait_reason(&namespace, "PackageRefused")?;
+            ensure!(
+                message.contains(says),
+                "{path}: {says:?} is not in {message:?}"
+            );
+            ensure!(status["artifact"].is_null(), "{status}");
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 
