@@ -13,7 +13,7 @@ use paperclip_artifact::{
     pack::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
-    store::{StoreClient, StoreError, StoreOptions},
+    store::{Credentials, StoreClient, StoreError, StoreOptions},
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
 use serde_json::Value;
@@ -31,6 +31,7 @@ use crate::{
     plugin::Queue,
     pods::Pods,
     secrets::{self, SecretError},
+    tokens::Tokens,
 };
 
 /// Why the operator cannot start its work.
@@ -50,15 +51,20 @@ pub enum StartError {
     Store(#[source] Box<StoreError>),
 }
 
-/// What a plugin pod needs to pull: the content of its store Secret.
-#[derive(Clone)]
+/// What a plugin's pods need to pull: what their store Secret is made of.
 pub struct StoreAccess {
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: String,
+    /// What they show.
+    pub shown: Shown,
     /// Authority of the store's certificate, if it is not a public one.
     pub ca: Option<String>,
+}
+
+/// What pods show to the store.
+pub enum Shown {
+    /// A token for the repositories of their plugin. The store in the cluster takes these.
+    Token(Tokens),
+    /// The read credential of a store of somebody else's, the same for all.
+    Credential(Credentials),
 }
 
 /// What every reconcile is given.
@@ -69,7 +75,7 @@ pub struct Context {
     pub args: Args,
     /// The authority.
     pub authority: Authority,
-    /// The read credential of the store.
+    /// What plugins' pods pull with.
     pub store_access: StoreAccess,
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
@@ -110,8 +116,10 @@ impl Context {
         maintain_store(&api, &authority, &args).await?;
         let (credentials, ca) = secrets::credential(&api, &args.store_read_secret).await?;
         let store_access = StoreAccess {
-            username: credentials.username.clone(),
-            password: credentials.password.clone(),
+            shown: match args.store_service {
+                Some(_) => Shown::Token(secrets::tokens(&api).await?),
+                None => Shown::Credential(credentials.clone()),
+            },
             ca: ca.clone(),
         };
         let store = StoreClient::new(StoreOptions {

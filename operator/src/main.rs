@@ -21,6 +21,7 @@ mod plugin;
 mod pods;
 mod secrets;
 mod status;
+mod tokens;
 mod trust;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};

@@ -29,6 +29,7 @@ use tokio_rustls::{
     },
 };
 
+use crate::isolation::node_in_pod;
 use crate::support::{
     COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, kubectl,
     publish_settings,
@@ -297,6 +298,99 @@ fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result
         ensure!(lent.is_empty(), "{lent:?}");
         Ok(())
     })
+}
+
+/// What the store answers, asked from inside a pod: a line a request, `<method> <port> <path>
+/// <status>`.
+fn ask_store(from: &Namespace, token: &str, requests: &[(&str, u16, &str)]) -> Result<String> {
+    let access = get(&["secret", "paperclip-store-read", "-n", PLATFORM_NAMESPACE])?;
+    let authority = access["data"]["ca.crt"].as_str().context("ca.crt")?;
+    let script = format!(
+        "const https = require('node:https');
+         const ca = Buffer.from({authority:?}, 'base64');
+         const host = 'paperclip-store.{PLATFORM_NAMESPACE}.svc';
+         const headers = {token:?} === '' ? {{}} : {{ authorization: 'Bearer ' + {token:?} }};
+         const ask = ([method, port, path]) => new Promise((done, failed) => {{
+           const request = https.request({{ method, host, port, path, ca, headers }}, (answer) => {{
+             answer.resume().on('end', () => done([method, port, path, answer.statusCode].join(' ')));
+           }});
+           request.on('error', failed).end();
+         }});
+         (async () => {{
+           for (const one of {requests}) console.log(await ask(one));
+         }})();",
+        requests = json!(requests),
+    );
+    node_in_pod(from, "ask", &script)
+}
+
+/// The token that the pods of a namespace's plugin pull with.
+fn token_of(namespace: &Namespace) -> Result<String> {
+    eventually("the pull token", COLD, || {
+        let name = format!("pcp-{PLUGIN}-store");
+        let secret = get(&["secret", &name, "-n", namespace.name()])?;
+        let data = &secret["data"];
+        ensure!(
+            data["password"].is_null() && data["username"].is_null(),
+            "{name} holds a credential"
+        );
+        let token = data["token"].as_str().context("a token")?;
+        Ok(String::from_utf8(BASE64_STANDARD.decode(token)?)?)
+    })
+}
+
+#[test]
+fn a_pull_token_opens_the_repository_of_its_plugin_and_no_other() -> Result<()> {
+    publish_settings("4.5.0")?;
+    let registry = Registry::start(BTreeMap::new())?;
+    let first = Namespace::create("e2e-tenants-token-first")?;
+    first.apply(&registry.secret(TOKEN))?;
+    apply(&first, &npm(&registry, "4.5.0"))?;
+    let (_, private) = wait_reason(&first, "Succeeded")?;
+    // The same package from the platform's registry: the same bytes, and for everybody.
+    let second = Namespace::create("e2e-tenants-token-second")?;
+    let public = json!({"npm": {"package": PACKAGE, "version": "4.5.0"}});
+    apply(&second, &public)?;
+    let (_, public) = wait_reason(&second, "Succeeded")?;
+    let of = |status: &Value, what: &str| {
+        let text = status["artifact"][what].as_str();
+        text.map(str::to_owned).context("an artifact")
+    };
+    let digest = of(&public, "digest")?;
+    ensure!(of(&private, "digest")? == digest, "{private}");
+    let (own, others) = (of(&public, "repository")?, of(&private, "repository")?);
+    let manifest = |repository: &str| format!("/v2/{repository}/manifests/{digest}");
+    let (own_manifest, others_manifest) = (manifest(&own), manifest(&others));
+    let (tags, upload) = (
+        format!("/v2/{others}/tags/list"),
+        format!("/v2/{own}/blobs/uploads/"),
+    );
+    let said = ask_store(
+        &second,
+        &token_of(&second)?,
+        &[
+            ("GET", 5002, &own_manifest),
+            ("GET", 5002, &others_manifest),
+            ("GET", 5002, &tags),
+            ("GET", 5002, "/v2/_catalog"),
+            ("POST", 5002, &upload),
+            ("DELETE", 5002, &own_manifest),
+            ("GET", 5000, &own_manifest),
+            ("POST", 5001, &upload),
+        ],
+    )?;
+    let codes: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.rsplit(' ').next())
+        .collect();
+    ensure!(codes.first() == Some(&"200"), "{said}");
+    ensure!(codes.len() == 8, "{said}");
+    let refused = |code: &&str| matches!(*code, "401" | "403" | "405");
+    ensure!(codes.iter().skip(1).all(refused), "{said}");
+    kubectl(&["delete", "pod", "ask", "-n", second.name(), "--wait"])?;
+    let said = ask_store(&second, "", &[("GET", 5002, &own_manifest)])?;
+    ensure!(said.trim_end().ends_with(" 401"), "{said}");
+    Ok(())
 }
 
 #[test]
