@@ -31,6 +31,7 @@ use crate::{
     plugin::Queue,
     pods::Pods,
     secrets::{self, SecretError},
+    watched::Watched,
 };
 
 /// Why the operator cannot start its work.
@@ -73,6 +74,8 @@ pub struct Context {
     pub store_access: StoreAccess,
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
+    /// Kinds that every pass asks for.
+    pub watched: Watched,
     /// Where events go.
     pub events: Events,
     /// What is counted.
@@ -124,6 +127,7 @@ impl Context {
         .map_err(|error| StartError::Store(Box::new(error)))?;
         Ok(Self {
             pods: Arc::new(Pods::new(own_tls(&authority)?)),
+            watched: Watched::default(),
             events: Events::new(client.clone(), &args.pod_name),
             client,
             args,

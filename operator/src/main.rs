@@ -22,6 +22,7 @@ mod pods;
 mod secrets;
 mod status;
 mod trust;
+mod watched;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 

@@ -10,7 +10,7 @@ use kube::{
 use paperclip_artifact::{
     Digest,
     inline::Inline,
-    outcome::Pushed,
+    outcome::{Published, Pushed},
     request::{PackRequest, RemoteImage},
     resolve::{Reference, Wanted, locked},
 };
@@ -31,6 +31,7 @@ use super::{
     reconcile::ReconcileError,
     references::map_text,
     source, steady, summary,
+    trust::{self, Asked},
 };
 use crate::{args::Args, context::Context, errors::chain};
 
@@ -62,10 +63,12 @@ impl Stage {
     }
 }
 
-/// Brings the artifact about and records it in `status`.
+/// Brings the artifact about and records it in `status`, with what the policies that ask
+/// something of it found.
 pub async fn resolve(
     context: &Context,
     plugin: &PaperclipPlugin,
+    asked: &Asked,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
     if let Some(insecure) = insecure(plugin, &context.args) {
@@ -93,7 +96,7 @@ pub async fn resolve(
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
         return Ok(Stage::stalled(finding));
     }
-    let job = request.job_name();
+    let job = asked.demand().job_name(&request);
     if status.failed_request.as_ref() == Some(&job)
         && let Some(finding) = recorded_failure(plugin)
     {
@@ -104,18 +107,23 @@ pub async fn resolve(
         .as_ref()
         .is_none_or(|artifact| artifact.request != request.name())
     {
-        match pack(context, plugin, &request, access).await? {
+        match pack(context, plugin, &request, asked, access).await? {
             Progress::Under(finding) => {
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
             }
             Progress::Failed(finding, true) => {
+                if trust::judges_by(finding.reason) {
+                    status.verification = Some(trust::refused(context, &job, &finding));
+                }
                 status.failed_request = Some(job);
                 return Ok(Stage::stalled(finding));
             }
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
-            Progress::Done(pushed) => {
+            Progress::Done(published) => {
+                let Published { pushed, proofs, .. } = published;
                 record(context, plugin, &request, pushed, status).await?;
+                trust::accept(context, plugin, asked, &proofs, status)?;
             }
         }
     }
@@ -299,9 +307,8 @@ pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
         Reason::ManifestInvalid,
         Reason::WorkerFileMissing,
     ];
-    let reason = reasons
-        .into_iter()
-        .find(|reason| reason.to_string() == condition.reason)?;
+    let reason = Reason::from_name(&condition.reason)
+        .filter(|reason| reasons.contains(reason) || trust::judges_by(*reason))?;
     Some(Finding::no(reason, condition.message.clone()))
 }
 
@@ -314,15 +321,18 @@ pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Findi
     steady::failed_before(before, &steady::OF_PACKING).unwrap_or(finding)
 }
 
-/// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.
+/// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing
+/// and the policies let anything in.
 async fn pack(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
+    asked: &Asked,
     access: Option<&Access>,
-) -> Result<Progress<Pushed>, ReconcileError> {
+) -> Result<Progress<Published>, ReconcileError> {
     let namespace = &context.args.namespace;
-    let name = request.job_name();
+    let demand = asked.demand();
+    let name = demand.job_name(request);
     let package = packing::package_of(request);
     if let Some(job) = job(context, &name, access).await? {
         let pods = context.pods.of_job(namespace, &name);
@@ -330,12 +340,19 @@ async fn pack(
     }
     if let Some(pushed) = context.packed(request).await {
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
-        return Ok(Progress::Done(pushed));
+        return Ok(Progress::Done(Published {
+            pushed,
+            proofs: Vec::new(),
+            signed_by: None,
+        }));
+    }
+    if let Asked::Denied(finding) = asked {
+        return Ok(Progress::Under(finding.clone()));
     }
     if let Some(obstacle) = access.and_then(Access::obstacle) {
         return Ok(Progress::Under(obstacle.clone()));
     }
-    let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
+    let job = packing::build_job(request, demand, &context.args).map_err(ReconcileError::Encode)?;
     create(context, plugin, &job, &package, access).await
 }
 

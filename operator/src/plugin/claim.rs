@@ -18,7 +18,7 @@ use paperclip_crds::{
 };
 use serde_json::json;
 
-use super::{conditions::Finding, revision, verdict::is_over};
+use super::{conditions::Finding, fate::is_over, revision};
 use crate::pods::Seen;
 
 /// Value of the component label on claims.

@@ -19,10 +19,13 @@ use kube::api::ObjectMeta;
 use paperclip_artifact::{
     inline::{Inline, InlineError},
     inputs,
-    outcome::{FailureReason, PACKAGE_AT_FAULT, Pushed, StepOutcome, parse, parse_failure},
+    outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
     request::{self, PackRequest, Platform, RemoteImage, StoreEndpoints},
     resolve::{self, ResolveRequest, Resolved, Wanted},
-    trust::judge::{self, Judged, VerifyRequest},
+    trust::{
+        Demand, demand,
+        judge::{self, Judged, VerifyRequest},
+    },
 };
 use paperclip_crds::{
     labels,
@@ -115,14 +118,18 @@ pub fn build_image_request(image: RemoteImage, resolved: &Resolved, args: &Args)
     }
 }
 
-/// The Job that carries a request out. Two plugins with equal requests share it, so it
-/// belongs to neither.
+/// The Job that carries a request out, and pushes nothing that does not meet the demand. Two
+/// plugins with equal requests and demands share it, so it belongs to neither.
 ///
 /// # Errors
 /// When the request is no JSON, which cannot be.
-pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::Error> {
+pub fn build_job(
+    request: &PackRequest,
+    demand: &Demand,
+    args: &Args,
+) -> Result<Job, serde_json::Error> {
     let text = serde_json::to_string(request)?;
-    let name = request.job_name();
+    let name = demand.job_name(request);
     let from = match (&request.image, &request.tarball, &request.inline) {
         (Some(_), ..) => Origin::Image,
         (None, Some(_), _) => Origin::Tarball,
@@ -136,12 +143,18 @@ pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::
         Some(_) => vec![step(FETCH)],
         None => vec![step(FETCH), step(EVALUATE)],
     };
+    let mut push = step(PUSH);
+    if !demand.is_empty() {
+        let text = serde_json::to_string(demand)?;
+        let variables = push.env.get_or_insert_default();
+        variables.push(variable(demand::ENVIRONMENT, &text));
+    }
     Ok(build(
         name.clone(),
         package_of(request),
         PodSpec {
             init_containers: Some(before),
-            containers: vec![step(PUSH)],
+            containers: vec![push],
             volumes: Some(build_volumes(&lent, args)),
             ..restricted_pod()
         },
@@ -313,9 +326,17 @@ fn failure_policy(steps: impl Iterator<Item = String>) -> PodFailurePolicy {
     }
 }
 
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: Some(value.into()),
+        ..EnvVar::default()
+    }
+}
+
 fn build_step(
     name: &str,
-    variable: &str,
+    name_of_request: &str,
     request: &str,
     lent: &Lent<'_>,
     args: &Args,
@@ -340,11 +361,7 @@ fn build_step(
         image: Some(args.packer_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
         command: Some(vec!["/usr/local/bin/paperclip-packer".into(), name.into()]),
-        env: Some(vec![EnvVar {
-            name: variable.into(),
-            value: Some(request.into()),
-            ..EnvVar::default()
-        }]),
+        env: Some(vec![variable(name_of_request, request)]),
         volume_mounts: Some(mounts),
         resources: Some(memory("100m", "2", "256Mi", "2Gi")),
         ..restricted_container()
@@ -414,7 +431,7 @@ pub enum Progress<T> {
 
 /// How far the packing of a package is.
 #[must_use]
-pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Pushed> {
+pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Published> {
     progress_to(PUSH, job, package, pods)
 }
 
@@ -541,7 +558,7 @@ mod tests {
 
     #[test]
     fn only_the_step_that_needs_a_credential_has_it() {
-        let job = build_job(&request(), &fixtures::args()).unwrap();
+        let job = build_job(&request(), &Demand::default(), &fixtures::args()).unwrap();
         let spec = job.spec.unwrap().template.spec.unwrap();
         let steps: Vec<_> = spec
             .init_containers
@@ -588,7 +605,7 @@ mod tests {
             credential: "bb".into(),
         });
         let spec = |request: &PackRequest| {
-            let job = build_job(request, &args).unwrap();
+            let job = build_job(request, &Demand::default(), &args).unwrap();
             job.spec.unwrap().template.spec.unwrap()
         };
         let own = PackRequest {
@@ -661,7 +678,7 @@ mod tests {
             "sizeBytes": 1, "lockDigest": digest}});
         let pod = fixtures::ended("push", 0, &message.to_string());
         let found = progress(&Job::default(), "x@1.0.0", &[fixtures::seen(pod)]);
-        assert!(matches!(found, Progress::Done(pushed) if pushed.digest.as_str() == digest));
+        assert!(matches!(found, Progress::Done(done) if done.pushed.digest.as_str() == digest));
     }
 
     #[test]
