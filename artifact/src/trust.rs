@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use demand::Demand;
 pub use evidence::{Evidence, Subject};
 pub use identity::{Keyless, Pattern, TrustRoot};
-pub use keys::{PublicKey, SigningKey};
+pub use keys::{InvalidSigningKey, PublicKey, SigningKey};
 
 /// Why an artifact is not trusted; each is the text of a `Reason` of the API.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]

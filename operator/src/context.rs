@@ -13,6 +13,7 @@ use paperclip_artifact::{
     pack::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
+    trust::platform,
     store::{StoreClient, StoreError, StoreOptions},
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
@@ -31,6 +32,7 @@ use crate::{
     plugin::Queue,
     pods::Pods,
     secrets::{self, SecretError},
+    signing::{self, SigningError},
     watched::Watched,
 };
 
@@ -40,6 +42,9 @@ pub enum StartError {
     /// The platform's Secrets are not there.
     #[error(transparent)]
     Secrets(#[from] SecretError),
+    /// The platform's signing key cannot be had.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The operator's own certificate cannot be made.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -70,6 +75,8 @@ pub struct Context {
     pub args: Args,
     /// The authority.
     pub authority: Authority,
+    /// The keys by one of which an artifact of the store is signed.
+    pub signing: signing::Accepted,
     /// The read credential of the store.
     pub store_access: StoreAccess,
     /// Pods and what they say of themselves.
@@ -110,6 +117,7 @@ impl Context {
     ) -> Result<Self, StartError> {
         let api: Api<Secret> = Api::namespaced(client.clone(), &args.namespace);
         let authority = secrets::authority(&api).await?;
+        let signing = signing::prepare(&client, &args.namespace).await?;
         maintain_store(&api, &authority, &args).await?;
         let (credentials, ca) = secrets::credential(&api, &args.store_read_secret).await?;
         let store_access = StoreAccess {
@@ -132,6 +140,7 @@ impl Context {
             client,
             args,
             authority,
+            signing,
             store_access,
             metrics,
             started: Timestamp::now(),
@@ -168,13 +177,22 @@ impl Context {
         read_lock(&self.store, repository, digest).await
     }
 
-    /// What an earlier packing of this request left in the store. A store that does not
-    /// answer counts as empty: the packing Job finds that out and says so.
-    pub async fn packed(&self, request: &PackRequest) -> Option<Pushed> {
-        find(&self.store, request).await.unwrap_or_else(|error| {
+    /// What an earlier packing of this request left in the store, and the key that signed it.
+    /// A store that does not answer counts as empty: the packing Job finds that out and says
+    /// so. So does what none of the platform's keys signed: it is packed again, and signed.
+    pub async fn packed(&self, request: &PackRequest) -> Option<(Pushed, Digest)> {
+        let found = find(&self.store, request).await.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "looking for an artifact failed");
             None
-        })
+        })?;
+        let (repository, digest) = (&found.repository, &found.digest);
+        match platform::check(&self.store, repository, digest, self.signing.keys()).await {
+            Ok(key) => Some((found, key)),
+            Err(error) => {
+                tracing::info!(error = chain(&error), "an artifact in the store is passed over");
+                None
+            }
+        }
     }
 
     /// As if the manifest had been read from the store.

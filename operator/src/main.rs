@@ -20,6 +20,7 @@ mod metrics;
 mod plugin;
 mod pods;
 mod secrets;
+mod signing;
 mod status;
 mod trust;
 mod watched;

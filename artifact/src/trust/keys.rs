@@ -68,6 +68,13 @@ impl PublicKey {
         keys.into_iter().map(Self::parse).collect()
     }
 
+    /// The key in PEM, as cosign wants it.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let pem = self.0.to_pem();
+        format!("{}\n", pem.trim_end())
+    }
+
     /// Hash of the key: its name.
     #[must_use]
     pub fn id(&self) -> Digest {

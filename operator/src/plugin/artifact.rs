@@ -10,7 +10,7 @@ use kube::{
 use paperclip_artifact::{
     Digest,
     inline::Inline,
-    outcome::{Published, Pushed},
+    outcome::Published,
     request::{PackRequest, RemoteImage},
     resolve::{Reference, Wanted, locked},
 };
@@ -121,8 +121,8 @@ pub async fn resolve(
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
             Progress::Done(published) => {
-                let Published { pushed, proofs, .. } = published;
-                record(context, plugin, &request, pushed, status).await?;
+                let proofs = published.proofs.clone();
+                record(context, plugin, &request, published, status).await?;
                 trust::accept(context, plugin, asked, &proofs, status)?;
             }
         }
@@ -338,12 +338,12 @@ async fn pack(
         let pods = context.pods.of_job(namespace, &name);
         return Ok(packing::progress(&job, &package, &pods));
     }
-    if let Some(pushed) = context.packed(request).await {
+    if let Some((pushed, key)) = context.packed(request).await {
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
         return Ok(Progress::Done(Published {
             pushed,
             proofs: Vec::new(),
-            signed_by: None,
+            signed_by: Some(key),
         }));
     }
     if let Asked::Denied(finding) = asked {
@@ -419,7 +419,9 @@ async fn record(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
-    pushed: Pushed,
+    Published {
+        pushed, signed_by, ..
+    }: Published,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
     let manifest = context
@@ -442,6 +444,7 @@ async fn record(
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
         marker: pushed.marker,
+        signed_by: signed_by.map(|key| key.to_string()),
         size_bytes: i64::try_from(pushed.size_bytes).unwrap_or(i64::MAX),
         observed_at: rfc3339(Timestamp::now()),
         agrees_with: None,

@@ -374,7 +374,7 @@ mod tests {
     fn deployment(plugin: &PaperclipPlugin) -> Deployment {
         let artifact = fixtures::packed();
         let wanted: Wanted<'_> = fixtures::wanted(plugin, &artifact);
-        build_deployment(&wanted, &fixtures::args())
+        build_deployment(&wanted, &fixtures::args(), "")
     }
 
     fn pod_of(deployment: &Deployment) -> Pod {

@@ -39,7 +39,7 @@ use super::{
     diagnose,
     pod::{memory, mount, restricted_container, restricted_pod},
 };
-use crate::{args::Args, pods::Seen};
+use crate::{args::Args, pods::Seen, signing};
 
 /// Selects every Job of this module.
 pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
@@ -144,6 +144,10 @@ pub fn build_job(
         None => vec![step(FETCH), step(EVALUATE)],
     };
     let mut push = step(PUSH);
+    let mounts = push.volume_mounts.get_or_insert_default();
+    mounts.push(mount("signing", "/etc/paperclip/signing", true));
+    let mut volumes = build_volumes(&lent, args);
+    volumes.push(build_signing_volume());
     if !demand.is_empty() {
         let text = serde_json::to_string(demand)?;
         let variables = push.env.get_or_insert_default();
@@ -155,7 +159,7 @@ pub fn build_job(
         PodSpec {
             init_containers: Some(before),
             containers: vec![push],
-            volumes: Some(build_volumes(&lent, args)),
+            volumes: Some(volumes),
             ..restricted_pod()
         },
         args,
@@ -399,6 +403,15 @@ fn build_volumes(lent: &Lent<'_>, args: &Args) -> Vec<Volume> {
     volumes
 }
 
+/// The platform's key. Nothing is pushed without it.
+fn build_signing_volume() -> Volume {
+    let mut volume = build_secret_volume("signing", signing::SECRET, &[signing::PRIVATE]);
+    if let Some(secret) = &mut volume.secret {
+        secret.optional = Some(false);
+    }
+    volume
+}
+
 fn build_secret_volume(volume: &str, secret: &str, keys: &[&str]) -> Volume {
     let item = |key: &&str| KeyToPath {
         key: (*key).into(),
@@ -574,10 +587,14 @@ mod tests {
                     .iter()
                     .flatten()
                     .map(|mount| mount.name.as_str());
-                names.filter(|name| name.starts_with("store")).collect()
+                let is_secret = |name: &&str| name.starts_with("store") || *name == "signing";
+                names.filter(is_secret).collect()
             })
             .collect();
-        assert_eq!(secrets, [vec!["store-read"], vec![], vec!["store-push"]]);
+        assert_eq!(
+            secrets,
+            [vec!["store-read"], vec![], vec!["store-push", "signing"]]
+        );
         fixtures::assert_restricted(&spec);
     }
 
@@ -658,6 +675,32 @@ mod tests {
         for spec in [&of_npm, &of_tarball, &look] {
             fixtures::assert_restricted(spec);
         }
+    }
+
+    #[test]
+    fn what_policies_ask_is_told_to_the_step_that_pushes_and_makes_another_job() {
+        let demand: Demand = serde_json::from_value(json!([
+            {"name": "p", "require": [{"cosign": {"key": "k"}}]}
+        ]))
+        .unwrap();
+        let job = build_job(&request(), &demand, &fixtures::args()).unwrap();
+        let plain = build_job(&request(), &Demand::default(), &fixtures::args()).unwrap();
+        assert_ne!(job.metadata.name, plain.metadata.name);
+        let asked = |job: Job| -> Vec<(String, Option<String>)> {
+            let spec = job.spec.unwrap().template.spec.unwrap();
+            let steps = spec.init_containers.into_iter().flatten();
+            let steps = steps.chain(spec.containers);
+            let named = steps.flat_map(|step| {
+                let variables = step.env.into_iter().flatten();
+                let asked = variables.filter(|one| one.name == demand::ENVIRONMENT);
+                let name = step.name;
+                asked.map(move |one| (name.clone(), one.value)).collect::<Vec<_>>()
+            });
+            named.collect()
+        };
+        let text = serde_json::to_string(&demand).unwrap();
+        assert_eq!(asked(job), [(PUSH.to_owned(), Some(text))]);
+        assert_eq!(asked(plain), []);
     }
 
     #[test]
