@@ -13,6 +13,8 @@ use std::path::Path;
 use std::process::Command;
 
 use authority::{Authority, Person, key_bundle, pem, sign};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use paperclip_artifact::Digest;
 use paperclip_artifact::evaluate::Evaluator;
@@ -653,6 +655,46 @@ async fn what_is_pushed_is_signed_and_the_signed_text_says_what_it_was_made_from
     assert_eq!(*integrity, subject(signed.work.path()).integrity);
     let layer = signed.manifest().await["layers"][0].take();
     assert_eq!(layer["mediaType"], PAYLOAD);
+}
+
+/// The check that `cosign verify --key` makes of the signed text, by a program not written
+/// here.
+#[tokio::test]
+async fn signature_holds_for_openssl() {
+    let signed = Signed::new().await;
+    let layer = signed.manifest().await["layers"][0].take();
+    let signature = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str();
+    let signature = STANDARD.decode(signature.unwrap()).unwrap();
+    let blob: Descriptor = serde_json::from_value(layer).unwrap();
+    let payload = signed
+        .store()
+        .blob(REPOSITORY, &blob, 10_000)
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("cosign.pub"), signed.key.public().to_pem()).unwrap();
+    fs::write(path("signature"), signature).unwrap();
+    let verify = |payload: &[u8]| {
+        fs::write(path("payload"), payload).unwrap();
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(folder.path()).args(["dgst", "-sha256"]);
+        openssl.args([
+            "-verify",
+            "cosign.pub",
+            "-signature",
+            "signature",
+            "payload",
+        ]);
+        openssl.output()
+    };
+    let Ok(held) = verify(&payload) else {
+        eprintln!("skipped: no program openssl");
+        return;
+    };
+    assert!(held.status.success(), "{held:?}");
+    let tampered = [&payload[..], b" "].concat();
+    assert!(!verify(&tampered).unwrap().status.success());
 }
 
 #[tokio::test]

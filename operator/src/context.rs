@@ -13,8 +13,8 @@ use paperclip_artifact::{
     pack::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
-    trust::platform,
     store::{StoreClient, StoreError, StoreOptions},
+    trust::platform,
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
 use serde_json::Value;
@@ -189,7 +189,10 @@ impl Context {
         match platform::check(&self.store, repository, digest, self.signing.keys()).await {
             Ok(key) => Some((found, key)),
             Err(error) => {
-                tracing::info!(error = chain(&error), "an artifact in the store is passed over");
+                tracing::info!(
+                    error = chain(&error),
+                    "an artifact in the store is passed over"
+                );
                 None
             }
         }

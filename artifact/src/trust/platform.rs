@@ -1,7 +1,7 @@
 //! The platform's own signature: what its packing Job pushed, it signed.
 //!
-//! The layout is that of cosign's tag, which every release of cosign and every admission
-//! controller reads, and which takes one request to read and no list. What the artifact was
+//! The layout is that of cosign's tag, which cosign and the usual admission controllers read,
+//! and which takes one request to find and no list. What the artifact was
 //! made from stands in the signed text, so that it cannot be attached to another.
 
 use bytes::Bytes;

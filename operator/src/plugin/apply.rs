@@ -252,7 +252,11 @@ mod tests {
         newer.sidecar_image = "sidecar:2".into();
         let desired = build_deployment(&wanted, &newer, "");
         // Its image cannot be pulled, say, and the newer one can.
-        assert!(!is_left_alone(&observed, &desired, &rendered_by(&newer, "")));
+        assert!(!is_left_alone(
+            &observed,
+            &desired,
+            &rendered_by(&newer, "")
+        ));
         observed.status.get_or_insert_default().available_replicas = Some(1);
         assert!(is_left_alone(&observed, &desired, &rendered_by(&newer, "")));
         // So does another signing key.

@@ -102,11 +102,9 @@ pub async fn resolve(
     {
         return Ok(Stage::stalled(finding));
     }
-    if status
-        .artifact
-        .as_ref()
-        .is_none_or(|artifact| artifact.request != request.name())
-    {
+    if status.artifact.as_ref().is_none_or(|artifact| {
+        artifact.request != request.name() || is_withdrawn(context, artifact)
+    }) {
         match pack(context, plugin, &request, asked, access).await? {
             Progress::Under(finding) => {
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
@@ -129,6 +127,14 @@ pub async fn resolve(
     }
     status.failed_request = None;
     check_pins(context, plugin, status).await
+}
+
+/// Whether the key that signed an artifact was taken back since: it is packed again, which adds
+/// a signature by the current key.
+fn is_withdrawn(context: &Context, artifact: &ArtifactStatus) -> bool {
+    let mut accepted = context.signing.keys().iter().map(|key| key.id());
+    let by = artifact.signed_by.as_deref();
+    by.is_some_and(|by| !accepted.any(|key| key.as_str() == by))
 }
 
 /// Names the act of locking anew, where there is a lock to be resolved.

@@ -565,6 +565,28 @@ async fn denied_plugin_has_no_packing_job() {
     assert_eq!(world.ready(), "False NoPolicyMatches stalled");
 }
 
+/// What a key signed that is no longer accepted is packed again, and what was never signed is
+/// left as it is.
+#[tokio::test]
+async fn artifact_is_packed_again_when_its_key_was_taken_back() {
+    let mut world = World::new().await;
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
+    let sign = |world: &World, key: String| {
+        let mut plugin = world.plugin();
+        let status = plugin.status.as_mut().unwrap();
+        status.artifact.as_mut().unwrap().signed_by = Some(key);
+        world.server.put(&world.life.plugin(), &plugin);
+    };
+    let current = world.context.signing.keys()[0].id();
+    sign(&world, current.to_string());
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
+    sign(&world, Digest::of(b"another key").to_string());
+    world.settle().await;
+    assert_eq!(world.jobs().len(), 1);
+}
+
 #[tokio::test]
 async fn pass_that_changes_nothing_asks_for_no_policy_and_no_namespace() {
     let mut world = World::new().await;

@@ -694,7 +694,9 @@ mod tests {
                 let variables = step.env.into_iter().flatten();
                 let asked = variables.filter(|one| one.name == demand::ENVIRONMENT);
                 let name = step.name;
-                asked.map(move |one| (name.clone(), one.value)).collect::<Vec<_>>()
+                asked
+                    .map(move |one| (name.clone(), one.value))
+                    .collect::<Vec<_>>()
             });
             named.collect()
         };

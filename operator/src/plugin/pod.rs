@@ -7,9 +7,9 @@ use k8s_openapi::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
-            EmptyDirVolumeSource, EnvVar, HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec,
-            PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-            SecurityContext, Volume, VolumeMount,
+            EmptyDirVolumeSource, EnvVar, HTTPGetAction, ObjectFieldSelector, PodSecurityContext,
+            PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -382,7 +382,11 @@ mod tests {
 
     fn pod() -> PodSpec {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
-        build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args(), "keys")
+        build_pod(
+            &fixtures::wanted(&plugin, &artifact),
+            &fixtures::args(),
+            "keys",
+        )
     }
 
     fn container(name: &str) -> Container {
