@@ -393,8 +393,9 @@ pub struct VerifyArguments {
     /// Where it is.
     #[command(flatten)]
     pub place: PlaceArguments,
-    /// Public keys in PEM, one of which must have signed the artifact: those of a platform are in
-    /// ConfigMap paperclip-signing-keys of its namespace
+    /// PEM of public keys, one of which must have signed the artifact
+    ///
+    /// Those of a platform are in ConfigMap paperclip-signing-keys of its namespace.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
 }

@@ -13,6 +13,10 @@ use super::{Cause, Refusal, any_of, tagged};
 use crate::digest::Digest;
 use crate::store::{StoreClient, StoreError};
 
+/// Times a signature is pushed before giving up against others that write the same tag: a
+/// registry has no conditional write.
+const ROUNDS: usize = 5;
+
 /// What an artifact was made from, as the signed text says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -79,24 +83,23 @@ pub async fn sign(
         artifact: artifact.clone(),
         source: Box::new(source),
     };
-    let before = tagged::read(store, repository, artifact).await;
     let is_signed = |signature| check_simple(signature, key.public(), artifact).is_ok();
-    if before.map_err(failed)?.iter().any(is_signed) {
-        return Ok(id);
+    for _ in 0..ROUNDS {
+        let there = tagged::read(store, repository, artifact).await;
+        if there.map_err(failed)?.iter().any(is_signed) {
+            return Ok(id);
+        }
+        let reference = format!("{}/{repository}", store.address());
+        let payload = annotated_payload(&reference, artifact, &annotations(origin));
+        let signature = key.sign(&payload)?;
+        let payload = Bytes::from(payload);
+        let added = tagged::add(store, repository, artifact, payload, &signature);
+        added.await.map_err(failed)?;
+        tracing::info!(%artifact, key = %id, "artifact signed");
     }
-    let reference = format!("{}/{repository}", store.address());
-    let payload = annotated_payload(&reference, artifact, &annotations(origin));
-    let signature = key.sign(&payload)?;
-    let added = tagged::add(
-        store,
-        repository,
-        artifact,
-        Bytes::from(payload),
-        &signature,
-    );
-    added.await.map_err(failed)?;
-    tracing::info!(%artifact, key = %id, "artifact signed");
-    Ok(id)
+    Err(failed(
+        store.mismatch("its signature", "others write it all the time"),
+    ))
 }
 
 fn annotations(origin: &Origin) -> Value {
