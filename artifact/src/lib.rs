@@ -28,6 +28,7 @@ pub mod outcome;
 pub mod pack;
 pub mod promote;
 pub mod provenance;
+pub mod publish;
 pub mod pull;
 pub mod referrers;
 pub mod registry;

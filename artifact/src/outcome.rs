@@ -126,6 +126,21 @@ pub struct Pushed {
     pub lock_digest: Digest,
 }
 
+/// What `push` reports in a Job: where the artifact is, and what was found on the way there.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    /// Where it is.
+    #[serde(flatten)]
+    pub pushed: Pushed,
+    /// Which policies it met and by whom, for people; none where none asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<String>,
+    /// Id of the platform's key that signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Digest>,
+}
+
 /// The outcome of one step.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -860,6 +860,11 @@ pub struct Assembled {
 }
 
 impl Assembled {
+    /// What it was packed from.
+    pub(crate) fn inputs(&self) -> &Inputs {
+        &self.state.inputs
+    }
+
     /// The image.
     #[must_use]
     pub fn image(&self) -> &Image {

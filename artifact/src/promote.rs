@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::image::Manifest;
+use crate::image::{Descriptor, MANIFEST_MEDIA_TYPE, Manifest};
 use crate::inspect::{InspectError, Opened};
 use crate::layout::{Layout, LayoutError};
 use crate::limits;
 use crate::native::{self, NativeError};
 use crate::outcome::{Fetched, Pushed};
 use crate::pack::annotations;
-use crate::referrers::{self, Foreign, Listed};
+use crate::referrers::{self, Foreign, Kind, Listed, Referrer};
 use crate::request::Platform;
 use crate::resolve::{Reference, Resolved};
 use crate::source::{Source, SourceError};
@@ -27,7 +27,7 @@ use crate::store::{StoreClient, StoreError};
 use crate::tree::{self, TreeError};
 use crate::verify;
 
-/// Referrers that are copied with an artifact: the three of ours, and signatures of others.
+/// Referrers that an artifact may have: the three of ours, and signatures of others.
 const MAX_REFERRERS: usize = 64;
 
 /// Why an artifact was not brought here.
@@ -144,8 +144,12 @@ async fn copy(
         return Err(opened.refused("the referrers", why).into());
     }
     let mut bytes = 0;
-    for one in &listed {
-        let manifest = opened.referrer(one).await?;
+    let mut kept = Vec::new();
+    for one in listed {
+        let manifest = opened.referrer(&one).await?;
+        if is_testimony(&one, &manifest) {
+            continue;
+        }
         let sizes = std::iter::once(&manifest.config).chain(&manifest.layers);
         bytes = sizes.fold(bytes, |sum: u64, blob| sum.saturating_add(blob.size));
         if bytes > limits::LAYER {
@@ -156,9 +160,19 @@ async fn copy(
         bring_blobs(&opened, &manifest, &what, blobs).await?;
         let content = read_manifest(&opened, &one.descriptor.digest).await?;
         written.push((one.descriptor.digest.clone(), content));
+        kept.push(one);
     }
-    Layout::write_copied(folder, &written, &listed)?;
+    Layout::write_copied(folder, &written, &kept)?;
     Ok(())
+}
+
+/// What another platform wrote down of signatures. It proves nothing here, and would stand
+/// beside what is written down here.
+fn is_testimony(listed: &Listed, manifest: &Manifest) -> bool {
+    let types = [Some(&listed.artifact_type), manifest.artifact_type.as_ref()];
+    [Kind::Evidence, Kind::Verification]
+        .iter()
+        .any(|kind| types.contains(&Some(&kind.media_type().to_owned())))
 }
 
 async fn read_manifest(opened: &Opened<'_>, digest: &Digest) -> Result<Bytes, PromoteError> {
@@ -179,7 +193,7 @@ async fn bring_blobs(
     Ok(())
 }
 
-fn opened_layout(folder: &Path) -> Result<Layout, PromoteError> {
+pub(crate) fn opened_layout(folder: &Path) -> Result<Layout, PromoteError> {
     Layout::open(folder).ok_or_else(|| PromoteError::Work {
         path: folder.to_owned(),
         source: io::ErrorKind::NotFound.into(),
@@ -197,6 +211,23 @@ pub async fn push(
     repository: &str,
     request_tag: &str,
 ) -> Result<Pushed, PromoteError> {
+    push_with(folder, digest, store, (repository, request_tag), &[]).await
+}
+
+/// The manifest of a copy, as a referrer names it.
+pub(crate) fn manifest_of(folder: &Path, digest: &Digest) -> Result<Descriptor, PromoteError> {
+    let content = opened_layout(folder)?.manifest(digest)?;
+    Ok(Descriptor::of(MANIFEST_MEDIA_TYPE, &content))
+}
+
+/// As [`push`], with what was written down here.
+pub(crate) async fn push_with(
+    folder: &Path,
+    digest: &Digest,
+    store: &StoreClient,
+    (repository, request_tag): (&str, &str),
+    ours: &[Referrer],
+) -> Result<Pushed, PromoteError> {
     let layout = opened_layout(folder)?;
     let source = Source::Layout(layout.clone());
     let opened = Opened::open(&source, digest).await?;
@@ -211,6 +242,7 @@ pub async fn push(
     for listed in layout.referrers(digest)? {
         copied.push(read_referrer(&opened, &layout, listed).await?);
     }
+    copied.extend(ours.iter().map(Foreign::from));
     referrers::push_foreign(store, repository, digest, &copied).await?;
     store
         .push_manifest(repository, request_tag, manifest)

@@ -5,21 +5,26 @@
 //! [`check`] decides. Nothing is asked of the network, so an artifact of the store can be
 //! judged again at any time, by another policy and with every registry away.
 
+pub mod beside;
 pub mod cosign;
+pub mod demand;
 pub mod evidence;
 pub mod gather;
 mod identity;
 pub mod judge;
 mod keys;
 pub mod npm;
+pub mod platform;
 pub mod record;
 mod sigstore;
+pub mod tagged;
 
 use serde::{Deserialize, Serialize};
 
+pub use demand::Demand;
 pub use evidence::{Evidence, Subject};
 pub use identity::{Keyless, Pattern, TrustRoot};
-pub use keys::PublicKey;
+pub use keys::{InvalidSigningKey, PublicKey, SigningKey};
 
 /// Why an artifact is not trusted; each is the text of a `Reason` of the API.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
@@ -130,7 +135,21 @@ impl Requirement {
         }
     }
 
+    /// Whether it asks what an npm registry said of a package.
+    #[must_use]
+    pub fn is_of_npm(&self) -> bool {
+        matches!(self, Self::NpmSignature { .. } | Self::NpmProvenance(_))
+    }
+
     fn check(&self, evidence: &Evidence, now: i64) -> Result<String, Refusal> {
+        let subject = &evidence.subject;
+        if self.is_of_npm() && subject.source_digest.is_some() {
+            let message = format!(
+                "{subject} was packed elsewhere: nobody here saw its tree come from that package, wanted {}",
+                self.name()
+            );
+            return Err(Refusal::new(Cause::SignatureMissing, message));
+        }
         match self {
             Self::NpmSignature { keys } => npm::check_signature(keys, evidence, now),
             Self::NpmProvenance(wanted) => npm::check_provenance(wanted, evidence),
@@ -153,11 +172,11 @@ fn most_telling(refusals: impl IntoIterator<Item = Refusal>) -> Option<Refusal> 
 }
 
 /// The first that holds, else the refusal that tells most, else `missing`.
-fn any_of<T>(
+fn any_of<T, S>(
     candidates: &[T],
     missing: impl FnOnce() -> String,
-    check: impl Fn(&T) -> Result<String, Refusal>,
-) -> Result<String, Refusal> {
+    check: impl Fn(&T) -> Result<S, Refusal>,
+) -> Result<S, Refusal> {
     let mut refusals = Vec::new();
     for candidate in candidates {
         match check(candidate) {

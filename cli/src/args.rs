@@ -304,8 +304,9 @@ Needs no cluster. Ends with 0 when everything agrees, and with 1 when something 
 
 Examples:
   kubectl paperclip verify ./artifact
-  kubectl paperclip verify registry.example/plugins/acme--tea@sha256:… -o json")]
-    Verify(PlaceArguments),
+  kubectl paperclip verify registry.example/plugins/acme--tea@sha256:… -o json
+  kubectl paperclip verify --key cosign.pub registry.example/plugins/acme--tea@sha256:…")]
+    Verify(VerifyArguments),
     /// Print a completion script
     #[command(after_help = "\
 For kubectl itself, put a script where PATH finds it:
@@ -384,6 +385,19 @@ pub struct PlaceArguments {
     /// PEM of the only authorities to trust for the registry
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArguments {
+    /// Where it is.
+    #[command(flatten)]
+    pub place: PlaceArguments,
+    /// PEM of public keys, one of which must have signed the artifact
+    ///
+    /// Those of a platform are in ConfigMap paperclip-signing-keys of its namespace.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// Arguments of `inspect`.

@@ -9,10 +9,16 @@ use std::{
 };
 
 use paperclip_artifact::{
+    Digest,
     image::{Image, ImageBuilder, LayerBuilder},
     layout::Layout,
+    promote,
     referrers::{self, Kind, Referrer},
     store::{Credentials, StoreClient, StoreOptions},
+    trust::{
+        SigningKey,
+        platform::{self, Origin},
+    },
 };
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
@@ -216,8 +222,7 @@ impl Registry {
         })
     }
 
-    /// Puts the sample there, with what is attached to it.
-    fn fill(&self) {
+    fn store(&self) -> StoreClient {
         let store = StoreClient::new(StoreOptions {
             credentials: Some(Credentials {
                 username: "me".into(),
@@ -225,7 +230,12 @@ impl Registry {
             }),
             ..StoreOptions::plain(&self.address)
         });
-        let store = store.unwrap();
+        store.unwrap()
+    }
+
+    /// Puts the sample there, with what is attached to it.
+    fn fill(&self) {
+        let store = self.store();
         let (image, attached) = sample();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -341,6 +351,57 @@ fn plugin_of_one_file_is_packed_and_verified() {
     let sbom = succeeded(&["inspect", &to, "--sbom"]);
     assert!(!sbom.contains("pkg:npm"), "it is in no registry: {sbom}");
     succeeded(&["verify", &to]);
+}
+
+fn signing_key() -> SigningKey {
+    let key = rcgen::KeyPair::generate().unwrap();
+    SigningKey::parse(key.serialize_pem().as_bytes()).unwrap()
+}
+
+#[test]
+fn signature_by_one_of_the_keys_is_shown_and_one_by_others_or_none_is_refused() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let Some(registry) = Registry::start() else {
+        eprintln!("skipped: no registry program; set PAPERCLIP_TEST_REGISTRY");
+        return;
+    };
+    let (folder, docker) = (tempfile::tempdir().unwrap(), registry.folder.path());
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (layout, key) = (path("greeter"), path("cosign.pub"));
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/greeter.yaml");
+    succeeded(&["pack", example, "--layout", &layout]);
+    let digest = succeeded(&["inspect", &layout, "-o", "name"]);
+    let digest: Digest = digest.trim().parse().unwrap();
+    let (ours, others) = (signing_key(), signing_key());
+    let pem = |key: &SigningKey| key.public().to_pem();
+    fs::write(&key, pem(&others) + &pem(&ours)).unwrap();
+    let store = registry.store();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let pushed = promote::push(layout.as_ref(), &digest, &store, "plugins/greeter", "v1");
+    runtime.block_on(pushed).unwrap();
+
+    let place = format!("{}/plugins/greeter@{digest}", registry.address);
+    let verify = ["verify", "--plain-http", "--key", &key, &place];
+    let missing = run_as(docker, &verify);
+    let said = text(&missing.stderr);
+    assert_eq!(missing.status.code(), Some(1), "{said}");
+    assert!(said.contains("no signature of the platform"), "{said}");
+    let origin = Origin::default();
+    let signed = platform::sign(&store, "plugins/greeter", &digest, &origin, &ours);
+    runtime.block_on(signed).unwrap();
+    let held = run_as(docker, &verify);
+    assert!(held.status.success(), "{}", text(&held.stderr));
+    let wanted = format!("by key {}", ours.public().id());
+    assert!(text(&held.stdout).contains(&wanted));
+    fs::write(&key, pem(&others)).unwrap();
+    let foreign = run_as(docker, &verify);
+    let said = text(&foreign.stderr);
+    assert_eq!(foreign.status.code(), Some(1), "{said}");
+    assert!(said.contains("does not hold"), "{said}");
+
+    let folder = run(&["verify", "--key", &key, &layout]);
+    let said = text(&folder.stderr);
+    assert!(said.contains("a folder holds no signature"), "{said}");
 }
 
 #[test]

@@ -4,22 +4,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    fmt::Debug,
     sync::{Arc, Mutex},
 };
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use kube::{Client, client::Body, runtime::watcher::Event};
-use serde::Serialize;
+use kube::{Client, Resource, client::Body, runtime::watcher::Event};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets};
+use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets, watched::Kept};
 
 /// Kinds that are listed without a selector.
-const LISTED: [&str; 2] = [
-    "/v1alpha1/papercliptrustpolicies",
-    "/v1alpha1/paperclipplugins",
-];
+const LISTED: [&str; 1] = ["/v1alpha1/paperclipplugins"];
 
 #[derive(Default)]
 struct State {
@@ -67,7 +65,33 @@ impl ApiServer {
         let metrics = Arc::new(Metrics::default());
         let context = Context::prepare(self.client(), fixtures::args(), metrics).await;
         self.state().requests.clear();
-        Arc::new(context.unwrap())
+        let context = Arc::new(context.unwrap());
+        self.watched_by(&context);
+        context
+    }
+
+    /// What the watches of an operator tell it: every trust policy and every namespace.
+    pub fn watched_by(&self, context: &Context) {
+        let kept = &context.watched;
+        self.tell(
+            "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/",
+            &kept.policies,
+        );
+        self.tell("/api/v1/namespaces/", &kept.namespaces);
+    }
+
+    fn tell<K>(&self, prefix: &str, kept: &Kept<K>)
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    {
+        kept.observe(&Event::Init);
+        for (path, object) in self.objects() {
+            let name = path.strip_prefix(prefix);
+            if name.is_some_and(|name| !name.contains('/')) {
+                kept.observe(&Event::InitApply(serde_json::from_value(object).unwrap()));
+            }
+        }
+        kept.observe(&Event::InitDone);
     }
 
     /// Puts an object there, as if another had made it.
@@ -118,6 +142,13 @@ impl ApiServer {
         requests
             .filter(|request| !request.starts_with("GET "))
             .collect()
+    }
+
+    /// Requests of any kind, as `METHOD path`, since `writes` was asked last.
+    pub fn requests(&self) -> Vec<String> {
+        let state = self.state();
+        let requests = state.requests.iter().map(|(request, _)| request.clone());
+        requests.collect()
     }
 
     /// What was patched at a path since `writes` was asked last.

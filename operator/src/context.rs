@@ -14,6 +14,7 @@ use paperclip_artifact::{
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
     store::{Credentials, StoreClient, StoreError, StoreOptions},
+    trust::platform,
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
 use serde_json::Value;
@@ -31,7 +32,9 @@ use crate::{
     plugin::Queue,
     pods::Pods,
     secrets::{self, SecretError},
+    signing::{self, SigningError},
     tokens::Tokens,
+    watched::Watched,
 };
 
 /// Why the operator cannot start its work.
@@ -40,6 +43,9 @@ pub enum StartError {
     /// The platform's Secrets are not there.
     #[error(transparent)]
     Secrets(#[from] SecretError),
+    /// The platform's signing key cannot be had.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The operator's own certificate cannot be made.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -75,10 +81,14 @@ pub struct Context {
     pub args: Args,
     /// The authority.
     pub authority: Authority,
+    /// The keys by one of which an artifact of the store is signed.
+    pub signing: signing::Accepted,
     /// What plugins' pods pull with.
     pub store_access: StoreAccess,
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
+    /// Kinds that every pass asks for.
+    pub watched: Watched,
     /// Where events go.
     pub events: Events,
     /// What is counted.
@@ -113,6 +123,7 @@ impl Context {
     ) -> Result<Self, StartError> {
         let api: Api<Secret> = Api::namespaced(client.clone(), &args.namespace);
         let authority = secrets::authority(&api).await?;
+        let signing = signing::prepare(&client, &args.namespace).await?;
         maintain_store(&api, &authority, &args).await?;
         let (credentials, ca) = secrets::credential(&api, &args.store_read_secret).await?;
         let store_access = StoreAccess {
@@ -132,10 +143,12 @@ impl Context {
         .map_err(|error| StartError::Store(Box::new(error)))?;
         Ok(Self {
             pods: Arc::new(Pods::new(own_tls(&authority)?)),
+            watched: Watched::default(),
             events: Events::new(client.clone(), &args.pod_name),
             client,
             args,
             authority,
+            signing,
             store_access,
             metrics,
             started: Timestamp::now(),
@@ -172,13 +185,25 @@ impl Context {
         read_lock(&self.store, repository, digest).await
     }
 
-    /// What an earlier packing of this request left in the store. A store that does not
-    /// answer counts as empty: the packing Job finds that out and says so.
-    pub async fn packed(&self, request: &PackRequest) -> Option<Pushed> {
-        find(&self.store, request).await.unwrap_or_else(|error| {
+    /// What an earlier packing of this request left in the store, and the key that signed it.
+    /// A store that does not answer counts as empty: the packing Job finds that out and says
+    /// so. So does what none of the platform's keys signed: it is packed again, and signed.
+    pub async fn packed(&self, request: &PackRequest) -> Option<(Pushed, Digest)> {
+        let found = find(&self.store, request).await.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "looking for an artifact failed");
             None
-        })
+        })?;
+        let (repository, digest) = (&found.repository, &found.digest);
+        match platform::check(&self.store, repository, digest, self.signing.keys()).await {
+            Ok(key) => Some((found, key)),
+            Err(error) => {
+                tracing::info!(
+                    error = chain(&error),
+                    "an artifact in the store is passed over"
+                );
+                None
+            }
+        }
     }
 
     /// As if the manifest had been read from the store.

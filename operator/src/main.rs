@@ -20,9 +20,11 @@ mod metrics;
 mod plugin;
 mod pods;
 mod secrets;
+mod signing;
 mod status;
 mod tokens;
 mod trust;
+mod watched;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 

@@ -98,7 +98,8 @@ pub const TLS: &str = "kubernetes.io/tls";
 /// Type of all other Secrets.
 pub const OPAQUE: &str = "Opaque";
 
-fn metadata(name: &str) -> ObjectMeta {
+/// Metadata of a Secret of the platform's own.
+pub fn metadata(name: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.into()),
         labels: Some(BTreeMap::from([(
@@ -251,7 +252,11 @@ fn random_password() -> String {
     half() + &half()
 }
 
-async fn create_once(
+/// The Secret of this name, made now if there is none.
+///
+/// # Errors
+/// When the API server refuses, or it cannot be made.
+pub async fn create_once(
     api: &Api<Secret>,
     name: &str,
     build: impl FnOnce() -> Result<Secret, SecretError>,

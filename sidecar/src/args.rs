@@ -47,6 +47,10 @@ pub struct FetchArgs {
     /// Folder with `username`, `password` and `ca.crt` of the artifact store.
     #[arg(long, env = "PAPERCLIP_STORE_DIR", default_value = "/paperclip/store")]
     pub store_dir: PathBuf,
+    /// Public keys in PEM, one of which must have signed the artifact. Without them no signature
+    /// is asked for.
+    #[arg(long, env = "PAPERCLIP_SIGNING_KEYS")]
+    pub signing_keys: Option<String>,
     /// The shim to copy; by default the one beside this program.
     #[arg(long, env = "PAPERCLIP_SHIM")]
     pub shim: Option<PathBuf>,

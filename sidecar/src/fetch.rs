@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use paperclip_artifact::{
     Digest, pull,
     store::{StoreClient, StoreOptions},
+    trust::{PublicKey, platform},
 };
 
 use crate::args::FetchArgs;
@@ -29,15 +30,32 @@ pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
         .with_context(|| format!("copying {} to {}", shim.display(), args.bin_dir.display()))?;
     let options = StoreOptions::from_folder(reference.store, &args.store_dir)?;
     let store = StoreClient::new(options)?;
-    pull::fetch(
-        &store,
-        reference.repository,
-        &reference.digest,
-        &args.marker,
-        &args.artifact_dir,
-    )
-    .await
-    .with_context(|| format!("fetching {}", args.reference))
+    let keys = match &args.signing_keys {
+        Some(keys) => PublicKey::parse_all(keys).context("reading the signing keys")?,
+        None => Vec::new(),
+    };
+    deliver(&store, &reference, &keys, &args.marker, &args.artifact_dir)
+        .await
+        .with_context(|| format!("fetching {}", args.reference))
+}
+
+/// Delivers the artifact, once one of the keys is found to have signed it. What is there
+/// already was checked when it came, and asks nobody.
+async fn deliver(
+    store: &StoreClient,
+    Reference {
+        repository, digest, ..
+    }: &Reference<'_>,
+    keys: &[PublicKey],
+    marker: &str,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    if !keys.is_empty() && !pull::is_delivered(folder, marker) {
+        let key = platform::check(store, repository, digest, keys).await?;
+        tracing::info!(%digest, %key, "the platform signed the artifact");
+    }
+    pull::fetch(store, repository, digest, marker, folder).await?;
+    Ok(())
 }
 
 fn beside_this_program() -> io::Result<PathBuf> {
@@ -75,6 +93,155 @@ impl<'a> Reference<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::{
+        Router,
+        body::Bytes,
+        extract::{Request, State},
+        http::{Method, StatusCode, header::LOCATION},
+        response::{IntoResponse as _, Response},
+    };
+    use paperclip_artifact::{
+        image::{ImageBuilder, LayerBuilder},
+        tree,
+        trust::{SigningKey, cosign::signature_tag, platform::Origin},
+    };
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+    };
+
+    const REPOSITORY: &str = "plugins/p";
+
+    /// What the registry holds, by path.
+    type Content = Arc<Mutex<BTreeMap<String, Bytes>>>;
+
+    async fn serve(State(content): State<Content>, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let mut content = content.lock().unwrap();
+        match (parts.method, path.split_once("/blobs/uploads/")) {
+            (Method::POST, _) => {
+                (StatusCode::ACCEPTED, [(LOCATION, format!("{path}one"))]).into_response()
+            }
+            (Method::PUT, Some((repository, _))) => {
+                let query = parts.uri.query().unwrap().replace("%3A", ":");
+                let digest = query.strip_prefix("digest=").unwrap();
+                content.insert(format!("{repository}/blobs/{digest}"), body);
+                StatusCode::CREATED.into_response()
+            }
+            (Method::PUT, None) => {
+                content.insert(path, body);
+                StatusCode::CREATED.into_response()
+            }
+            _ => match content.get(&path) {
+                Some(bytes) => bytes.clone().into_response(),
+                None => StatusCode::NOT_FOUND.into_response(),
+            },
+        }
+    }
+
+    /// A store with an artifact in it.
+    struct World {
+        content: Content,
+        store: StoreClient,
+        digest: Digest,
+        marker: String,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+            let content = Content::default();
+            let router = Router::new().fallback(serve).with_state(content.clone());
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            tokio::spawn(async move { axum::serve(listener, router).await });
+            let store = StoreClient::new(StoreOptions::plain(&address)).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("package.json"), "{}").unwrap();
+            let marker = tree::marker(&tree::list(folder.path(), tree::LIMITS).unwrap());
+            let facts = LayerBuilder::new().bytes(".paperclip/marker", marker.clone(), 0o644);
+            let tree = LayerBuilder::new().bytes("package.json", "{}", 0o644);
+            let image = ImageBuilder::new()
+                .layer(facts.build().unwrap())
+                .layer(tree.build().unwrap())
+                .build();
+            let digest = store.push_image(REPOSITORY, &image, &[]).await.unwrap();
+            Self {
+                content,
+                store,
+                digest,
+                marker,
+            }
+        }
+
+        async fn sign(&self, key: &SigningKey) {
+            let origin = Origin::default();
+            let signed = platform::sign(&self.store, REPOSITORY, &self.digest, &origin, key);
+            signed.await.unwrap();
+        }
+
+        /// From now on the store denies that there is a signature.
+        fn strip(&self) {
+            let tag = signature_tag(&self.digest);
+            let path = format!("/v2/{REPOSITORY}/manifests/{tag}");
+            self.content.lock().unwrap().remove(&path).unwrap();
+        }
+
+        async fn fetch(&self, keys: &[&SigningKey], folder: &Path) -> Result<(), String> {
+            let keys: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
+            let reference = Reference {
+                store: "",
+                repository: REPOSITORY,
+                digest: self.digest.clone(),
+            };
+            let delivered = deliver(&self.store, &reference, &keys, &self.marker, folder).await;
+            delivered.map_err(|error| format!("{error:#}"))
+        }
+    }
+
+    fn key() -> SigningKey {
+        let key = rcgen::KeyPair::generate().unwrap();
+        SigningKey::parse(key.serialize_pem().as_bytes()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn artifact_is_delivered_when_one_of_the_keys_signed_it() {
+        let (world, old, new) = (World::new().await, key(), key());
+        world.sign(&old).await;
+        let folder = tempfile::tempdir().unwrap();
+        world.fetch(&[&new, &old], folder.path()).await.unwrap();
+        assert!(folder.path().join("package.json").is_file());
+    }
+
+    #[tokio::test]
+    async fn store_that_serves_what_is_not_signed_or_by_others_is_refused_by_name() {
+        let (world, ours, others) = (World::new().await, key(), key());
+        let folder = tempfile::tempdir().unwrap();
+        world.sign(&others).await;
+        let refused = async || {
+            let refused = world.fetch(&[&ours], folder.path()).await.unwrap_err();
+            assert!(refused.contains(world.digest.as_str()), "{refused}");
+            let left = fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(left, 0, "nothing is unpacked");
+            refused
+        };
+        let foreign = refused().await;
+        assert!(foreign.contains("does not hold"), "{foreign}");
+        world.strip();
+        let missing = refused().await;
+        let wanted = format!("wanted one by {}", ours.public().id());
+        assert!(missing.contains(&wanted), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn what_is_there_already_and_what_was_packed_before_ask_for_no_signature() {
+        let (world, ours) = (World::new().await, key());
+        let folder = tempfile::tempdir().unwrap();
+        world.fetch(&[], folder.path()).await.unwrap();
+        world.fetch(&[&ours], folder.path()).await.unwrap();
+    }
 
     #[test]
     fn a_reference_falls_into_store_repository_and_digest() {

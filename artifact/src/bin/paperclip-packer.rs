@@ -15,6 +15,7 @@ use paperclip_artifact::local::{self, Local};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
 use paperclip_artifact::pack::{Assembled, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::promote;
+use paperclip_artifact::publish::{self, Publication};
 use paperclip_artifact::request::{self, PackRequest, Platform, StoreEndpoints};
 use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
@@ -22,11 +23,9 @@ use paperclip_artifact::source::Source;
 use paperclip_artifact::store::{StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
 use paperclip_artifact::trust::judge::{self, Judged, VerifyRequest};
+use paperclip_artifact::trust::{Demand, SigningKey, demand};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::EnvFilter;
-
-/// Where `fetch` leaves an image for `push`, in the work folder.
-const LAYOUT: &str = "layout";
 
 const EXAMPLES: &str = "Examples:
   # Pack a published plugin into an OCI image layout and print its digest
@@ -52,8 +51,8 @@ enum Command {
     Fetch(Step),
     /// Step two: evaluates the plugin manifest in a sealed process
     Evaluate(Step),
-    /// Step three: pushes the artifact to the store
-    Push(Step),
+    /// Step three: checks the artifact by the policies, signs it and pushes it to the store
+    Push(Push),
     /// Checks the signatures that were recorded of an artifact in the store
     Verify(Verify),
     /// Packs on this machine, without a cluster
@@ -143,6 +142,23 @@ struct Step {
     npm: NpmAccess,
 }
 
+/// What the last step takes beside that.
+#[derive(Args)]
+struct Push {
+    #[command(flatten)]
+    step: Step,
+    /// What the artifact must carry, as JSON; without it nothing is asked
+    #[arg(long, env = demand::ENVIRONMENT, hide_env_values = true)]
+    policies: Option<String>,
+    /// Folder with `key.pem`, the platform's signing key; without it nothing is signed
+    #[arg(
+        long,
+        env = "PAPERCLIP_PACK_SIGNING_DIR",
+        default_value = "/etc/paperclip/signing"
+    )]
+    signing_dir: PathBuf,
+}
+
 #[derive(Args)]
 struct Pack {
     /// Name of the package, with its scope if it has one
@@ -228,7 +244,9 @@ fn run(command: Command) -> ExitCode {
             }
             Command::Fetch(step) => report(&step.npm.outcome.termination_log, fetch(&step).await),
             Command::Evaluate(step) => report(&step.npm.outcome.termination_log, evaluate(&step)),
-            Command::Push(step) => report(&step.npm.outcome.termination_log, push(&step).await),
+            Command::Push(push) => {
+                report(&push.step.npm.outcome.termination_log, publish(&push).await)
+            }
             Command::Verify(step) => report(&step.outcome.termination_log, verify(&step).await),
             Command::Pack(pack) => print(pack_here(&pack).await),
             Command::SealedNode(_) => ExitCode::FAILURE,
@@ -298,9 +316,7 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     }
     if let Some(image) = &request.image {
         let source = image_source(&image.repository, &step.npm.source_dir)?;
-        let work = &step.npm.work_dir;
-        let (layout, scratch) = (work.join(LAYOUT), work.join("scratch"));
-        let brought = promote::bring(&source, &image.digest, &layout, &scratch).await;
+        let brought = publish::bring_image(&source, &image.digest, &step.npm.work_dir).await;
         return brought.map_err(|e| Failure::from(&e));
     }
     let access = request.tarball.as_deref();
@@ -340,26 +356,45 @@ fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
         .map_err(|e| Failure::from(&e))
 }
 
-async fn push(step: &Step) -> Result<outcome::Pushed, Failure> {
+async fn publish(push: &Push) -> Result<outcome::Published, Failure> {
+    let Push {
+        step,
+        policies,
+        signing_dir,
+    } = push;
     let request = parse_request(step)?;
+    let demand = match policies {
+        Some(policies) => parse(policies, "policies")?,
+        None => Demand::default(),
+    };
+    let key = signing_key(signing_dir)?;
     let store = connect(&step.store.store_dir, &request.store, &request.store.push)?;
-    let work = Work::at(&step.npm.work_dir);
-    if let Some(image) = &request.image {
-        let layout = step.npm.work_dir.join(LAYOUT);
-        let (repository, tag) = (&request.repository, request.tag());
-        let pushed = promote::push(&layout, &image.digest, &store, repository, &tag).await;
-        return pushed.map_err(|e| Failure::from(&e));
+    let publication = Publication {
+        store: &store,
+        repository: &request.repository,
+        tag: &request.tag(),
+        demand: &demand,
+        key: key.as_ref(),
+    };
+    let work = &step.npm.work_dir;
+    let published = match &request.image {
+        Some(image) => publication.image(work, image).await,
+        None => {
+            let keeps_tarballs = request.inline.is_none();
+            publication.package(&Work::at(work), keeps_tarballs).await
+        }
+    };
+    published.map_err(|e| Failure::from(&e))
+}
+
+/// The platform's key, if one is mounted.
+fn signing_key(folder: &Path) -> Result<Option<SigningKey>, Failure> {
+    let path = folder.join("key.pem");
+    match fs::read(&path) {
+        Ok(pem) => SigningKey::parse(&pem).map(Some).map_err(failed),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(format!("cannot read {}: {error}", path.display()))),
     }
-    let assembled = work.assemble().map_err(|e| Failure::from(&e))?;
-    let pushed = assembled
-        .push(&store, &request.repository, &request.tag())
-        .await
-        .map_err(|e| Failure::from(&e))?;
-    if request.inline.is_none() {
-        let kept = work.keep_tarballs(&store).await;
-        kept.map_err(|e| Failure::from(&e))?;
-    }
-    Ok(pushed)
 }
 
 async fn verify(step: &Verify) -> Result<Judged, Failure> {

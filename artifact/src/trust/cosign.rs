@@ -23,8 +23,8 @@ const SIGNATURE_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Type of the payload in the tag layout.
 const PAYLOAD_TYPE: &str = "cosign container image signature";
 
-/// Longest payload; those of cosign have 300 bytes and what people annotate.
-const MAX_PAYLOAD: usize = 64 * 1024;
+/// Longest payload, in base64; those of cosign have 300 bytes and what people annotate.
+pub(super) const MAX_PAYLOAD: usize = 64 * 1024;
 
 /// Who must have signed an image.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -119,7 +119,7 @@ fn content(image: &Digest) -> Result<Content, Refusal> {
 }
 
 /// What cosign signs in the tag layout: see [`simple_payload`] for its shape.
-fn check_simple(
+pub(super) fn check_simple(
     signature: &SimpleSignature,
     key: &PublicKey,
     image: &Digest,
@@ -154,13 +154,18 @@ fn check_simple(
 /// The text that is signed in the tag layout.
 #[must_use]
 pub fn simple_payload(reference: &str, image: &Digest) -> Vec<u8> {
+    annotated_payload(reference, image, &Value::Null)
+}
+
+/// The same with what else the signer says, which `cosign verify -a` compares.
+pub(super) fn annotated_payload(reference: &str, image: &Digest, optional: &Value) -> Vec<u8> {
     let payload = serde_json::json!({
         "critical": {
             "identity": { "docker-reference": reference },
             "image": { "docker-manifest-digest": image.as_str() },
             "type": PAYLOAD_TYPE,
         },
-        "optional": null,
+        "optional": optional,
     });
     crate::canonical::compact(&payload)
 }

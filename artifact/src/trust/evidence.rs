@@ -85,6 +85,13 @@ impl Evidence {
     /// # Errors
     /// When it is too large, is none, or speaks of something else.
     pub fn parse(text: &[u8], subject: &Subject) -> Result<Self, Refusal> {
+        let evidence = Self::read(text)?;
+        evidence.check_subject(subject)?;
+        Ok(evidence)
+    }
+
+    /// Reads recorded evidence, whatever it is about.
+    pub(super) fn read(text: &[u8]) -> Result<Self, Refusal> {
         let invalid = |why: String| Refusal::new(Cause::SignatureInvalid, why);
         if text.len() > MAX_BYTES {
             let found = text.len();
@@ -92,19 +99,22 @@ impl Evidence {
                 "the evidence has {found} bytes, wanted at most {MAX_BYTES}"
             )));
         }
-        let evidence: Self = serde_json::from_slice(text)
-            .map_err(|e| invalid(format!("the evidence cannot be read: {e}")))?;
-        let found = &evidence.subject;
+        serde_json::from_slice(text)
+            .map_err(|e| invalid(format!("the evidence cannot be read: {e}")))
+    }
+
+    /// Checks that it is about this artifact.
+    pub(super) fn check_subject(&self, subject: &Subject) -> Result<(), Refusal> {
+        let found = &self.subject;
         let is_same_tarball = lock::sha512(&found.integrity) == lock::sha512(&subject.integrity);
         let is_same = found.package == subject.package
             && found.version == subject.version
             && found.source_digest == subject.source_digest;
         if !is_same || !is_same_tarball {
-            return Err(invalid(format!(
-                "the evidence is about {found}, wanted {subject}"
-            )));
+            let message = format!("the evidence is about {found}, wanted {subject}");
+            return Err(Refusal::new(Cause::SignatureInvalid, message));
         }
-        Ok(evidence)
+        Ok(())
     }
 
     /// The evidence as it is recorded.

@@ -27,6 +27,9 @@ pub const ENVIRONMENT: &str = "PAPERCLIP_VERIFY_REQUEST";
 /// Most records of evidence that are read for one artifact: one for each time it was packed.
 const MAX_EVIDENCE: usize = 8;
 
+/// Most of a termination message that goes to proofs.
+const MAX_TOLD: usize = 3000;
+
 /// One check. Equal requests have one Job and one answer.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -39,6 +42,10 @@ pub struct VerifyRequest {
     pub digest: Digest,
     /// Name of the package, for the name of the Job alone.
     pub package: String,
+    /// Whether it was packed elsewhere, so that who signed the image counts, and nothing that
+    /// an npm registry is said to have signed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
     /// What must hold, with every key and trust root in it.
     pub policies: Vec<Policy>,
 }
@@ -99,16 +106,22 @@ pub enum JudgeError {
     Store(#[from] StoreError),
 }
 
+impl From<Cause> for FailureReason {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::SignatureMissing => Self::SignatureMissing,
+            Cause::SignatureInvalid => Self::SignatureInvalid,
+            Cause::IdentityMismatch => Self::IdentityMismatch,
+            Cause::KeyExpired => Self::KeyExpired,
+            Cause::PolicyInvalid => Self::PolicyInvalid,
+        }
+    }
+}
+
 impl From<&JudgeError> for Failure {
     fn from(error: &JudgeError) -> Self {
         let reason = match error {
-            JudgeError::Refused(refusal) => match refusal.cause {
-                Cause::SignatureMissing => FailureReason::SignatureMissing,
-                Cause::SignatureInvalid => FailureReason::SignatureInvalid,
-                Cause::IdentityMismatch => FailureReason::IdentityMismatch,
-                Cause::KeyExpired => FailureReason::KeyExpired,
-                Cause::PolicyInvalid => FailureReason::PolicyInvalid,
-            },
+            JudgeError::Refused(refusal) => refusal.cause.into(),
             JudgeError::Inspect(InspectError::Read { .. }) | JudgeError::Store(_) => {
                 FailureReason::StoreUnavailable
             }
@@ -130,6 +143,7 @@ pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judge
         repository,
         digest,
         policies,
+        copied,
         ..
     } = request;
     let source = Source::Store {
@@ -137,25 +151,86 @@ pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judge
         repository: repository.clone(),
     };
     let opened = Opened::open(&source, digest).await?;
-    let evidence = evidence_of(&opened).await?;
-    let time = now();
-    let proofs = check(policies, &evidence, time)?;
-    let told = proofs.iter().map(tell).collect();
-    let record = Record {
-        artifact: digest.clone(),
-        policies: Digest::of(&canonical::compact(&serde_json::json!(policies))),
-        time,
-        proofs,
+    let subject = Subject {
+        source_digest: copied.then(|| digest.clone()),
+        ..subject_of(&opened).await?
     };
-    let content = Bytes::from(canonical::readable(&serde_json::json!(record)));
-    let manifest = store.manifest_bytes(repository, digest).await?;
-    let subject = Descriptor::of(crate::image::MANIFEST_MEDIA_TYPE, &manifest);
-    let referrer = Referrer::new(Kind::Verification, subject, content);
-    referrers::push(store, repository, digest, &[referrer]).await?;
+    let evidence = evidence_of(&opened, subject).await?;
+    let accepted = decide(policies, &evidence)?;
+    record(store, repository, digest, &accepted).await?;
     Ok(Judged {
         digest: digest.clone(),
-        proofs: told,
+        proofs: accepted.told(),
     })
+}
+
+/// Policies that are met: what is recorded once the artifact is in the store.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    policies: Digest,
+    time: i64,
+    proofs: Vec<Proof>,
+}
+
+/// Judges evidence now, wherever it was found.
+///
+/// # Errors
+/// The first requirement that does not hold.
+pub fn decide(policies: &[Policy], evidence: &Evidence) -> Result<Accepted, Refusal> {
+    let time = now();
+    Ok(Accepted {
+        proofs: check(policies, evidence, time)?,
+        policies: Digest::of(&canonical::compact(&serde_json::json!(policies))),
+        time,
+    })
+}
+
+impl Accepted {
+    /// What holds and by whom, for people: as much as a termination message takes.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        let mut left = MAX_TOLD;
+        let mut told = Vec::new();
+        for proof in &self.proofs {
+            let one = tell(proof);
+            let length = serde_json::to_string(&one).map_or(usize::MAX, |text| text.len());
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+            told.push(one);
+        }
+        let untold = self.proofs.len() - told.len();
+        told.extend((untold > 0).then(|| format!("and {untold} more")));
+        told
+    }
+}
+
+/// Writes down at the artifact which policies it met.
+///
+/// # Errors
+/// When the store fails.
+pub async fn record(
+    store: &StoreClient,
+    repository: &str,
+    artifact: &Digest,
+    Accepted {
+        policies,
+        time,
+        proofs,
+    }: &Accepted,
+) -> Result<(), StoreError> {
+    let record = Record {
+        artifact: artifact.clone(),
+        policies: policies.clone(),
+        time: *time,
+        proofs: proofs.clone(),
+    };
+    let content = Bytes::from(canonical::readable(&serde_json::json!(record)));
+    let manifest = store.manifest_bytes(repository, artifact).await?;
+    let subject = Descriptor::of(crate::image::MANIFEST_MEDIA_TYPE, &manifest);
+    let referrer = Referrer::new(Kind::Verification, subject, content);
+    referrers::push(store, repository, artifact, &[referrer]).await
 }
 
 fn tell(proof: &Proof) -> String {
@@ -170,8 +245,10 @@ fn tell(proof: &Proof) -> String {
 
 /// All that was recorded of the artifact, together. More of it can only add signatures,
 /// each of which must hold; of the times of publication the latest counts.
-async fn evidence_of(opened: &Opened<'_>) -> Result<Evidence, JudgeError> {
-    let subject = subject_of(opened).await?;
+///
+/// Two ways may lead to one artifact: packed here, and copied from where it was packed. What
+/// was seen on one of them says nothing of the other.
+async fn evidence_of(opened: &Opened<'_>, subject: Subject) -> Result<Evidence, JudgeError> {
     let mut found = Evidence {
         subject: subject.clone(),
         ..Evidence::default()
@@ -186,7 +263,11 @@ async fn evidence_of(opened: &Opened<'_>) -> Result<Evidence, JudgeError> {
             continue;
         }
         let content = opened.content(listed, &manifest).await?;
-        let one = Evidence::parse(&content, &subject)?;
+        let one = Evidence::read(&content)?;
+        if one.subject.source_digest != subject.source_digest {
+            continue;
+        }
+        one.check_subject(&subject)?;
         found.published = found.published.max(one.published);
         found.npm_signatures.extend(one.npm_signatures);
         found.npm_attestations.extend(one.npm_attestations);
@@ -197,7 +278,7 @@ async fn evidence_of(opened: &Opened<'_>) -> Result<Evidence, JudgeError> {
 }
 
 /// What the artifact itself says it was made from.
-async fn subject_of(opened: &Opened<'_>) -> Result<Subject, JudgeError> {
+pub(crate) async fn subject_of(opened: &Opened<'_>) -> Result<Subject, InspectError> {
     let facts = opened.facts().await?;
     let lock = Lock::parse(&facts.lock, &facts.package, &facts.version);
     let lock = lock.map_err(|e| opened.refused("the lock", e.to_string()))?;

@@ -95,6 +95,7 @@ fn request(store: &Store, policies: Vec<Policy>) -> VerifyRequest {
         repository: "p".into(),
         digest: store.digest.clone(),
         package: "@acme/p".into(),
+        copied: false,
         policies,
     }
 }

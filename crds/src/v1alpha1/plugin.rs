@@ -675,6 +675,11 @@ pub struct ArtifactStatus {
     pub digest: String,
     /// Content of the marker file in the artifact, checked before a worker starts.
     pub marker: String,
+    /// Id of the platform's key that signed it, `sha256:` and 64 hex digits. Absent where it was
+    /// packed before artifacts were signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub signed_by: Option<String>,
     /// Size of the packed layers in bytes.
     pub size_bytes: i64,
     /// When the operator saw the artifact in the store first, as RFC 3339.

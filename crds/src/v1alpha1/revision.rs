@@ -98,6 +98,11 @@ pub struct RevisionArtifact {
     /// Content of the marker file in the artifact.
     #[schemars(length(max = 64))]
     pub marker: String,
+    /// Id of the platform's key that signed it. Where it is there, pods check the signature
+    /// before they run the artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub signed_by: Option<String>,
     /// Size of the packed layers in bytes.
     pub size_bytes: i64,
 }

@@ -89,10 +89,11 @@ async fn apply_deployment(
 ) -> Result<Deployment, ReconcileError> {
     let namespace = wanted.plugin.namespace().unwrap_or_default();
     let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
-    let mut desired = build_deployment(wanted, &context.args);
+    let keys = context.signing.pem();
+    let mut desired = build_deployment(wanted, &context.args, &keys);
     if let Some(observed) = observed {
         let runs = activation_of(&observed) == Some(wanted.activation);
-        let is_old = is_left_alone(&observed, &desired, &rendered_by(&context.args));
+        let is_old = is_left_alone(&observed, &desired, &rendered_by(&context.args, &keys));
         if runs && is_ours(&observed, &desired) && (is_old || !exact) {
             return scale(context, observed, wanted.replicas()).await;
         }
@@ -249,18 +250,25 @@ mod tests {
     fn a_new_release_leaves_running_plugins_alone() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         let wanted = fixtures::wanted(&plugin, &artifact);
-        let mut observed = build_deployment(&wanted, &fixtures::args());
+        let mut observed = build_deployment(&wanted, &fixtures::args(), "");
         let mut newer = fixtures::args();
         newer.sidecar_image = "sidecar:2".into();
-        let desired = build_deployment(&wanted, &newer);
+        let desired = build_deployment(&wanted, &newer, "");
         // Its image cannot be pulled, say, and the newer one can.
-        assert!(!is_left_alone(&observed, &desired, &rendered_by(&newer)));
-        observed.status.get_or_insert_default().available_replicas = Some(1);
-        assert!(is_left_alone(&observed, &desired, &rendered_by(&newer)));
         assert!(!is_left_alone(
             &observed,
             &desired,
-            &rendered_by(&fixtures::args())
+            &rendered_by(&newer, "")
+        ));
+        observed.status.get_or_insert_default().available_replicas = Some(1);
+        assert!(is_left_alone(&observed, &desired, &rendered_by(&newer, "")));
+        // So does another signing key.
+        let rotated = rendered_by(&fixtures::args(), "key");
+        assert!(is_left_alone(&observed, &desired, &rotated));
+        assert!(!is_left_alone(
+            &observed,
+            &desired,
+            &rendered_by(&fixtures::args(), "")
         ));
     }
 }

@@ -11,7 +11,7 @@ use paperclip_artifact::{
     Digest,
     inline::Inline,
     inputs,
-    outcome::Pushed,
+    outcome::Published,
     request::{PackRequest, RemoteImage},
     resolve::{Reference, Wanted, locked},
 };
@@ -32,6 +32,7 @@ use super::{
     reconcile::ReconcileError,
     references::map_text,
     source, steady, summary,
+    trust::{self, Asked},
 };
 use crate::{args::Args, context::Context, errors::chain};
 
@@ -63,10 +64,12 @@ impl Stage {
     }
 }
 
-/// Brings the artifact about and records it in `status`.
+/// Brings the artifact about and records it in `status`, with what the policies that ask
+/// something of it found.
 pub async fn resolve(
     context: &Context,
     plugin: &PaperclipPlugin,
+    asked: &Asked,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
     if let Some(insecure) = insecure(plugin, &context.args) {
@@ -95,29 +98,32 @@ pub async fn resolve(
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
         return Ok(Stage::stalled(finding));
     }
-    let job = request.job_name();
+    let job = asked.demand().job_name(&request);
     if status.failed_request.as_ref() == Some(&job)
         && let Some(finding) = recorded_failure(plugin)
     {
         return Ok(Stage::stalled(finding));
     }
-    if status
-        .artifact
-        .as_ref()
-        .is_none_or(|artifact| artifact.request != request.name())
-    {
-        match pack(context, plugin, &request, access).await? {
+    if status.artifact.as_ref().is_none_or(|artifact| {
+        artifact.request != request.name() || is_withdrawn(context, artifact)
+    }) {
+        match pack(context, plugin, &request, asked, access).await? {
             Progress::Under(finding) => {
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
             }
             Progress::Failed(finding, true) => {
+                if trust::judges_by(finding.reason) {
+                    status.verification = Some(trust::refused(context, &job, &finding));
+                }
                 status.failed_request = Some(job);
                 return Ok(Stage::stalled(finding));
             }
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
-            Progress::Done(pushed) => {
-                record(context, plugin, &request, pushed, status).await?;
+            Progress::Done(published) => {
+                let proofs = published.proofs.clone();
+                record(context, plugin, &request, published, status).await?;
+                trust::accept(context, plugin, asked, &proofs, status)?;
             }
         }
     }
@@ -135,6 +141,14 @@ fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequ
         Some(owner) => inputs::repository_of_owner(&owner, &request.package),
         None => inputs::repository(&request.package),
     }
+}
+
+/// Whether the key that signed an artifact was taken back since: it is packed again, which adds
+/// a signature by the current key.
+fn is_withdrawn(context: &Context, artifact: &ArtifactStatus) -> bool {
+    let mut accepted = context.signing.keys().iter().map(|key| key.id());
+    let by = artifact.signed_by.as_deref();
+    by.is_some_and(|by| !accepted.any(|key| key.as_str() == by))
 }
 
 /// Names the act of locking anew, where there is a lock to be resolved.
@@ -313,9 +327,8 @@ pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
         Reason::ManifestInvalid,
         Reason::WorkerFileMissing,
     ];
-    let reason = reasons
-        .into_iter()
-        .find(|reason| reason.to_string() == condition.reason)?;
+    let reason = Reason::from_name(&condition.reason)
+        .filter(|reason| reasons.contains(reason) || trust::judges_by(*reason))?;
     Some(Finding::no(reason, condition.message.clone()))
 }
 
@@ -328,28 +341,38 @@ pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Findi
     steady::failed_before(before, &steady::OF_PACKING).unwrap_or(finding)
 }
 
-/// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing.
+/// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing
+/// and the policies let anything in.
 async fn pack(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
+    asked: &Asked,
     access: Option<&Access>,
-) -> Result<Progress<Pushed>, ReconcileError> {
+) -> Result<Progress<Published>, ReconcileError> {
     let namespace = &context.args.namespace;
-    let name = request.job_name();
+    let demand = asked.demand();
+    let name = demand.job_name(request);
     let package = packing::package_of(request);
     if let Some(job) = job(context, &name, access).await? {
         let pods = context.pods.of_job(namespace, &name);
         return Ok(packing::progress(&job, &package, &pods));
     }
-    if let Some(pushed) = context.packed(request).await {
+    if let Some((pushed, key)) = context.packed(request).await {
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
-        return Ok(Progress::Done(pushed));
+        return Ok(Progress::Done(Published {
+            pushed,
+            proofs: Vec::new(),
+            signed_by: Some(key),
+        }));
+    }
+    if let Asked::Denied(finding) = asked {
+        return Ok(Progress::Under(finding.clone()));
     }
     if let Some(obstacle) = access.and_then(Access::obstacle) {
         return Ok(Progress::Under(obstacle.clone()));
     }
-    let job = packing::build_job(request, &context.args).map_err(ReconcileError::Encode)?;
+    let job = packing::build_job(request, demand, &context.args).map_err(ReconcileError::Encode)?;
     create(context, plugin, &job, &package, access).await
 }
 
@@ -416,7 +439,9 @@ async fn record(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
-    pushed: Pushed,
+    Published {
+        pushed, signed_by, ..
+    }: Published,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
     let manifest = context
@@ -439,6 +464,7 @@ async fn record(
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
         marker: pushed.marker,
+        signed_by: signed_by.map(|key| key.to_string()),
         size_bytes: i64::try_from(pushed.size_bytes).unwrap_or(i64::MAX),
         observed_at: rfc3339(Timestamp::now()),
         agrees_with: None,

@@ -18,7 +18,7 @@ use paperclip_crds::{
 };
 use serde_json::json;
 
-use super::{conditions::Finding, revision, verdict::is_over};
+use super::{conditions::Finding, fate::is_over, revision};
 use crate::pods::Seen;
 
 /// Value of the component label on claims.
@@ -374,7 +374,7 @@ mod tests {
     fn deployment(plugin: &PaperclipPlugin) -> Deployment {
         let artifact = fixtures::packed();
         let wanted: Wanted<'_> = fixtures::wanted(plugin, &artifact);
-        build_deployment(&wanted, &fixtures::args())
+        build_deployment(&wanted, &fixtures::args(), "")
     }
 
     fn pod_of(deployment: &Deployment) -> Pod {

@@ -2,10 +2,15 @@
 
 use std::{sync::Arc, time::Instant};
 
-use futures::{Stream, StreamExt, future::ready, stream};
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod};
+use futures::{Stream, StreamExt, TryStreamExt as _, future::ready, stream};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{Namespace, Pod},
+};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
+    core::ClusterResourceScope,
     runtime::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
@@ -15,7 +20,7 @@ use kube::{
 };
 use paperclip_crds::{
     labels,
-    v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipTrustPolicy},
+    v1alpha1::{PaperclipHost, PaperclipPlugin},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -31,6 +36,7 @@ use crate::{
     context::Context,
     errors::chain,
     pods::Wakes,
+    watched::{Kept, Watched, none_of_an_unknown_kind},
 };
 
 const NAME: &str = "paperclipplugin";
@@ -43,7 +49,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let controller = Controller::new(Api::all(client.clone()), watcher::Config::default());
     let store = controller.store();
     let hosts_store = store.clone();
-    let policies_store = store.clone();
+    let (policies_store, namespaces_store) = (store.clone(), store.clone());
     let controller = controller
         .with_config(Config::default().concurrency(context.args.concurrency))
         .owns_stream(touched::<Deployment>(Api::all(client.clone())))
@@ -57,14 +63,17 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             move |host| plugins_of_host(&hosts_store, &host),
         )
         .watches_stream(
-            watcher(
-                Api::<PaperclipTrustPolicy>::all(client.clone()),
-                watcher::Config::default(),
-            )
-            .default_backoff()
-            .touched_objects(),
+            kept(client.clone(), context.clone(), |kept| &kept.policies),
             // A policy that comes or goes also concerns those that it is not for.
             move |_| select(&policies_store, |_| true),
+        )
+        .watches_stream(
+            kept(client.clone(), context.clone(), |kept| &kept.namespaces),
+            // Its labels may be another policy's.
+            move |namespace: Namespace| {
+                let wanted = namespace.metadata.name;
+                select(&namespaces_store, |plugin| plugin.namespace() == wanted)
+            },
         )
         .reconcile_on(expand(woken, store))
         .graceful_shutdown_on(stop.clone().cancelled_owned());
@@ -120,6 +129,29 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     watcher(api, ours()).default_backoff().touched_objects()
+}
+
+/// Changes of all objects of a kind that is kept: each is kept before anybody is woken.
+fn kept<K>(
+    client: Client,
+    context: Arc<Context>,
+    of: fn(&Watched) -> &Kept<K>,
+) -> impl Stream<Item = Result<K, watcher::Error>>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    watcher(Api::<K>::all(client), watcher::Config::default())
+        .modify(|object| object.managed_fields_mut().clear())
+        .default_backoff()
+        .flat_map(|event| stream::iter(none_of_an_unknown_kind(event)))
+        .inspect_ok(move |event| of(&context.watched).observe(event))
+        .touched_objects()
 }
 
 fn ours() -> watcher::Config {

@@ -102,6 +102,7 @@ pub fn artifact() -> ArtifactStatus {
         repository: "plugins/example".into(),
         digest: format!("sha256:{}", "a".repeat(64)),
         marker: "m".into(),
+        signed_by: None,
         size_bytes: 1,
         observed_at: "2026-01-01T00:00:00Z".into(),
         agrees_with: None,

@@ -10,7 +10,7 @@ use paperclip_crds::{
     labels,
     v1alpha1::{
         ArtifactStatus, ConditionType, FailurePolicy, PaperclipPlugin, PaperclipPluginStatus,
-        PluginConfig, PluginSecret, RevisionState, SecretKey, SecretUse,
+        PluginConfig, PluginSecret, PluginSource, RevisionState, SecretKey, SecretUse,
     },
 };
 use paperclip_proto::{
@@ -29,6 +29,9 @@ const POD: &str = "/api/v1/namespaces/shop/pods/pod";
 const PASSES: usize = 12;
 /// What a worker that never serves is restarted with.
 const BAD: &str = "bad";
+/// A P-256 key that nobody signs with, and the policy that wants it.
+const SIGNER: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
+const SIGNED: &str = "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/p";
 const YEAR: i64 = 365 * 24 * 3600;
 
 thread_local! {
@@ -240,6 +243,7 @@ impl World {
     async fn settle(&mut self) {
         for _ in 0..PASSES {
             self.server.writes();
+            self.server.watched_by(&self.context);
             // An error is tried again, as the controller does; the operator was killed.
             let failed = reconcile(Arc::new(self.plugin()), self.context.clone())
                 .await
@@ -288,6 +292,14 @@ impl World {
             .collect();
         all.sort_by_key(|(number, ..)| *number);
         all
+    }
+
+    /// Names of the Jobs there are.
+    fn jobs(&self) -> Vec<String> {
+        let prefix = "/apis/batch/v1/namespaces/paperclip-system/jobs/";
+        let objects = self.server.objects();
+        let names = objects.keys().filter_map(|path| path.strip_prefix(prefix));
+        names.map(str::to_owned).collect()
     }
 
     /// What runs: activation and number of pods.
@@ -455,16 +467,142 @@ async fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() {
 async fn what_serves_stays_ready_while_it_is_checked() {
     let mut world = World::new().await;
     world.settle().await;
-    let key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
     let policy = json!({"metadata": {"name": "p"}, "spec": {"require":
-        [{"npmSignature": {"keys": [{"keyid": "a", "key": key}]}}]}});
-    let path = "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/p";
-    world.server.put(path, &policy);
+        [{"npmSignature": {"keys": [{"keyid": "a", "key": SIGNER}]}}]}});
+    world.server.put(SIGNED, &policy);
     world.settle().await;
     assert_eq!(world.ready(), "True Succeeded");
     let status = world.plugin().status.unwrap();
     let verified = status.conditions.iter().find(|one| one.type_ == "Verified");
     assert_eq!(verified.unwrap().reason, "Verifying");
+}
+
+/// A new version for the plugin, and a policy that wants a signature.
+async fn asked_for_a_signature() -> World {
+    let mut world = World::new().await;
+    world.settle().await;
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"require":
+        [{"npmSignature": {"keys": [{"keyid": "a", "key": SIGNER}]}}]}});
+    world.server.put(SIGNED, &policy);
+    world.edit(|plugin| {
+        let mut source = fixtures::npm();
+        source.version = Some("2.0.0".into());
+        plugin.spec.source = PluginSource::Npm(source);
+    });
+    world.settle().await;
+    world
+}
+
+/// The pod of the packing Job ends so.
+fn ended_packing(world: &World, code: i32, message: &Value) -> String {
+    let jobs: Vec<_> = world.jobs();
+    let [job] = &jobs[..] else {
+        panic!("{jobs:?}");
+    };
+    let mut pod = fixtures::ended("push", code, &message.to_string());
+    pod.metadata = ObjectMeta {
+        name: Some(format!("{job}-1")),
+        namespace: Some("paperclip-system".into()),
+        labels: Some(BTreeMap::from([
+            ("batch.kubernetes.io/job-name".into(), job.clone()),
+            ("job-name".into(), job.clone()),
+        ])),
+        ..ObjectMeta::default()
+    };
+    let (wake, _) = tokio::sync::mpsc::unbounded_channel();
+    let event = kube::runtime::watcher::Event::Apply(pod);
+    world.context.pods.observe(event, &wake);
+    job.clone()
+}
+
+/// What no policy trusts is not pushed: the Job says why, and status says it in its words.
+#[tokio::test]
+async fn refusal_of_the_packing_job_is_the_verdict_until_the_policy_changes() {
+    let mut world = asked_for_a_signature().await;
+    let before = world.server.object(DEPLOYMENT);
+    let message = json!({"error": {"reason": "SignatureMissing", "message": "policy p: none"}});
+    let job = ended_packing(&world, 10, &message);
+    world.settle().await;
+    assert_eq!(world.ready(), "False SignatureMissing stalled");
+    let status = world.plugin().status.unwrap();
+    let verified = status.conditions.iter().find(|one| one.type_ == "Verified");
+    let verified = verified.unwrap();
+    assert_eq!(
+        [&*verified.status, &*verified.reason, &*verified.message],
+        ["False", "SignatureMissing", "policy p: none"]
+    );
+    assert_eq!(status.artifact.unwrap().version, "1.0.0");
+    assert_eq!(world.server.object(DEPLOYMENT), before);
+    // It is asked once, also when the Job is gone.
+    let path = format!("/apis/batch/v1/namespaces/paperclip-system/jobs/{job}");
+    world.server.remove(&path);
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
+    assert_eq!(world.ready(), "False SignatureMissing stalled");
+    let other = json!({"metadata": {"name": "p"}, "spec": {"require":
+        [{"npmSignature": {"keys": [{"keyid": "b", "key": SIGNER}]}}]}});
+    world.server.put(SIGNED, &other);
+    world.settle().await;
+    let jobs = world.jobs();
+    assert_eq!(jobs.len(), 1);
+    assert_ne!(jobs[0], job);
+}
+
+/// What no policy is for is not packed at all.
+#[tokio::test]
+async fn denied_plugin_has_no_packing_job() {
+    let mut world = World::new().await;
+    let others = json!({"metadata": {"name": "p"}, "spec":
+        {"match": {"packages": ["@others/*"]}, "require": []}});
+    world.server.put(SIGNED, &others);
+    world.edit(|plugin| {
+        let mut source = fixtures::npm();
+        source.version = Some("2.0.0".into());
+        plugin.spec.source = PluginSource::Npm(source);
+    });
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
+    assert_eq!(world.ready(), "False NoPolicyMatches stalled");
+}
+
+/// What a key signed that is no longer accepted is packed again, and what was never signed is
+/// left as it is.
+#[tokio::test]
+async fn artifact_is_packed_again_when_its_key_was_taken_back() {
+    let mut world = World::new().await;
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
+    let sign = |world: &World, key: String| {
+        let mut plugin = world.plugin();
+        let status = plugin.status.as_mut().unwrap();
+        status.artifact.as_mut().unwrap().signed_by = Some(key);
+        world.server.put(&world.life.plugin(), &plugin);
+    };
+    let current = world.context.signing.keys()[0].id();
+    sign(&world, current.to_string());
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
+    sign(&world, Digest::of(b"another key").to_string());
+    world.settle().await;
+    assert_eq!(world.jobs().len(), 1);
+}
+
+#[tokio::test]
+async fn pass_that_changes_nothing_asks_for_no_policy_and_no_namespace() {
+    let mut world = World::new().await;
+    let open = json!({"metadata": {"name": "p"}, "spec": {"require": []}});
+    world.server.put(SIGNED, &open);
+    world.settle().await;
+    world.server.writes();
+    let passed = reconcile(Arc::new(world.plugin()), world.context.clone()).await;
+    passed.unwrap();
+    let asked = world.server.requests();
+    assert!(!asked.is_empty());
+    let of_trust = |request: &&String| {
+        request.contains("papercliptrustpolicies")
+            || request.as_str() == "GET /api/v1/namespaces/shop"
+    };
+    assert_eq!(asked.iter().find(of_trust), None);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod controller;
 mod credential;
 mod desired;
 mod diagnose;
+mod fate;
 #[cfg(test)]
 pub mod fixtures;
 #[cfg(test)]
@@ -31,7 +32,6 @@ mod summary;
 #[cfg(test)]
 mod tenants;
 mod trust;
-mod verdict;
 mod worker;
 
 pub use claiming::sweep;

@@ -19,10 +19,13 @@ use kube::api::ObjectMeta;
 use paperclip_artifact::{
     inline::{Inline, InlineError},
     inputs,
-    outcome::{FailureReason, PACKAGE_AT_FAULT, Pushed, StepOutcome, parse, parse_failure},
+    outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
     request::{self, PackRequest, Platform, RemoteImage, StoreEndpoints},
     resolve::{self, ResolveRequest, Resolved, Wanted},
-    trust::judge::{self, Judged, VerifyRequest},
+    trust::{
+        Demand, demand,
+        judge::{self, Judged, VerifyRequest},
+    },
 };
 use paperclip_crds::{
     labels,
@@ -36,7 +39,7 @@ use super::{
     diagnose,
     pod::{memory, mount, restricted_container, restricted_pod},
 };
-use crate::{args::Args, pods::Seen};
+use crate::{args::Args, pods::Seen, signing};
 
 /// Selects every Job of this module.
 pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
@@ -115,14 +118,18 @@ pub fn build_image_request(image: RemoteImage, resolved: &Resolved, args: &Args)
     }
 }
 
-/// The Job that carries a request out. Two plugins with equal requests share it, so it
-/// belongs to neither.
+/// The Job that carries a request out, and pushes nothing that does not meet the demand. Two
+/// plugins with equal requests and demands share it, so it belongs to neither.
 ///
 /// # Errors
 /// When the request is no JSON, which cannot be.
-pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::Error> {
+pub fn build_job(
+    request: &PackRequest,
+    demand: &Demand,
+    args: &Args,
+) -> Result<Job, serde_json::Error> {
     let text = serde_json::to_string(request)?;
-    let name = request.job_name();
+    let name = demand.job_name(request);
     let from = match (&request.image, &request.tarball, &request.inline) {
         (Some(_), ..) => Origin::Image,
         (None, Some(_), _) => Origin::Tarball,
@@ -136,13 +143,23 @@ pub fn build_job(request: &PackRequest, args: &Args) -> Result<Job, serde_json::
         Some(_) => vec![step(FETCH)],
         None => vec![step(FETCH), step(EVALUATE)],
     };
+    let mut push = step(PUSH);
+    let mounts = push.volume_mounts.get_or_insert_default();
+    mounts.push(mount("signing", "/etc/paperclip/signing", true));
+    let mut volumes = build_volumes(&lent, args);
+    volumes.push(build_signing_volume());
+    if !demand.is_empty() {
+        let text = serde_json::to_string(demand)?;
+        let variables = push.env.get_or_insert_default();
+        variables.push(variable(demand::ENVIRONMENT, &text));
+    }
     Ok(build(
         name.clone(),
         package_of(request),
         PodSpec {
             init_containers: Some(before),
-            containers: vec![step(PUSH)],
-            volumes: Some(build_volumes(&lent, args)),
+            containers: vec![push],
+            volumes: Some(volumes),
             ..restricted_pod()
         },
         args,
@@ -313,9 +330,17 @@ fn failure_policy(steps: impl Iterator<Item = String>) -> PodFailurePolicy {
     }
 }
 
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.into(),
+        value: Some(value.into()),
+        ..EnvVar::default()
+    }
+}
+
 fn build_step(
     name: &str,
-    variable: &str,
+    name_of_request: &str,
     request: &str,
     lent: &Lent<'_>,
     args: &Args,
@@ -340,11 +365,7 @@ fn build_step(
         image: Some(args.packer_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
         command: Some(vec!["/usr/local/bin/paperclip-packer".into(), name.into()]),
-        env: Some(vec![EnvVar {
-            name: variable.into(),
-            value: Some(request.into()),
-            ..EnvVar::default()
-        }]),
+        env: Some(vec![variable(name_of_request, request)]),
         volume_mounts: Some(mounts),
         resources: Some(memory("100m", "2", "256Mi", "2Gi")),
         ..restricted_container()
@@ -382,6 +403,15 @@ fn build_volumes(lent: &Lent<'_>, args: &Args) -> Vec<Volume> {
     volumes
 }
 
+/// The platform's key. Nothing is pushed without it.
+fn build_signing_volume() -> Volume {
+    let mut volume = build_secret_volume("signing", signing::SECRET, &[signing::PRIVATE]);
+    if let Some(secret) = &mut volume.secret {
+        secret.optional = Some(false);
+    }
+    volume
+}
+
 fn build_secret_volume(volume: &str, secret: &str, keys: &[&str]) -> Volume {
     let item = |key: &&str| KeyToPath {
         key: (*key).into(),
@@ -414,7 +444,7 @@ pub enum Progress<T> {
 
 /// How far the packing of a package is.
 #[must_use]
-pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Pushed> {
+pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Published> {
     progress_to(PUSH, job, package, pods)
 }
 
@@ -541,7 +571,7 @@ mod tests {
 
     #[test]
     fn only_the_step_that_needs_a_credential_has_it() {
-        let job = build_job(&request(), &fixtures::args()).unwrap();
+        let job = build_job(&request(), &Demand::default(), &fixtures::args()).unwrap();
         let spec = job.spec.unwrap().template.spec.unwrap();
         let steps: Vec<_> = spec
             .init_containers
@@ -557,10 +587,14 @@ mod tests {
                     .iter()
                     .flatten()
                     .map(|mount| mount.name.as_str());
-                names.filter(|name| name.starts_with("store")).collect()
+                let is_secret = |name: &&str| name.starts_with("store") || *name == "signing";
+                names.filter(is_secret).collect()
             })
             .collect();
-        assert_eq!(secrets, [vec!["store-read"], vec![], vec!["store-push"]]);
+        assert_eq!(
+            secrets,
+            [vec!["store-read"], vec![], vec!["store-push", "signing"]]
+        );
         fixtures::assert_restricted(&spec);
     }
 
@@ -588,7 +622,7 @@ mod tests {
             credential: "bb".into(),
         });
         let spec = |request: &PackRequest| {
-            let job = build_job(request, &args).unwrap();
+            let job = build_job(request, &Demand::default(), &args).unwrap();
             job.spec.unwrap().template.spec.unwrap()
         };
         let own = PackRequest {
@@ -644,6 +678,34 @@ mod tests {
     }
 
     #[test]
+    fn what_policies_ask_is_told_to_the_step_that_pushes_and_makes_another_job() {
+        let demand: Demand = serde_json::from_value(json!([
+            {"name": "p", "require": [{"cosign": {"key": "k"}}]}
+        ]))
+        .unwrap();
+        let job = build_job(&request(), &demand, &fixtures::args()).unwrap();
+        let plain = build_job(&request(), &Demand::default(), &fixtures::args()).unwrap();
+        assert_ne!(job.metadata.name, plain.metadata.name);
+        let asked = |job: Job| -> Vec<(String, Option<String>)> {
+            let spec = job.spec.unwrap().template.spec.unwrap();
+            let steps = spec.init_containers.into_iter().flatten();
+            let steps = steps.chain(spec.containers);
+            let named = steps.flat_map(|step| {
+                let variables = step.env.into_iter().flatten();
+                let asked = variables.filter(|one| one.name == demand::ENVIRONMENT);
+                let name = step.name;
+                asked
+                    .map(move |one| (name.clone(), one.value))
+                    .collect::<Vec<_>>()
+            });
+            named.collect()
+        };
+        let text = serde_json::to_string(&demand).unwrap();
+        assert_eq!(asked(job), [(PUSH.to_owned(), Some(text))]);
+        assert_eq!(asked(plain), []);
+    }
+
+    #[test]
     fn equal_requests_have_one_job() {
         let name = |lock: Option<&str>| {
             let lock = lock.map(str::to_owned);
@@ -661,7 +723,7 @@ mod tests {
             "sizeBytes": 1, "lockDigest": digest}});
         let pod = fixtures::ended("push", 0, &message.to_string());
         let found = progress(&Job::default(), "x@1.0.0", &[fixtures::seen(pod)]);
-        assert!(matches!(found, Progress::Done(pushed) if pushed.digest.as_str() == digest));
+        assert!(matches!(found, Progress::Done(done) if done.pushed.digest.as_str() == digest));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use k8s_openapi::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Capabilities, Container, ContainerPort, DownwardAPIVolumeFile, DownwardAPIVolumeSource,
-            EmptyDirVolumeSource, HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec,
-            PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
-            SecurityContext, Volume, VolumeMount,
+            EmptyDirVolumeSource, EnvVar, HTTPGetAction, ObjectFieldSelector, PodSecurityContext,
+            PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+            SecretVolumeSource, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -31,6 +31,8 @@ const TLS: &str = "/paperclip/tls";
 const FACTS: &str = "/paperclip/facts";
 const CONFIG: &str = "/paperclip/config";
 const STORE: &str = "/paperclip/store";
+/// Variable of the fetch step with the keys of which one signed the artifact.
+const SIGNING_KEYS: &str = "PAPERCLIP_SIGNING_KEYS";
 /// The capability without which a manifest may not declare jobs.
 const JOBS: &str = "jobs.schedule";
 /// Longest drain, as the sidecar knows it: a job's 310 s or a call's 30 s.
@@ -42,9 +44,10 @@ const PROGRESS_SECONDS: i32 = 600;
 /// ReplicaSets that are kept, so that a revision can be put back as it was.
 const OLD_TEMPLATES: i32 = 5;
 
-/// The Deployment, with every choice made.
+/// The Deployment, with every choice made. Pods of an artifact that the platform signed are
+/// told the keys, in PEM.
 #[must_use]
-pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
+pub fn build_deployment(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Deployment {
     let selector = wanted.selector();
     let mut pod_labels = wanted.labels();
     pod_labels.extend(selector.clone());
@@ -52,7 +55,7 @@ pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
     metadata.annotations = Some(BTreeMap::from([
         (labels::ACTIVATION.into(), wanted.activation.to_string()),
         (labels::INPUTS.into(), wanted.inputs()),
-        (labels::RENDERED_BY.into(), rendered_by(args)),
+        (labels::RENDERED_BY.into(), rendered_by(args, keys)),
     ]));
     Deployment {
         metadata,
@@ -71,7 +74,7 @@ pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
                     annotations: Some(BTreeMap::from([
                         (labels::ACTIVATION.into(), wanted.activation.to_string()),
                         (labels::INPUTS.into(), wanted.inputs()),
-                        (labels::RENDERED_BY.into(), rendered_by(args)),
+                        (labels::RENDERED_BY.into(), rendered_by(args, keys)),
                         (
                             labels::ARTIFACT_DIGEST.into(),
                             wanted.artifact.digest.clone(),
@@ -83,7 +86,7 @@ pub fn build_deployment(wanted: &Wanted<'_>, args: &Args) -> Deployment {
                     ])),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(build_pod(wanted, args)),
+                spec: Some(build_pod(wanted, args, keys)),
             },
             ..DeploymentSpec::default()
         },
@@ -107,12 +110,10 @@ fn build_strategy(strategy: UpgradeStrategy) -> DeploymentStrategy {
     }
 }
 
-/// What a change of the operator's own release or images shows itself by.
+/// What a change of the operator's own release, images or keys shows itself by.
 #[must_use]
-pub fn rendered_by(args: &Args) -> String {
-    let images = [&args.sidecar_image, &args.runtime_image]
-        .map(String::as_str)
-        .join(" ");
+pub fn rendered_by(args: &Args, keys: &str) -> String {
+    let images = [&args.sidecar_image, &args.runtime_image, keys].join(" ");
     let hash = Digest::of(images.as_bytes());
     format!("{}-{}", env!("CARGO_PKG_VERSION"), hash.short(8))
 }
@@ -124,18 +125,18 @@ fn grace_seconds(granted: &[String]) -> i64 {
     STOP_SECONDS + if has_jobs { JOB_SECONDS } else { CALL_SECONDS }
 }
 
-fn build_pod(wanted: &Wanted<'_>, args: &Args) -> PodSpec {
+fn build_pod(wanted: &Wanted<'_>, args: &Args, keys: &str) -> PodSpec {
     PodSpec {
         service_account_name: Some(wanted.name("")),
         termination_grace_period_seconds: Some(grace_seconds(wanted.granted)),
-        init_containers: Some(vec![build_fetch(wanted, args), build_sidecar(args)]),
+        init_containers: Some(vec![build_fetch(wanted, args, keys), build_sidecar(args)]),
         containers: vec![build_worker(args)],
         volumes: Some(build_volumes(wanted)),
         ..restricted_pod()
     }
 }
 
-fn build_fetch(wanted: &Wanted<'_>, args: &Args) -> Container {
+fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
     let artifact = wanted.artifact;
     let reference = format!(
         "{}/{}@{}",
@@ -164,6 +165,13 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args) -> Container {
             "fetch".into(),
         ]),
         args: Some(flags.map(str::to_owned).to_vec()),
+        env: artifact.signed_by.as_ref().map(|_| {
+            vec![EnvVar {
+                name: SIGNING_KEYS.into(),
+                value: Some(keys.into()),
+                ..EnvVar::default()
+            }]
+        }),
         volume_mounts: Some(vec![
             mount("artifact", ARTIFACT, false),
             mount("bin", BIN, false),
@@ -376,7 +384,11 @@ mod tests {
 
     fn pod() -> PodSpec {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
-        build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args())
+        build_pod(
+            &fixtures::wanted(&plugin, &artifact),
+            &fixtures::args(),
+            "keys",
+        )
     }
 
     fn container(name: &str) -> Container {
@@ -411,6 +423,20 @@ mod tests {
             .collect();
         assert_eq!(names, ["artifact", "bin", "run", "tmp"]);
         assert_eq!(worker.env, None);
+    }
+
+    #[test]
+    fn pods_of_what_was_signed_are_told_the_keys_and_others_are_left_as_they_were() {
+        assert_eq!(container("fetch").env, None);
+        let (plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
+        let unsigned = fixtures::wanted(&plugin, &artifact).inputs();
+        artifact.signed_by = Some("sha256:a".into());
+        let wanted = fixtures::wanted(&plugin, &artifact);
+        assert_eq!(wanted.inputs(), unsigned, "no pod goes for it");
+        let fetch = build_fetch(&wanted, &fixtures::args(), "keys");
+        let told = fetch.env.unwrap().pop().unwrap();
+        assert_eq!(told.name, SIGNING_KEYS);
+        assert_eq!(told.value.as_deref(), Some("keys"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::{
     errors::{chain, is_namespace_terminating},
     secrets::SecretError,
     status,
+    watched::NotListed,
 };
 
 /// The safety net under the watches, and what renews certificates.
@@ -51,6 +52,9 @@ pub enum ReconcileError {
         /// What the API server said.
         source: kube::Error,
     },
+    /// A kind that is kept was not listed yet.
+    #[error(transparent)]
+    Watch(#[from] NotListed),
     /// An owned object could not be applied.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -79,6 +83,7 @@ impl ReconcileError {
             Self::Manifest(PullError::Store { .. }) => Reason::StoreUnavailable,
             Self::Manifest(_) => Reason::ManifestInvalid,
             Self::Request { .. }
+            | Self::Watch(_)
             | Self::Apply(_)
             | Self::Secret(_)
             | Self::Encode(_)
@@ -98,7 +103,7 @@ impl ReconcileError {
             | Self::Secret(SecretError::Apply(ApplyError::Request { source, .. })) => {
                 of_the_server(source)
             }
-            Self::Manifest(PullError::Store { .. }) => true,
+            Self::Manifest(PullError::Store { .. }) | Self::Watch(_) => true,
             _ => false,
         }
     }
@@ -261,8 +266,9 @@ async fn bring_about(
     {
         deployment = Some(stop(context, observed, &host).await?);
     }
-    let stage = artifact::resolve(context, plugin, status).await?;
-    let verdict = trust::verify(context, plugin, &stage, status).await?;
+    let asked = trust::ask(context, plugin).await?;
+    let stage = artifact::resolve(context, plugin, &asked, status).await?;
+    let verdict = trust::verify(context, plugin, &asked, &stage, status).await?;
     let untrusted = verdict
         .obstacle()
         .filter(|_| stage.finding.holds && !goes_on(plugin, status, &verdict))

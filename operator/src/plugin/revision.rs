@@ -182,6 +182,7 @@ pub fn artifact(found: &ArtifactStatus) -> RevisionArtifact {
         repository: found.repository.clone(),
         digest: found.digest.clone(),
         marker: found.marker.clone(),
+        signed_by: found.signed_by.clone(),
         size_bytes: found.size_bytes,
     }
 }

@@ -24,11 +24,11 @@ use super::{
     conditions::{Finding, rfc3339},
     config::{self, Config},
     desired::Wanted,
+    fate::{self, Fate, pods_of},
     handover::{self, activation_of, number_of},
     reconcile::ReconcileError,
     references::{self, Resolved},
     revision::{self, Recorded, Target},
-    verdict::{self, Verdict, pods_of},
     worker,
 };
 use crate::{context::Context, pods::Seen};
@@ -466,19 +466,19 @@ impl<'a> Step<'a> {
             write(context, plugin, pending, &begun).await?;
             return Ok(true);
         }
-        let verdict = verdict::judge(
+        let fate = fate::judge(
             &pods_of(pods, pending.spec.activation),
             number_of(&pending.spec),
             self.is_config_only(pending),
             revision::deadline(pending, seconds, context.started),
             context.now(),
         );
-        match verdict {
-            Verdict::Serves => {
+        match fate {
+            Fate::Serves => {
                 self.activate(context, plugin, pending, status).await?;
                 Ok(true)
             }
-            Verdict::Refused(words) => {
+            Fate::Refused(words) => {
                 let message = format!("The worker refused the config: {words}");
                 let failure = Failure {
                     reason: Reason::ConfigRejected,
@@ -487,7 +487,7 @@ impl<'a> Step<'a> {
                 fail(context, plugin, pending, failure).await?;
                 Ok(true)
             }
-            Verdict::Late if self.returns(plugin) => {
+            Fate::Late if self.returns(plugin) => {
                 let cause = worker::worker(deployment, pods);
                 let message = format!(
                     "Revision {} ({}) did not come to serve within {seconds} s: {}",
@@ -500,7 +500,7 @@ impl<'a> Step<'a> {
                 fail(context, plugin, pending, failure).await?;
                 Ok(true)
             }
-            Verdict::Late | Verdict::Wait => Ok(false),
+            Fate::Late | Fate::Wait => Ok(false),
         }
     }
 

@@ -1,14 +1,17 @@
 //! Whether an artifact carries the signatures that the cluster's trust policies ask for.
 //!
-//! The operator reads no signature: a Job does, from what was recorded in the store. What it
-//! said stands in status under the name of the check, which is made from the artifact and
-//! all that the policies ask, keys included: a policy that changes is another check.
+//! The operator reads no signature: the packing Job does before it pushes, and a Job of its
+//! own for what is in the store already. What they said stands in status under the name of the
+//! check, which is made from the artifact and all that the policies ask, keys included: a
+//! policy that changes is another check.
 
-use kube::{Api, ResourceExt, api::ListParams};
+use std::sync::Arc;
+
+use kube::ResourceExt;
 use paperclip_artifact::{
     request::StoreEndpoints,
     trust::{
-        Policy,
+        Demand, Policy,
         judge::{Judged, VerifyRequest},
     },
 };
@@ -28,25 +31,38 @@ use crate::{
     trust::{self, PolicyError},
 };
 
-/// Judges the artifact in `status`, and records what came of it there.
-pub async fn verify(
-    context: &Context,
-    plugin: &PaperclipPlugin,
-    stage: &Stage,
-    status: &mut PaperclipPluginStatus,
-) -> Result<Verdict, ReconcileError> {
-    let Some(artifact) = status.artifact.as_ref().filter(|_| stage.finding.holds) else {
-        return Ok(unpacked(status));
-    };
-    let policies = list(context).await?;
+/// What the policies ask of a plugin's artifact, whatever artifact that is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// Nothing, and why.
+    Nothing(String),
+    /// Nothing that it could carry would do.
+    Denied(Finding),
+    /// These signatures.
+    Signatures(Demand),
+}
+
+impl Asked {
+    /// What the packing Job is to ask for.
+    #[must_use]
+    pub fn demand(&self) -> &Demand {
+        static NOTHING: Demand = Demand::nothing();
+        match self {
+            Self::Nothing(_) | Self::Denied(_) => &NOTHING,
+            Self::Signatures(demand) => demand,
+        }
+    }
+}
+
+/// Finds out what is asked of the plugin's artifact.
+pub async fn ask(context: &Context, plugin: &PaperclipPlugin) -> Result<Asked, ReconcileError> {
+    let policies = context.watched.policies().await?;
     if policies.is_empty() {
-        status.verification = None;
-        return Ok(Verdict::default());
+        return Ok(Asked::Nothing("No policy asks for signatures.".into()));
     }
     let policies = matching(context, plugin, policies).await?;
     if policies.is_empty() {
-        status.verification = None;
-        return Ok(Verdict::Refused(unmatched(context, plugin)));
+        return Ok(Asked::Denied(unmatched(context, plugin)));
     }
     let mut resolved = Vec::new();
     for policy in &policies {
@@ -54,26 +70,53 @@ pub async fn verify(
             Ok(policy) => resolved.push(policy),
             Err(PolicyError::Unusable(finding)) => {
                 let message = format!("Policy {}: {}", policy.name_any(), finding.message);
-                return Ok(Verdict::Refused(Finding::no(finding.reason, message)));
+                return Ok(Asked::Denied(Finding::no(finding.reason, message)));
             }
+            Err(PolicyError::Watch(error)) => return Err(error.into()),
             Err(PolicyError::Request(source)) => {
                 let doing = "reading a ConfigMap that a trust policy names";
                 return Err(ReconcileError::request(doing)(source));
             }
         }
     }
-    if resolved.iter().all(|policy| policy.require.is_empty()) {
-        status.verification = None;
-        return Ok(Verdict::Skipped(format!(
-            "{} asks for no signature.",
-            names(&resolved)
-        )));
-    }
     if let Some(finding) = unprovable(plugin, &resolved) {
-        status.verification = None;
-        return Ok(Verdict::Refused(finding));
+        return Ok(Asked::Denied(finding));
     }
-    let request = match build_request(context, plugin, artifact, resolved)? {
+    let names = names(&resolved);
+    let demand = Demand::new(resolved);
+    if demand.is_empty() {
+        return Ok(Asked::Nothing(format!("{names} asks for no signature.")));
+    }
+    Ok(match demand.validate() {
+        Ok(()) => Asked::Signatures(demand),
+        Err(error) => Asked::Denied(Finding::no(Reason::PolicyInvalid, format!("{error}."))),
+    })
+}
+
+/// Judges the artifact in `status`, and records what came of it there. What the packing Job
+/// judged is not judged again.
+pub async fn verify(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    asked: &Asked,
+    stage: &Stage,
+    status: &mut PaperclipPluginStatus,
+) -> Result<Verdict, ReconcileError> {
+    let demand = match asked {
+        Asked::Nothing(message) => {
+            status.verification = None;
+            return Ok(Verdict::Skipped(message.clone()));
+        }
+        Asked::Denied(finding) => {
+            status.verification = None;
+            return Ok(Verdict::Refused(finding.clone()));
+        }
+        Asked::Signatures(demand) => demand,
+    };
+    let Some(artifact) = status.artifact.as_ref().filter(|_| stage.finding.holds) else {
+        return Ok(unpacked(status));
+    };
+    let request = match build_request(context, plugin, artifact, demand)? {
         Ok(request) => request,
         Err(finding) => return Ok(Verdict::Refused(finding)),
     };
@@ -86,24 +129,69 @@ pub async fn verify(
     Ok(conclude(progress, &request, &package, context, status))
 }
 
-/// While the artifact that is wanted is not there, nothing is known of it.
-fn unpacked(status: &PaperclipPluginStatus) -> Verdict {
-    match status.verification {
-        None => Verdict::default(),
-        Some(_) => {
-            let message = "Signatures are checked once the artifact is in the store.";
-            Verdict::Pending(Finding::no(Reason::Pending, message.into()))
-        }
+/// Writes down that the packing Job found every policy met, as the check of its own would.
+pub fn accept(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    asked: &Asked,
+    proofs: &[String],
+    status: &mut PaperclipPluginStatus,
+) -> Result<(), ReconcileError> {
+    let (Asked::Signatures(demand), Some(artifact), false) =
+        (asked, &status.artifact, proofs.is_empty())
+    else {
+        return Ok(());
+    };
+    if let Ok(request) = build_request(context, plugin, artifact, demand)? {
+        status.verification = Some(VerificationStatus {
+            request: request.job_name(),
+            refused: None,
+            message: told(proofs),
+            checked_at: rfc3339(context.now()),
+        });
+    }
+    Ok(())
+}
+
+/// What the packing Job found that does not meet the policies, under the Job's name.
+#[must_use]
+pub fn refused(context: &Context, job: &str, finding: &Finding) -> VerificationStatus {
+    VerificationStatus {
+        request: job.to_owned(),
+        refused: Some(finding.reason.to_string()),
+        message: finding.message.clone(),
+        checked_at: rfc3339(context.now()),
     }
 }
 
-/// Every policy of the cluster. A cluster that does not know the kind has none.
-async fn list(context: &Context) -> Result<Vec<PaperclipTrustPolicy>, ReconcileError> {
-    let api: Api<PaperclipTrustPolicy> = Api::all(context.client.clone());
-    match api.list(&ListParams::default()).await {
-        Ok(found) => Ok(found.items),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
-        Err(error) => Err(ReconcileError::request("listing the trust policies")(error)),
+/// Whether a Job gives this reason where a policy is not met, or is none.
+#[must_use]
+pub fn judges_by(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::SignatureMissing
+            | Reason::SignatureInvalid
+            | Reason::IdentityMismatch
+            | Reason::KeyExpired
+            | Reason::PolicyInvalid
+    )
+}
+
+fn told(proofs: &[String]) -> String {
+    format!("{}.", proofs.join("; "))
+}
+
+/// While the artifact that is wanted is not there, nothing is known of it; unless that is why
+/// it is not there.
+fn unpacked(status: &PaperclipPluginStatus) -> Verdict {
+    let refused = status.verification.as_ref();
+    let refused = refused.filter(|done| status.failed_request.as_ref() == Some(&done.request));
+    match refused {
+        Some(done) => recorded(done),
+        None => {
+            let message = "Signatures are checked before the artifact is pushed to the store.";
+            Verdict::Pending(Finding::no(Reason::Pending, message.into()))
+        }
     }
 }
 
@@ -111,11 +199,10 @@ async fn list(context: &Context) -> Result<Vec<PaperclipTrustPolicy>, ReconcileE
 async fn matching(
     context: &Context,
     plugin: &PaperclipPlugin,
-    mut policies: Vec<PaperclipTrustPolicy>,
-) -> Result<Vec<PaperclipTrustPolicy>, ReconcileError> {
+    mut policies: Vec<Arc<PaperclipTrustPolicy>>,
+) -> Result<Vec<Arc<PaperclipTrustPolicy>>, ReconcileError> {
     let namespace = plugin.namespace().unwrap_or_default();
-    let labels = trust::labels_of(context, &namespace).await;
-    let labels = labels.map_err(ReconcileError::request("reading the namespace"))?;
+    let labels = context.watched.labels_of(&namespace).await?;
     let (package, registry) = trust::origin(context, plugin);
     let subject = PolicySubject {
         namespace: &namespace,
@@ -124,7 +211,7 @@ async fn matching(
         registry: &registry,
     };
     policies.retain(|policy| policy.spec.matches.includes(&subject));
-    policies.sort_by_key(ResourceExt::name_any);
+    policies.sort_by_key(|policy| policy.name_any());
     Ok(policies)
 }
 
@@ -138,17 +225,19 @@ fn unmatched(context: &Context, plugin: &PaperclipPlugin) -> Finding {
 }
 
 /// An artifact that was packed elsewhere. What the registry of npm said of a package proves
-/// nothing here, since nobody saw this tree come from that package.
+/// nothing here, since nobody saw this tree come from that package; who signed the image does.
 fn unprovable(plugin: &PaperclipPlugin, policies: &[Policy]) -> Option<Finding> {
     let PluginSource::Oci(source) = &plugin.spec.source else {
         return None;
     };
+    let asks_npm = |policy: &&Policy| policy.require.iter().any(|one| one.is_of_npm());
+    let asking: Vec<_> = policies.iter().filter(asks_npm).cloned().collect();
     let message = format!(
-        "{} asks for signatures, and {} was packed elsewhere: its signatures are not checked by this release.",
-        names(policies),
+        "{} asks what the registry of a package signed, and {} was packed elsewhere: nobody here saw it come from that package.",
+        names(&asking),
         source.repository
     );
-    Some(Finding::no(Reason::SignatureMissing, message))
+    (!asking.is_empty()).then(|| Finding::no(Reason::SignatureMissing, message))
 }
 
 fn names(policies: &[Policy]) -> String {
@@ -160,7 +249,7 @@ fn build_request(
     context: &Context,
     plugin: &PaperclipPlugin,
     artifact: &ArtifactStatus,
-    policies: Vec<Policy>,
+    demand: &Demand,
 ) -> Result<Result<VerifyRequest, Finding>, ReconcileError> {
     let digest = artifact.digest.parse();
     let request = VerifyRequest {
@@ -172,7 +261,8 @@ fn build_request(
         repository: artifact.repository.clone(),
         digest: digest.map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?,
         package: trust::origin(context, plugin).0,
-        policies,
+        copied: matches!(plugin.spec.source, PluginSource::Oci(_)),
+        policies: demand.policies().to_vec(),
     };
     Ok(match request.validate() {
         Ok(()) => Ok(request),
@@ -225,7 +315,7 @@ fn conclude(
     let done = match progress {
         // A Job that speaks of another artifact is none of ours.
         Progress::Done(judged) if judged.digest == request.digest => {
-            done(None, format!("{}.", judged.proofs.join("; ")))
+            done(None, told(&judged.proofs))
         }
         Progress::Failed(finding, true) => done(Some(finding.reason), finding.message),
         Progress::Under(finding) | Progress::Failed(finding, false) => {
@@ -299,12 +389,21 @@ mod tests {
         fn put(&self, name: &str, spec: Value) {
             let path = format!("{POLICIES}/{name}");
             self.server.put(&path, &policy(name, spec));
+            self.server.watched_by(&self.context);
+        }
+
+        async fn asked(&self) -> Asked {
+            ask(&self.context, &fixtures::plugin()).await.unwrap()
         }
 
         async fn verify(&mut self) -> Verdict {
             let stage = Stage::under_way(Finding::yes("packed"));
-            let plugin = fixtures::plugin();
-            let verdict = verify(&self.context, &plugin, &stage, &mut self.status);
+            self.verify_at(&stage).await
+        }
+
+        async fn verify_at(&mut self, stage: &Stage) -> Verdict {
+            let (plugin, asked) = (fixtures::plugin(), self.asked().await);
+            let verdict = verify(&self.context, &plugin, &asked, stage, &mut self.status);
             verdict.await.unwrap()
         }
 
@@ -373,6 +472,7 @@ mod tests {
         );
         let namespace = json!({"metadata": {"name": "shop", "labels": {"trust": "none"}}});
         cluster.server.put("/api/v1/namespaces/shop", &namespace);
+        cluster.server.watched_by(&cluster.context);
         assert_eq!(reason(&cluster.verify().await), None);
     }
 
@@ -456,5 +556,61 @@ mod tests {
         assert_eq!(reason(&verdict), Some(Reason::ReferenceMissing));
         let message = &verdict.obstacle().unwrap().message;
         assert!(message.contains("broken"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn what_the_packing_job_found_needs_no_job_of_its_own() {
+        let mut cluster = Cluster::new().await;
+        cluster.put("signed", json!({"require": signed_by("SHA256:a")}));
+        let asked = cluster.asked().await;
+        let proofs = ["signed: npmSignature by SHA256:a".to_owned()];
+        let (context, plugin) = (cluster.context.clone(), fixtures::plugin());
+        accept(&context, &plugin, &asked, &proofs, &mut cluster.status).unwrap();
+        let wanted = Finding::yes("signed: npmSignature by SHA256:a.");
+        assert_eq!(cluster.verify().await, Verdict::Holds(wanted));
+        assert_eq!(cluster.jobs().len(), 0);
+        // Another policy is another question.
+        cluster.put("signed", json!({"require": signed_by("SHA256:b")}));
+        assert_eq!(reason(&cluster.verify().await), Some(Reason::Verifying));
+    }
+
+    #[tokio::test]
+    async fn what_the_packing_job_refused_is_told_in_its_words_until_a_policy_changes() {
+        let mut cluster = Cluster::new().await;
+        cluster.put("signed", json!({"require": signed_by("SHA256:a")}));
+        let finding = Finding::no(Reason::SignatureMissing, "none".into());
+        cluster.status.failed_request = Some("pack-example-1".into());
+        cluster.status.verification = Some(refused(&cluster.context, "pack-example-1", &finding));
+        let stage = Stage::stalled(finding.clone());
+        let verdict = cluster.verify_at(&stage).await;
+        assert_eq!(verdict, Verdict::Refused(finding));
+        cluster.status.failed_request = None;
+        let stage = Stage::under_way(Finding::no(Reason::Packing, "it runs".into()));
+        let verdict = cluster.verify_at(&stage).await;
+        assert_eq!(reason(&verdict), Some(Reason::Pending));
+        assert_eq!(cluster.jobs().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn npms_word_does_not_count_for_a_copy_and_who_signed_the_image_does() {
+        let cluster = Cluster::new().await;
+        let mut plugin = fixtures::plugin();
+        let oci = json!({"oci": {"repository": "oci.example/plugins/tea", "tag": "v1"}});
+        plugin.spec.source = serde_json::from_value(oci).unwrap();
+        cluster.put("signed", json!({"require": signed_by("SHA256:a")}));
+        let Asked::Denied(finding) = ask(&cluster.context, &plugin).await.unwrap() else {
+            panic!("it must be denied");
+        };
+        assert_eq!(finding.reason, Reason::SignatureMissing);
+        cluster.put("signed", json!({"require": [{"cosign": {"key": KEY}}]}));
+        let asked = ask(&cluster.context, &plugin).await.unwrap();
+        assert!(matches!(asked, Asked::Signatures(_)), "{asked:?}");
+        let request = build_request(
+            &cluster.context,
+            &plugin,
+            &fixtures::artifact(),
+            asked.demand(),
+        );
+        assert!(request.unwrap().unwrap().copied);
     }
 }

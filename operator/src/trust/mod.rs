@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt, future::ready};
-use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -164,7 +164,7 @@ async fn count(context: &Context, policy: &PaperclipTrustPolicy) -> Result<i64, 
     for plugin in &plugins {
         let namespace = plugin.namespace().unwrap_or_default();
         if !namespaces.contains_key(&namespace) {
-            let found = labels_of(context, &namespace).await?;
+            let found = context.watched.labels_of(&namespace).await?;
             namespaces.insert(namespace.clone(), found);
         }
         let Some(labels) = namespaces.get(&namespace) else {
@@ -180,21 +180,6 @@ async fn count(context: &Context, policy: &PaperclipTrustPolicy) -> Result<i64, 
         count += i64::from(policy.spec.matches.includes(&subject));
     }
     Ok(count)
-}
-
-/// Labels of a namespace; none where it is gone.
-///
-/// # Errors
-/// When the API server refuses.
-pub async fn labels_of(
-    context: &Context,
-    namespace: &str,
-) -> Result<BTreeMap<String, String>, kube::Error> {
-    let api: Api<Namespace> = Api::all(context.client.clone());
-    let found = api.get_opt(namespace).await?;
-    Ok(found
-        .and_then(|found| found.metadata.labels)
-        .unwrap_or_default())
 }
 
 /// Package and registry of a plugin, by which policies match. A tarball and an artifact of

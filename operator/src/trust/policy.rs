@@ -12,7 +12,7 @@ use paperclip_crds::v1alpha1::{
 };
 use serde::Deserialize;
 
-use crate::{context::Context, plugin::Finding};
+use crate::{context::Context, plugin::Finding, watched::NotListed};
 
 /// What a registry answers under `/-/npm/v1/keys`.
 #[derive(Deserialize)]
@@ -33,6 +33,9 @@ pub enum PolicyError {
     /// A ConfigMap could not be read.
     #[error("reading a ConfigMap that a trust policy names")]
     Request(#[from] kube::Error),
+    /// The plugins that it is for cannot be counted yet.
+    #[error(transparent)]
+    Watch(#[from] NotListed),
     /// What it names is missing or cannot be read, which a person must correct.
     #[error("{}", .0.message)]
     Unusable(Finding),

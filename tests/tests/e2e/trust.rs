@@ -1,18 +1,22 @@
-//! Trust policies: none, one for others, one that is not met, and one that asks for nothing.
+//! Trust policies: none, one for others, one that is not met, and one that asks for nothing;
+//! and the platform's own signature.
 //!
 //! A policy is of the whole cluster, so the test has it to itself and takes every policy
 //! away again, also when it fails.
 
 use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, WARM, condition, eventually, get, kubectl, kubectl_with_input,
-    pod_of, publish_settings,
+    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, condition, eventually, get, kubectl,
+    kubectl_with_input, pod_of, publish, publish_settings,
 };
 
 const PLUGIN: &str = "settings";
 const PACKAGE: &str = "paperclip-plugin-test-settings";
+/// A package that no policy lets in.
+const DISTRUSTED: &str = "paperclip-plugin-test-distrusted";
 /// A P-256 key with which no registry signs.
 const KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
 
@@ -46,11 +50,15 @@ impl Drop for Policy {
 }
 
 fn apply(namespace: &Namespace, version: &str) -> Result<()> {
+    apply_package(namespace, PLUGIN, PACKAGE, version)
+}
+
+fn apply_package(namespace: &Namespace, plugin: &str, package: &str, version: &str) -> Result<()> {
     let plugin = json!({
         "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipPlugin",
-        "metadata": {"name": PLUGIN},
+        "metadata": {"name": plugin},
         "spec": {
-            "source": {"npm": {"package": PACKAGE, "version": version}},
+            "source": {"npm": {"package": package, "version": version}},
             "config": {"default": {"colour": "red"}},
             "host": {"name": "main", "namespace": HOST_NAMESPACE},
         },
@@ -58,10 +66,40 @@ fn apply(namespace: &Namespace, version: &str) -> Result<()> {
     namespace.apply(&plugin.to_string()).map(drop)
 }
 
+/// Repositories of the store, as a pod that pulls from it is told them.
+fn catalogue(namespace: &Namespace) -> Result<String> {
+    let access = get(&["secret", "paperclip-store-read", "-n", PLATFORM_NAMESPACE])?;
+    let text = |key: &str| -> Result<String> {
+        let value = access["data"][key].as_str().context("a key")?;
+        Ok(String::from_utf8(BASE64_STANDARD.decode(value)?)?)
+    };
+    let login = BASE64_STANDARD.encode(format!("{}:{}", text("username")?, text("password")?));
+    let script = format!(
+        "process.env.NODE_TLS_REJECT_UNAUTHORIZED='0';\
+         fetch('https://paperclip-store.{PLATFORM_NAMESPACE}.svc:5000/v2/_catalog?n=1000',\
+         {{headers:{{authorization:'Basic {login}'}}}}).then(r=>r.text()).then(console.log)"
+    );
+    let pod = pod_of(namespace.name(), PLUGIN)?;
+    let pod = pod["metadata"]["name"].as_str().context("a name")?;
+    let ns = namespace.name();
+    kubectl(&[
+        "exec", pod, "-n", ns, "-c", "worker", "--", "node", "-e", &script,
+    ])
+}
+
 /// Waits until `Verified` says this, and gives its message.
 fn wait_verified(namespace: &Namespace, status: &str, reason: &str) -> Result<String> {
+    wait_verified_of(namespace, PLUGIN, status, reason)
+}
+
+fn wait_verified_of(
+    namespace: &Namespace,
+    plugin: &str,
+    status: &str,
+    reason: &str,
+) -> Result<String> {
     eventually(&format!("Verified to be {status} {reason}"), COLD, || {
-        let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])?;
+        let plugin = get(&["paperclipplugin", plugin, "-n", namespace.name()])?;
         let verified = condition(&plugin, "Verified");
         ensure!(
             verified["status"] == status && verified["reason"] == reason,
@@ -75,6 +113,12 @@ fn wait_verified(namespace: &Namespace, status: &str, reason: &str) -> Result<St
 fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()> {
     publish_settings("7.0.0")?;
     publish_settings("7.1.0")?;
+    let renamed = [
+        ("\"1.0.0\"", "\"7.9.0\"".to_owned()),
+        (PACKAGE, DISTRUSTED.to_owned()),
+    ];
+    let files = ["package.json", "manifest.js", "worker.js"];
+    publish("tests/plugins/settings", "7.9.0", &files, &renamed)?;
     let namespace = Namespace::create("e2e-trust")?;
     let ns = namespace.name();
     apply(&namespace, "7.0.0")?;
@@ -102,12 +146,14 @@ fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()>
     );
     ensure!(uid()? == pod);
 
-    // A new version is packed, judged, and does not roll out.
+    // A new version is judged before it is pushed, and does not roll out.
     apply(&namespace, "7.1.0")?;
-    eventually("the new version to be packed and refused", COLD, || {
+    eventually("the new version to be refused", COLD, || {
         let plugin = get(&["paperclipplugin", PLUGIN, "-n", ns])?;
+        let packed = condition(&plugin, "ArtifactReady");
+        ensure!(packed["reason"] == "SignatureMissing", "{packed}");
         let status = &plugin["status"];
-        ensure!(status["artifact"]["version"] == "7.1.0", "{status}");
+        ensure!(status["artifact"]["version"] == "7.0.0", "{status}");
         ensure!(
             status["verification"]["refused"] == "SignatureMissing",
             "{status}"
@@ -116,6 +162,15 @@ fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()>
         Ok(())
     })?;
     ensure!(uid()? == pod);
+
+    // A package that is refused leaves no trace in the store.
+    apply_package(&namespace, "distrusted", DISTRUSTED, "7.9.0")?;
+    let says = wait_verified_of(&namespace, "distrusted", "False", "SignatureMissing")?;
+    ensure!(says.contains("e2e-signed"), "{says}");
+    let repositories = catalogue(&namespace)?;
+    ensure!(repositories.contains(PACKAGE), "{repositories}");
+    ensure!(!repositories.contains(DISTRUSTED), "{repositories}");
+    kubectl(&["delete", "paperclipplugin", "distrusted", "-n", ns])?;
 
     // A policy that asks for nothing lets it go on by itself.
     drop(signed);
@@ -133,6 +188,36 @@ fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()>
     let status = get(&["papercliptrustpolicy", "e2e-open"])?["status"].clone();
     ensure!(status["conditions"][0]["status"] == "True", "{status}");
     drop((open, others));
+    Ok(())
+}
+
+#[test]
+fn what_is_packed_is_signed_and_pods_are_told_who_may_sign() -> Result<()> {
+    publish_settings("7.2.0")?;
+    let namespace = Namespace::create("e2e-signed")?;
+    let ns = namespace.name();
+    apply(&namespace, "7.2.0")?;
+    namespace.wait_ready(PLUGIN, COLD)?;
+    let keys = [
+        "configmap",
+        "paperclip-signing-keys",
+        "-n",
+        PLATFORM_NAMESPACE,
+    ];
+    let keys = get(&keys)?["data"].clone();
+    let current = keys["cosign.pub"].as_str().context("a key")?;
+    ensure!(current.starts_with("-----BEGIN PUBLIC KEY-----"), "{keys}");
+    let status = get(&["paperclipplugin", PLUGIN, "-n", ns])?["status"].clone();
+    let by = status["artifact"]["signedBy"].as_str();
+    ensure!(by.is_some_and(|by| by.starts_with("sha256:")), "{status}");
+    let pod = pod_of(ns, PLUGIN)?;
+    let steps = pod["spec"]["initContainers"].as_array().context("steps")?;
+    let told = steps
+        .iter()
+        .flat_map(|step| step["env"].as_array().into_iter().flatten())
+        .find(|variable| variable["name"] == "PAPERCLIP_SIGNING_KEYS");
+    let told = told.context("the pod is told the keys")?["value"].as_str();
+    ensure!(told.is_some_and(|told| told.contains(current)), "{told:?}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use crate::pods::Seen;
 
 /// What becomes of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Fate {
     /// It serves, with its config.
     Serves,
     /// A worker refused its config, with these words.
@@ -32,7 +32,7 @@ pub fn judge(
     config_only: bool,
     deadline: Option<Timestamp>,
     now: Timestamp,
-) -> Verdict {
+) -> Fate {
     let states: Vec<_> = pods
         .iter()
         .filter_map(|seen| seen.status.as_ref())
@@ -43,7 +43,7 @@ pub fn judge(
         .into_iter()
         .find(|state| state.refused_revision == number)
     {
-        return Verdict::Refused(refused.message.clone());
+        return Fate::Refused(refused.message.clone());
     }
     let mut taken_up = states
         .iter()
@@ -54,9 +54,9 @@ pub fn judge(
         taken_up.any(|taken| taken)
     };
     match deadline {
-        _ if serves => Verdict::Serves,
-        Some(deadline) if now >= deadline => Verdict::Late,
-        _ => Verdict::Wait,
+        _ if serves => Fate::Serves,
+        Some(deadline) if now >= deadline => Fate::Late,
+        _ => Fate::Wait,
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn verdict(pods: &[Seen], config_only: bool, now: i64) -> Verdict {
+    fn fate(pods: &[Seen], config_only: bool, now: i64) -> Fate {
         let pods: Vec<_> = pods.iter().collect();
         judge(&pods, 2, config_only, Some(at(60)), at(now))
     }
@@ -119,32 +119,23 @@ mod tests {
     #[test]
     fn one_pod_that_serves_is_enough_for_a_template_and_each_must_take_up_a_config() {
         let pods = [pod(Phase::Serving, 2, 0), pod(Phase::Serving, 1, 0)];
-        assert_eq!(verdict(&pods, false, 0), Verdict::Serves);
-        assert_eq!(verdict(&pods, true, 0), Verdict::Wait);
-        assert_eq!(verdict(&pods[..1], true, 0), Verdict::Serves);
-        assert_eq!(verdict(&[], true, 0), Verdict::Wait);
+        assert_eq!(fate(&pods, false, 0), Fate::Serves);
+        assert_eq!(fate(&pods, true, 0), Fate::Wait);
+        assert_eq!(fate(&pods[..1], true, 0), Fate::Serves);
+        assert_eq!(fate(&[], true, 0), Fate::Wait);
     }
 
     #[test]
     fn a_worker_that_serves_with_another_config_is_not_the_revision() {
-        assert_eq!(
-            verdict(&[pod(Phase::Serving, 1, 0)], false, 0),
-            Verdict::Wait
-        );
-        assert_eq!(
-            verdict(&[pod(Phase::Starting, 2, 0)], false, 0),
-            Verdict::Wait
-        );
+        assert_eq!(fate(&[pod(Phase::Serving, 1, 0)], false, 0), Fate::Wait);
+        assert_eq!(fate(&[pod(Phase::Starting, 2, 0)], false, 0), Fate::Wait);
     }
 
     #[test]
     fn a_refusal_is_told_before_the_deadline() {
         let pods = [pod(Phase::Serving, 1, 2)];
-        assert_eq!(verdict(&pods, true, 0), Verdict::Refused("no".into()));
-        assert_eq!(
-            verdict(&[pod(Phase::Serving, 1, 1)], true, 0),
-            Verdict::Wait
-        );
+        assert_eq!(fate(&pods, true, 0), Fate::Refused("no".into()));
+        assert_eq!(fate(&[pod(Phase::Serving, 1, 1)], true, 0), Fate::Wait);
     }
 
     #[test]
@@ -157,11 +148,8 @@ mod tests {
 
     #[test]
     fn time_runs_out_at_the_deadline_and_not_for_what_serves() {
-        assert_eq!(verdict(&[], false, 59), Verdict::Wait);
-        assert_eq!(verdict(&[], false, 60), Verdict::Late);
-        assert_eq!(
-            verdict(&[pod(Phase::Serving, 2, 0)], false, 99),
-            Verdict::Serves
-        );
+        assert_eq!(fate(&[], false, 59), Fate::Wait);
+        assert_eq!(fate(&[], false, 60), Fate::Late);
+        assert_eq!(fate(&[pod(Phase::Serving, 2, 0)], false, 99), Fate::Serves);
     }
 }

@@ -1,0 +1,115 @@
+//! What policies ask of an artifact that is yet to be packed, as the packing Job is told it.
+//!
+//! It is no part of the packing request: what lies in the store is found by the request alone,
+//! so a policy that changes repacks nothing. It is part of the Job's name: two namespaces with
+//! different policies are given two answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::Policy;
+use crate::canonical;
+use crate::digest::Digest;
+use crate::request::{self, InvalidRequest, PackRequest};
+
+/// Environment variable that holds the demand, for the step that pushes.
+pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_POLICIES";
+
+/// Every policy that an artifact must meet, with every key and trust root in it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Demand {
+    policies: Vec<Policy>,
+}
+
+impl Demand {
+    /// Of policies in the order in which they are checked.
+    #[must_use]
+    pub fn new(policies: Vec<Policy>) -> Self {
+        Self { policies }
+    }
+
+    /// That asks for nothing.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self {
+            policies: Vec::new(),
+        }
+    }
+
+    /// What must hold.
+    #[must_use]
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// Whether no signature is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.policies.iter().all(|policy| policy.require.is_empty())
+    }
+
+    /// Hash of all that is asked.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&canonical::compact(&serde_json::json!(self)))
+    }
+
+    /// Name of the Job that carries the request out on these terms: a DNS label of at most 63
+    /// characters, and the request's own where nothing is asked.
+    #[must_use]
+    pub fn job_name(&self, request: &PackRequest) -> String {
+        let name = request.job_name();
+        if self.is_empty() {
+            return name;
+        }
+        let both = Digest::of(format!("{name} {}", self.digest()).as_bytes());
+        request::job_name("pack", &request.package, &both)
+    }
+
+    /// Checks the length.
+    ///
+    /// # Errors
+    /// When it is longer than a variable of a process may be.
+    pub fn validate(&self) -> Result<(), InvalidRequest> {
+        let length = canonical::compact(&serde_json::json!(self)).len();
+        if length > request::MAX_BYTES {
+            let found = format!("{length} bytes long");
+            let wanted = "at most 128 KiB as JSON, keys and trust roots included";
+            return Err(InvalidRequest::new("policies", &found, wanted));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::{Requirement, cosign::Signer};
+
+    fn demand(key: &str) -> Demand {
+        Demand::new(vec![Policy {
+            name: "p".into(),
+            require: vec![Requirement::Cosign(Signer::Key(key.into()))],
+        }])
+    }
+
+    #[test]
+    fn another_demand_is_another_job_and_the_same_artifact() {
+        let request = PackRequest {
+            package: "example".into(),
+            ..PackRequest::default()
+        };
+        let names = [Demand::default(), demand("a"), demand("b")].map(|it| it.job_name(&request));
+        assert_eq!(names[0], request.job_name());
+        assert_ne!(names[0], names[1]);
+        assert_ne!(names[1], names[2]);
+        assert_eq!(names[1], demand("a").job_name(&request));
+        assert!(names[1].len() <= 63 && names[1].starts_with("pack-example-"));
+    }
+
+    #[test]
+    fn demand_that_no_variable_holds_is_refused() {
+        assert!(demand("a").validate().is_ok());
+        assert!(demand(&"a".repeat(request::MAX_BYTES)).validate().is_err());
+    }
+}
