@@ -67,6 +67,8 @@ pub struct Metrics {
     pub repeated_events: Counter,
     /// Jobs that joined the run of their slot.
     pub joined_runs: Counter,
+    /// Lines of the worker that no host keeps, since there were too many.
+    pub dropped_records: Counter,
     /// Restarts of the worker.
     pub restarts: Counter,
     /// Sessions that are open.
@@ -85,6 +87,7 @@ impl Metrics {
         let oversized = Counter::default();
         let repeated_events = Counter::default();
         let joined_runs = Counter::default();
+        let dropped_records = Counter::default();
         let restarts = Counter::default();
         let sessions = Gauge::default();
         registry.register("calls", "Calls by direction and outcome", calls.clone());
@@ -114,6 +117,11 @@ impl Metrics {
             oversized.clone(),
         );
         registry.register(
+            "dropped_records",
+            "Lines of the worker that no host keeps, since there were too many",
+            dropped_records.clone(),
+        );
+        registry.register(
             "worker_restarts",
             "Restarts of the worker",
             restarts.clone(),
@@ -140,6 +148,7 @@ impl Metrics {
             oversized,
             repeated_events,
             joined_runs,
+            dropped_records,
             restarts,
             sessions,
         }

@@ -79,6 +79,9 @@ impl Multiplexer {
             self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
             return answer(worker, &id, Err(error)).await;
         }
+        if message.method == "log" {
+            message.params = log::redacted(message.params, &self.settings);
+        }
         let handling = methods::handling(&message.method);
         if handling == Handling::Subscribe {
             let outcome = self.subscribe(&message).await;
@@ -233,6 +236,7 @@ impl Multiplexer {
             return;
         }
         if message.method == "log" {
+            message.params = log::redacted(message.params, &self.settings);
             log::worker_log(&message.params, &self.settings);
         }
         let known = self.invocation(&message.invocation_id);

@@ -10,6 +10,7 @@ mod once;
 mod outbox;
 mod passing;
 mod pipes;
+mod records;
 mod session;
 
 use std::{
@@ -94,6 +95,8 @@ pub struct Multiplexer {
     /// Told when there is something new to remember.
     remember: Notify,
     waiting_for_host: AtomicUsize,
+    /// Lines of the worker for a host to keep.
+    records: records::Records,
     /// One permit for each call that the worker may have open.
     asked: Arc<Semaphore>,
     max_line: usize,
@@ -208,6 +211,7 @@ impl Multiplexer {
             settled: Notify::new(),
             remember: Notify::new(),
             waiting_for_host: AtomicUsize::new(0),
+            records: records::Records::default(),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             max_line: lines::MAX_LINE,
         })
@@ -246,7 +250,9 @@ impl Multiplexer {
 
     /// A line of the worker's stderr becomes a record.
     pub fn worker_stderr(&self, line: &str) {
-        log::worker_stderr(&self.settings.redact(line));
+        let line = self.settings.redact(line);
+        log::worker_stderr(&line);
+        self.keep_record("stderr", &line);
     }
 
     /// What a successor of this sidecar needs.

@@ -373,6 +373,7 @@ fn attach(
     inner.sessions.insert(session.id, session.clone());
     drop(inner);
     tokio::spawn(session.clone().empty(posted));
+    multiplexer.pass_records(&session);
     multiplexer.metrics.sessions.inc();
     multiplexer
         .sessions_changed
