@@ -562,10 +562,12 @@ async fn serve_request(
     let id = request.id;
     let detaches = methods::handling(&request.method) == Handling::Detach;
     let outcome = tokio::select! {
-        outcome = serve_call(&multiplexer, &session, request) => outcome,
+        // In this order, so that what is given up goes no further.
+        biased;
         // Nobody is left to answer; what was sent may still be done.
         () = session.over.cancelled() => return,
         () = given_up.cancelled() => return,
+        outcome = serve_call(&multiplexer, &session, request) => outcome,
     };
     session.serving().remove(&id);
     session.respond(id, outcome).await;
