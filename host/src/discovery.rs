@@ -246,7 +246,10 @@ fn read(slice: &EndpointSlice) -> Option<Slice> {
         .iter()
         .flatten()
         .flat_map(|endpoint| {
-            let pod = endpoint.target_ref.as_ref().and_then(|pod| pod.name.clone());
+            let pod = endpoint
+                .target_ref
+                .as_ref()
+                .and_then(|pod| pod.name.clone());
             let addresses = endpoint.addresses.iter();
             addresses.map(move |address| (address, pod.clone()))
         })

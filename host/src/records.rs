@@ -149,9 +149,9 @@ mod tests {
         let mut rows: Vec<_> = (0..9).map(|_| row(&message)).collect();
         rows.push(row("the newest"));
         database.record_logs(&rows).await.unwrap();
-        assert_eq!(database.trim_logs("uid", 3300).await.unwrap(), 7);
+        assert_eq!(database.trim_logs("uid", 3300).await.unwrap(), 6);
         let left = database.logs("uid", None, None, 100).await.unwrap();
-        assert_eq!(left.len(), 3);
+        assert_eq!(left.len(), 4);
         assert_eq!(left[0].message, "the newest");
         assert_eq!(left[0].pod.as_deref(), Some("acme-1"));
     }

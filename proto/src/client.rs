@@ -28,9 +28,10 @@ use crate::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     tls::{ClientTls, TlsError},
     v1::{
-        CallRequest, Cancel, ConfigChanged, HostHello, Limits, Notification, PhaseChanged, PluginHello, Request,
-        Response, RpcError, SessionRequest, SessionResponse, WatchStatusRequest,
-        WatchStatusResponse, plugin_bridge_service_client::PluginBridgeServiceClient,
+        CallRequest, Cancel, ConfigChanged, HostHello, Limits, Notification, PhaseChanged,
+        PluginHello, Request, Response, RpcError, SessionRequest, SessionResponse,
+        WatchStatusRequest, WatchStatusResponse,
+        plugin_bridge_service_client::PluginBridgeServiceClient,
         plugin_status_service_client::PluginStatusServiceClient, response, session_request,
         session_response,
     },

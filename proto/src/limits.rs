@@ -83,7 +83,8 @@ impl Limits {
     /// Whether a payload of so many bytes may pass.
     #[must_use]
     pub fn admits(&self, bytes: usize) -> bool {
-        self.payload_bytes.is_none_or(|limit| bytes <= limit as usize)
+        self.payload_bytes
+            .is_none_or(|limit| bytes <= limit as usize)
     }
 
     /// The longest pause before a worker that crashes is started again.

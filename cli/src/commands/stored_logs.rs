@@ -25,7 +25,11 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let (plugin, mut host) = session.open(name).await?;
     let doing = format!("list log entries of plugin {}", plugin.full_name());
-    let path = format!("/api/plugins/{}/logs?{}", segment(&plugin.uid()), query(wanted));
+    let path = format!(
+        "/api/plugins/{}/logs?{}",
+        segment(&plugin.uid()),
+        query(wanted)
+    );
     let newest_first = host.get(&doing, &path).await?;
     output::answer(session.global.output, &newest_first, || {
         let entries = newest_first.as_array().into_iter().flatten();
@@ -38,7 +42,9 @@ fn query(wanted: &Wanted) -> String {
     if let Some(level) = &wanted.level {
         query += &format!("&level={}", segment(level));
     }
-    let begin = wanted.since.and_then(|since| SystemTime::now().checked_sub(since));
+    let begin = wanted
+        .since
+        .and_then(|since| SystemTime::now().checked_sub(since));
     if let Some(begin) = begin.and_then(|begin| Timestamp::try_from(begin).ok()) {
         query += &format!("&since={}", segment(&begin.to_string()));
     }
@@ -74,7 +80,8 @@ mod tests {
             line(&entry),
             "2026-11-21T10:00:01.000Z warn [tea-1] too hot to drink {\"stream\":\"stderr\"}\n"
         );
-        let older = json!({"createdAt": "t", "level": "info", "message": "m", "pod": null, "meta": null});
+        let older =
+            json!({"createdAt": "t", "level": "info", "message": "m", "pod": null, "meta": null});
         assert_eq!(line(&older), "t info [-] m\n");
     }
 

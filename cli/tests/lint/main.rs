@@ -277,9 +277,15 @@ fn limits_and_resources_out_of_bounds_are_refused_by_field() {
             json!({"worker": {"resources": {"requests": {"cpu": "0.5"}}}}),
             "spec.worker.resources.requests.cpu",
         ),
-        (json!({"limits": {"concurrency": 0}}), "spec.limits.concurrency"),
+        (
+            json!({"limits": {"concurrency": 0}}),
+            "spec.limits.concurrency",
+        ),
         (json!({"limits": {"queue": -1}}), "spec.limits.queue"),
-        (json!({"limits": {"rate": {}}}), "spec.limits.rate.callsPerSecond"),
+        (
+            json!({"limits": {"rate": {}}}),
+            "spec.limits.rate.callsPerSecond",
+        ),
         (
             json!({"limits": {"payloadBytes": 134_217_729}}),
             "spec.limits.payloadBytes",

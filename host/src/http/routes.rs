@@ -12,7 +12,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{access, error::{self, ApiError}, fields::Fields};
+use super::{
+    access,
+    error::{self, ApiError},
+    fields::Fields,
+};
 use crate::{
     auth::{Access, Caller},
     calls,

@@ -14,7 +14,11 @@ use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{access, error::{self, ApiError}, fields};
+use super::{
+    access,
+    error::{self, ApiError},
+    fields,
+};
 use crate::{
     calls,
     company::COMPANY_ID,

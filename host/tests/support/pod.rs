@@ -13,8 +13,9 @@ use futures::future::BoxFuture;
 use paperclip_proto::{
     tls::ServerTls,
     v1::{
-        CallRequest, CallResponse, ConfigChanged, Limits, Notification, Phase, PhaseChanged, PluginHello,
-        Pong, Request, Response, RpcError, SessionRequest, SessionResponse, Subscription,
+        CallRequest, CallResponse, ConfigChanged, Limits, Notification, Phase, PhaseChanged,
+        PluginHello, Pong, Request, Response, RpcError, SessionRequest, SessionResponse,
+        Subscription,
         plugin_bridge_service_server::{PluginBridgeService, PluginBridgeServiceServer},
         response, session_request, session_response,
     },

@@ -554,7 +554,10 @@ async fn other_resources_are_a_revision_and_go_back_with_it() {
     world.settle().await;
     assert_eq!(memory(&world), "1Gi");
     let arguments = template(&world)["spec"]["initContainers"][1]["args"].to_string();
-    assert!(arguments.contains(r#""--worker-memory-bytes","1073741824""#), "{arguments}");
+    assert!(
+        arguments.contains(r#""--worker-memory-bytes","1073741824""#),
+        "{arguments}"
+    );
     assert_eq!(world.revisions()[1], (2, 2, RevisionState::Active));
     // Another spec fails, and nothing but the revision says what the pods before it had.
     world.ask_restart(BAD);

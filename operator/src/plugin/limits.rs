@@ -19,7 +19,11 @@ pub fn delivered(plugin: &PaperclipPlugin) -> Limits {
         calls_per_second: small(limits.rate.map(|rate| rate.calls_per_second)),
         burst: small(limits.rate.and_then(|rate| rate.burst)),
         payload_bytes: number(limits.payload_bytes),
-        longest_pause_seconds: small(limits.restarts.map(|restarts| restarts.longest_pause_seconds)),
+        longest_pause_seconds: small(
+            limits
+                .restarts
+                .map(|restarts| restarts.longest_pause_seconds),
+        ),
     }
 }
 

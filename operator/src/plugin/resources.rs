@@ -14,17 +14,33 @@ const MEMORY: [&str; 2] = ["128Mi", "512Mi"];
 #[must_use]
 pub fn of_worker(asked: &WorkerResources) -> ResourceRequirements {
     let [cpu, memory] = [
-        (&asked.requests.cpu, &asked.limits.cpu, CPU, millicores as fn(&str) -> u64),
-        (&asked.requests.memory, &asked.limits.memory, MEMORY, mebibytes),
+        (
+            &asked.requests.cpu,
+            &asked.limits.cpu,
+            CPU,
+            millicores as fn(&str) -> u64,
+        ),
+        (
+            &asked.requests.memory,
+            &asked.limits.memory,
+            MEMORY,
+            mebibytes,
+        ),
     ]
     .map(|(request, limit, [least, most], size)| {
         let request = request.as_deref();
         let limit = limit.as_deref().unwrap_or_else(|| {
             // A request above the limit by default moves that limit.
-            request.filter(|asked| size(asked) > size(most)).unwrap_or(most)
+            request
+                .filter(|asked| size(asked) > size(most))
+                .unwrap_or(most)
         });
         let request = request.unwrap_or(least);
-        let request = if size(request) > size(limit) { limit } else { request };
+        let request = if size(request) > size(limit) {
+            limit
+        } else {
+            request
+        };
         [request.to_owned(), limit.to_owned()]
     });
     pod::memory(&cpu[0], &cpu[1], &memory[0], &memory[1])
@@ -88,8 +104,14 @@ mod tests {
 
     #[test]
     fn a_request_is_never_above_its_limit() {
-        assert_eq!(of(amounts("", ""), amounts("20m", "64Mi")), "20m 20m 64Mi 64Mi");
-        assert_eq!(of(amounts("1500m", "1Gi"), amounts("", "")), "1500m 1500m 1Gi 1Gi");
+        assert_eq!(
+            of(amounts("", ""), amounts("20m", "64Mi")),
+            "20m 20m 64Mi 64Mi"
+        );
+        assert_eq!(
+            of(amounts("1500m", "1Gi"), amounts("", "")),
+            "1500m 1500m 1Gi 1Gi"
+        );
         assert_eq!(of(amounts("2", "2Gi"), amounts("1", "1Gi")), "1 1 1Gi 1Gi");
     }
 

@@ -51,7 +51,9 @@ pub fn judge(
     let serves = if config_only {
         let silent = pods.iter().filter(|seen| seen.status.is_none());
         let starts = |seen: &&Seen| !is_ready(&seen.pod);
-        !states.is_empty() && silent.copied().all(|seen| starts(&seen)) && taken_up.all(|taken| taken)
+        !states.is_empty()
+            && silent.copied().all(|seen| starts(&seen))
+            && taken_up.all(|taken| taken)
     } else {
         taken_up.any(|taken| taken)
     };
@@ -140,10 +142,12 @@ mod tests {
         let starting = fixtures::plugin_pod(1, None);
         let mut unheard = (*starting.pod).clone();
         let ready = serde_json::json!([{"type": "Ready", "status": "True"}]);
-        unheard.status.get_or_insert_default().conditions =
-            serde_json::from_value(ready).unwrap();
+        unheard.status.get_or_insert_default().conditions = serde_json::from_value(ready).unwrap();
         let taken = || pod(Phase::Serving, 2, 0);
-        assert_eq!(verdict(&[taken(), starting.clone()], true, 0), Verdict::Serves);
+        assert_eq!(
+            verdict(&[taken(), starting.clone()], true, 0),
+            Verdict::Serves
+        );
         assert_eq!(verdict(&[starting], true, 0), Verdict::Wait);
         let pods = [taken(), fixtures::seen(unheard)];
         assert_eq!(verdict(&pods, true, 0), Verdict::Wait);

@@ -275,7 +275,11 @@ impl State {
             }
             if let Some(Err(wait)) = self.rate.as_ref().map(Rate::take) {
                 let is_first = !std::mem::replace(&mut self.is_timed, true);
-                return if is_first { Next::Later(wait) } else { Next::Rest };
+                return if is_first {
+                    Next::Later(wait)
+                } else {
+                    Next::Rest
+                };
             }
             let Some(waiter) = queue.pop_front() else {
                 continue;

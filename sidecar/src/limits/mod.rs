@@ -58,7 +58,8 @@ impl Refusal {
             "the plugin's limit of {} is reached: {reached}, and {waiting} wait, which is the limit of queue",
             limit.name()
         );
-        let data = json!({"notSent": true, "limit": limit.name(), "most": most, "waiting": waiting});
+        let data =
+            json!({"notSent": true, "limit": limit.name(), "most": most, "waiting": waiting});
         Self {
             limit,
             error: RpcError {
@@ -87,7 +88,10 @@ impl Refusal {
     /// More under way at once than may be, where nothing waits.
     #[must_use]
     pub fn at_once(limit: Limit, who: &str, most: usize) -> Self {
-        let message = format!("{who} has {most} {} under way, which is the limit", limit.name());
+        let message = format!(
+            "{who} has {most} {} under way, which is the limit",
+            limit.name()
+        );
         let data = json!({"notSent": true, "limit": limit.name(), "most": most});
         Self {
             limit,

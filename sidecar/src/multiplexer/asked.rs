@@ -94,7 +94,7 @@ impl Multiplexer {
             let value = serde_json::Value::from(value).to_string().into();
             return answer(worker, &id, Ok(value)).await;
         }
-        let Ok(permit) = self.asked.clone().try_acquire_owned() else {
+        let Ok(permit) = self.asked_at_once().try_acquire_owned() else {
             let refusal = Refusal::at_once(Limit::Callbacks, "the worker", MAX_ASKED);
             self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
             return answer(worker, &id, Err(self.refused(refusal))).await;
@@ -232,7 +232,10 @@ impl Multiplexer {
     pub(super) async fn told(&self, mut message: Message) {
         let size = message.params.len();
         if let Err(error) = self.check_size(size, || format!("params of {}", message.method)) {
-            tracing::warn!("a notification of the worker was dropped: {}", error.message);
+            tracing::warn!(
+                "a notification of the worker was dropped: {}",
+                error.message
+            );
             return;
         }
         if message.method == "log" {

@@ -97,8 +97,9 @@ pub struct Multiplexer {
     waiting_for_host: AtomicUsize,
     /// Lines of the worker for a host to keep.
     records: records::Records,
-    /// One permit for each call that the worker may have open.
-    asked: Arc<Semaphore>,
+    /// One permit for each call that the worker may have open. Each worker has its own: what its
+    /// predecessor asked may be with hosts for minutes.
+    asked: Mutex<Arc<Semaphore>>,
     max_line: usize,
 }
 
@@ -212,9 +213,15 @@ impl Multiplexer {
             remember: Notify::new(),
             waiting_for_host: AtomicUsize::new(0),
             records: records::Records::default(),
-            asked: Arc::new(Semaphore::new(MAX_ASKED)),
+            asked: Mutex::new(Arc::new(Semaphore::new(MAX_ASKED))),
             max_line: lines::MAX_LINE,
         })
+    }
+
+    /// What the worker's calls to hosts take their permits from.
+    fn asked_at_once(&self) -> Arc<Semaphore> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -282,6 +289,8 @@ impl Multiplexer {
 
     /// Connects the multiplexer with the stdin of a worker.
     fn attach_worker(&self, lines: mpsc::Sender<Bytes>) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Semaphore::new(MAX_ASKED));
         self.lock().worker = Some(lines);
     }
 

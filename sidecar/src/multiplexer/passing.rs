@@ -17,8 +17,8 @@ use paperclip_proto::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Answer, Inner, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId,
-    note, session::Session, timed_out,
+    Answer, Inner, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId, note, session::Session,
+    timed_out,
 };
 use crate::{envelope, limits::Place};
 

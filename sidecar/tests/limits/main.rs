@@ -90,7 +90,9 @@ async fn call(host: &Host, id: u64, method: &str, who: &str, timeout: Duration) 
 async fn answered(host: &mut Host) -> (u64, Result<Bytes, RpcError>) {
     loop {
         let frame = tokio::time::timeout(PATIENCE, host.frames.recv()).await;
-        let frame = frame.expect("an answer in time").expect("the session stands");
+        let frame = frame
+            .expect("an answer in time")
+            .expect("the session stands");
         if let Some(session_response::Frame::Response(Response { id, outcome })) = frame.frame {
             return match outcome.expect("an outcome") {
                 response::Outcome::ResultJson(result) => (id, Ok(result)),
@@ -211,7 +213,11 @@ async fn a_call_ends_with_the_limit_though_its_host_would_wait_longer() {
         pod.line().await;
         let error = refusal(&mut host).await;
         assert_eq!(error.code, jsonrpc::TIMEOUT);
-        assert!(error.message.contains("within 1000 ms"), "{}", error.message);
+        assert!(
+            error.message.contains("within 1000 ms"),
+            "{}",
+            error.message
+        );
     }
 }
 
@@ -248,14 +254,20 @@ async fn payloads_are_limited_whichever_way_they_go() {
     call(&host, 1, "getData", &large, LONG).await;
     let error = refusal(&mut host).await;
     assert_eq!(error.code, jsonrpc::PAYLOAD_TOO_LARGE);
-    assert_eq!(error.message, "params of getData: 2010 bytes, wanted at most 1024");
+    assert_eq!(
+        error.message,
+        "params of getData: 2010 bytes, wanted at most 1024"
+    );
 
     call(&host, 2, "getData", "small", LONG).await;
     let line = pod.line().await;
     assert_eq!(line["params"]["who"], "small", "the large one never came");
     pod.answer(&line["id"], json!(large)).await;
     let error = refusal(&mut host).await;
-    assert_eq!(error.message, "the worker's result: 2002 bytes, wanted at most 1024");
+    assert_eq!(
+        error.message,
+        "the worker's result: 2002 bytes, wanted at most 1024"
+    );
 
     pod.say(json!({"jsonrpc": "2.0", "id": "a", "method": "state.get", "params": {"key": large}}))
         .await;

@@ -58,7 +58,11 @@ async fn limits_change_under_a_running_worker_and_refuse_with_their_name() {
     pod.serving().await;
     let worker = call(&pod, json!({})).await.unwrap()["pid"].clone();
 
-    limited(&pod, json!({"concurrency": 1, "queue": 0, "callTimeoutSeconds": 2})).await;
+    limited(
+        &pod,
+        json!({"concurrency": 1, "queue": 0, "callTimeoutSeconds": 2}),
+    )
+    .await;
     let hangs = call(&pod, json!({"hang": true}));
     let refused = async {
         pod.logged("hangs", "stream").await;
@@ -79,7 +83,9 @@ async fn limits_change_under_a_running_worker_and_refuse_with_their_name() {
     assert_eq!(data["limit"], "concurrency");
 
     limited(&pod, json!({"payloadBytes": 1024})).await;
-    let refused = call(&pod, json!({"text": "x".repeat(2000)})).await.unwrap_err();
+    let refused = call(&pod, json!({"text": "x".repeat(2000)}))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let details = refused.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "PAYLOAD_TOO_LARGE");

@@ -202,7 +202,8 @@ impl Replicas {
         let (status, run) = self.ask(Method::POST, &path, "").await;
         assert_eq!(status, StatusCode::OK, "{run}");
         let path = format!("{PLUGIN}/jobs/{job}/runs");
-        let ended = |runs: &Value| runs[0]["status"] == "succeeded" && runs[0]["id"] == run["runId"];
+        let ended =
+            |runs: &Value| runs[0]["status"] == "succeeded" && runs[0]["id"] == run["runId"];
         self.wait_for(&path, "the run", ended).await;
     }
 
@@ -227,7 +228,9 @@ async fn calls_are_spread_over_three_pods_and_those_of_one_key_stay() {
     }
     assert_eq!(spread, BTreeMap::from([("a", 10), ("b", 10), ("c", 10)]));
     let mut of_keys = BTreeMap::new();
-    for key in ["one", "two", "three", "four", "five", "six", "seven", "eight"] {
+    for key in [
+        "one", "two", "three", "four", "five", "six", "seven", "eight",
+    ] {
         let (pod, _) = replicas.call(key).await;
         for _ in 0..3 {
             assert_eq!(replicas.call(key).await.0, pod, "{key}");
@@ -278,7 +281,8 @@ async fn a_config_reaches_every_pod() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_worker_says_is_kept_by_the_host_without_its_secrets() {
-    let config = json!({"active": {"revision": 1, "secrets": [{"name": "token", "value": "s3cret-value"}]}});
+    let config =
+        json!({"active": {"revision": 1, "secrets": [{"name": "token", "value": "s3cret-value"}]}});
     let replicas = Replicas::start(&["a"], config).await;
     let (status, _) = replicas
         .ask(Method::POST, &format!("{PLUGIN}/actions/say"), "")
@@ -308,6 +312,8 @@ async fn what_a_worker_says_is_kept_by_the_host_without_its_secrets() {
     );
     let errors = replicas.get(&format!("{path}?level=error&limit=1")).await;
     assert_eq!(errors, json!([told]));
-    let later = replicas.get(&format!("{path}?since=2100-01-01T00:00:00Z")).await;
+    let later = replicas
+        .get(&format!("{path}?since=2100-01-01T00:00:00Z"))
+        .await;
     assert_eq!(later, json!([]));
 }

@@ -56,7 +56,10 @@ fn limits_hold_and_go_without_a_restart() -> Result<()> {
     })?;
     let before = untouched(&namespace)?;
 
-    apply(&namespace, &json!({"limits": {"concurrency": 2, "queue": 3}}))?;
+    apply(
+        &namespace,
+        &json!({"limits": {"concurrency": 2, "queue": 3}}),
+    )?;
     eventually("the limit to hold", WARM, || {
         let (done, refused) = ten()?;
         ensure!(done == 5, "{done} were done");

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     load::host_address,
-    support::{COLD, HOST_NAMESPACE, Namespace, WARM, eventually, get, host_rows, kubectl, pods_of},
+    support::{
+        COLD, HOST_NAMESPACE, Namespace, WARM, eventually, get, host_rows, kubectl, pods_of,
+    },
 };
 
 /// Name of the plugin of these tests.
@@ -46,7 +48,10 @@ pub fn apply(namespace: &Namespace, more: &Value) -> Result<()> {
         },
     });
     let fields = more.as_object().context("fields")?.clone();
-    plugin["spec"].as_object_mut().context("a spec")?.extend(fields);
+    plugin["spec"]
+        .as_object_mut()
+        .context("a spec")?
+        .extend(fields);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [file, plugin]});
     namespace.apply(&list.to_string()).map(drop)
 }
@@ -94,7 +99,10 @@ fn done(namespace: &Namespace, kind: &str) -> Result<BTreeMap<String, Vec<String
             continue;
         };
         let value: Value = serde_json::from_str(row["value_json"].as_str().context("a value")?)?;
-        all.insert(name.to_owned(), serde_json::from_value(value["pods"].clone())?);
+        all.insert(
+            name.to_owned(),
+            serde_json::from_value(value["pods"].clone())?,
+        );
     }
     Ok(all)
 }
@@ -130,7 +138,9 @@ fn ticked(namespace: &Namespace) -> Result<Vec<String>> {
     let before = done(namespace, "job")?;
     eventually("a tick of the job", TICK, || {
         let now = done(namespace, "job")?;
-        let mut new = now.into_iter().filter(|(tick, _)| !before.contains_key(tick));
+        let mut new = now
+            .into_iter()
+            .filter(|(tick, _)| !before.contains_key(tick));
         let (_, pods) = new.next().context("no new tick yet")?;
         Ok(pods)
     })
@@ -148,7 +158,10 @@ fn three_pods_share_the_calls_and_one_has_jobs_and_events() -> Result<()> {
     let revisions = revisions["items"].as_array().map(Vec::len);
     ensure!(revisions == Some(1), "{revisions:?} revisions");
     let pods = pods_of(namespace.name(), PLUGIN)?;
-    let nodes: BTreeSet<_> = pods.iter().map(|pod| pod["spec"]["nodeName"].to_string()).collect();
+    let nodes: BTreeSet<_> = pods
+        .iter()
+        .map(|pod| pod["spec"]["nodeName"].to_string())
+        .collect();
     ensure!(nodes.len() == 2, "pods on {nodes:?}");
 
     // A pod is ready before the host has its session, so the first few may miss the last one.
@@ -168,7 +181,10 @@ fn three_pods_share_the_calls_and_one_has_jobs_and_events() -> Result<()> {
         }
         ensure!(shares.values().sum::<usize>() == 200, "{shares:?}");
         let is_share = |(name, calls): (&&str, &usize)| names.contains(*name) && *calls >= 60;
-        ensure!(shares.len() == 3 && shares.iter().all(is_share), "{shares:?}");
+        ensure!(
+            shares.len() == 3 && shares.iter().all(is_share),
+            "{shares:?}"
+        );
         Ok(())
     })?;
 
@@ -176,7 +192,14 @@ fn three_pods_share_the_calls_and_one_has_jobs_and_events() -> Result<()> {
     ensure!(heard(&namespace, "one")? == [first.clone()]);
     ensure!(ticked(&namespace)? == [first.clone()]);
 
-    kubectl(&["delete", "pod", first, "-n", namespace.name(), "--grace-period=1"])?;
+    kubectl(&[
+        "delete",
+        "pod",
+        first,
+        "-n",
+        namespace.name(),
+        "--grace-period=1",
+    ])?;
     let left = ready_pods(&namespace, 3)?;
     ensure!(!left.contains(first));
     let next = left.first().context("a next pod")?;
