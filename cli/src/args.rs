@@ -262,7 +262,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   kubectl paperclip logs inventory --tail 100
-  kubectl paperclip logs inventory -f --since 10m")]
+  kubectl paperclip logs inventory -f --since 10m
+  kubectl paperclip logs inventory --stored --level error --since 2h")]
     Logs {
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
@@ -278,6 +279,12 @@ Examples:
         /// Print the time of each line
         #[arg(long)]
         timestamps: bool,
+        /// Print what the plugin's host keeps instead, from pods that are gone, too
+        #[arg(long, conflicts_with = "follow")]
+        stored: bool,
+        /// With --stored: only entries of this level, as in error
+        #[arg(long, requires = "stored")]
+        level: Option<String>,
     },
     /// Pack a plugin on this machine into the artifact that the cluster would make of it
     #[command(after_help = "\

@@ -40,6 +40,8 @@ pub const FACTS: &str = "plugins.paperclip.ing/facts";
 /// Annotation on pods: number of the newest revision whose config they were handed. A change
 /// of it makes the kubelet refresh the config volume at once.
 pub const CONFIG_REVISION: &str = "plugins.paperclip.ing/config-revision";
+/// Annotation on pods: hash of the limits they were handed. A change of it does the same for them.
+pub const LIMITS: &str = "plugins.paperclip.ing/limits";
 /// Annotation on a plugin: any new value makes a new revision with new pods, and with the
 /// sidecar of the operator's release.
 pub const RESTARTED_AT: &str = "plugins.paperclip.ing/restarted-at";

@@ -156,6 +156,7 @@ impl FromStr for PluginAddress {
                     address: address.to_owned(),
                     source,
                 })?,
+            pod: None,
         }))
     }
 }

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use crate::{
     host::Host,
     http,
-    plugins::{Call, CallFailure, Cause, Plugin},
+    plugins::{Call, CallFailure, Cause, Place, Plugin},
     rpc::Fault,
 };
 
-/// Time for a call.
+/// Time for a call, unless the plugin's limits say otherwise.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for a job.
+/// Time for a job, unless the plugin's limits say otherwise.
 const JOB_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Calls the worker of a plugin and returns its result as it was written.
@@ -40,6 +40,7 @@ pub async fn call(
             format!("write the params of {method}: {error}"),
         )
     })?;
+    let timeout = if is_job { JOB_TIMEOUT } else { TIMEOUT };
     let name = format!("call {method}");
     let span = host
         .traces
@@ -49,8 +50,12 @@ pub async fn call(
         method,
         params: params.into(),
         company: company.map(str::to_owned),
-        timeout: if is_job { JOB_TIMEOUT } else { TIMEOUT },
-        first: is_job,
+        timeout: plugin.limits().longest(is_job).unwrap_or(timeout),
+        place: match http::sticky_key() {
+            _ if is_job => Place::First,
+            Some(key) => Place::Sticky(key),
+            None => Place::Any,
+        },
     };
     let begun = Instant::now();
     let result = plugin.call(call).await;

@@ -5,7 +5,7 @@
 //! API server is away the pods that are known stay known.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -56,7 +56,8 @@ impl Synced {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Slice {
     plugin: PluginId,
-    addresses: BTreeSet<SocketAddr>,
+    /// With the name of the pod that each is of.
+    addresses: BTreeMap<SocketAddr, Option<String>>,
 }
 
 /// The sessions the host keeps.
@@ -171,9 +172,10 @@ impl Sessions {
         let plugins = slices().map(|slice| slice.plugin.clone()).collect();
         let targets = slices()
             .flat_map(|slice| {
-                slice.addresses.iter().map(|address| Target {
+                slice.addresses.iter().map(|(address, pod)| Target {
                     plugin: slice.plugin.clone(),
                     address: *address,
+                    pod: pod.clone(),
                 })
             })
             .collect();
@@ -243,8 +245,18 @@ fn read(slice: &EndpointSlice) -> Option<Slice> {
         .endpoints
         .iter()
         .flatten()
-        .flat_map(|endpoint| &endpoint.addresses)
-        .filter_map(|address| Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port?)))
+        .flat_map(|endpoint| {
+            let pod = endpoint
+                .target_ref
+                .as_ref()
+                .and_then(|pod| pod.name.clone());
+            let addresses = endpoint.addresses.iter();
+            addresses.map(move |address| (address, pod.clone()))
+        })
+        .filter_map(|(address, pod)| {
+            let address = SocketAddr::new(address.parse::<IpAddr>().ok()?, port?);
+            Some((address, pod))
+        })
         .collect();
     Some(Slice { plugin, addresses })
 }
@@ -265,7 +277,8 @@ mod tests {
             }},
             "ports": ports,
             "endpoints": [
-                {"addresses": ["10.1.0.1"], "conditions": {"ready": false}},
+                {"addresses": ["10.1.0.1"], "conditions": {"ready": false},
+                    "targetRef": {"kind": "Pod", "name": "pcp-commerce-1"}},
                 {"addresses": ["10.1.0.2"]},
             ],
         }))
@@ -278,7 +291,9 @@ mod tests {
             "shop",
             json!([{"name": "health", "port": 8081}, {"name": "grpc", "port": 8443}]),
         ));
-        let addresses = ["10.1.0.1:8443", "10.1.0.2:8443"].map(|address| address.parse().unwrap());
+        let named = Some("pcp-commerce-1".to_owned());
+        let addresses = [("10.1.0.1:8443", named), ("10.1.0.2:8443", None)]
+            .map(|(address, pod)| (address.parse().unwrap(), pod));
         assert_eq!(
             read,
             Some(Slice {
@@ -292,7 +307,7 @@ mod tests {
     fn a_slice_without_pods_still_names_its_plugin() {
         assert_eq!(
             read(&slice("shop", json!([]))).unwrap().addresses,
-            BTreeSet::new()
+            BTreeMap::new()
         );
     }
 

@@ -13,6 +13,7 @@ use crate::{
     events::{self, Event},
     metrics::Metrics,
     plugins::{Facts, Plugin, PluginId, Registry},
+    records::Records,
     services::HttpFetch,
 };
 
@@ -35,6 +36,8 @@ pub struct Host {
     pub auth: Authenticator,
     /// What it counts.
     pub metrics: Metrics,
+    /// Log entries on their way to the database.
+    pub records: Records,
     /// Where spans go.
     pub traces: Traces,
     /// What time it is; schedules go by it.

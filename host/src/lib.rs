@@ -18,6 +18,7 @@ mod jobs;
 mod manifest;
 mod metrics;
 mod plugins;
+mod records;
 mod rpc;
 pub mod serve;
 mod services;

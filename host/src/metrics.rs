@@ -22,6 +22,8 @@ pub struct Metrics {
     worker_calls: Family<CallLabels, Counter>,
     /// Waits for a pod that serves.
     pub holds: Holds,
+    /// Log entries of workers that were too many to keep.
+    pub logs_dropped: Counter,
     /// Readers of streams that were too slow.
     pub stream_readers_dropped: Counter,
     /// Sessions with pods.
@@ -124,6 +126,12 @@ impl Default for Metrics {
             "Calls of workers to the host",
             worker_calls.clone(),
         );
+        let logs_dropped = Counter::default();
+        registry.register(
+            "logs_dropped",
+            "Log entries of workers that were too many to keep",
+            logs_dropped.clone(),
+        );
         let stream_readers_dropped = Counter::default();
         registry.register(
             "stream_readers_dropped",
@@ -139,6 +147,7 @@ impl Default for Metrics {
             call_seconds,
             worker_calls,
             holds,
+            logs_dropped,
             stream_readers_dropped,
             sessions,
         }

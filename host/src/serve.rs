@@ -21,6 +21,7 @@ use crate::{
     http, jobs,
     metrics::Metrics,
     plugins::Registry,
+    records::Records,
     services::{HttpFetch, chain},
 };
 
@@ -108,6 +109,7 @@ impl Server {
             fetch: HttpFetch::new(&args.http_fetch_allow_cidr).map_err(ServeError::Fetch)?,
             auth: authenticator(&args, client.as_ref())?,
             metrics: Metrics::default(),
+            records: Records::default(),
             traces: Traces::from_env("paperclip-host")?,
             clock,
             tasks: TaskTracker::new(),
@@ -159,6 +161,7 @@ impl Server {
         }
         spawn(&host, jobs::schedule(Arc::clone(&host)));
         spawn(&host, prune(Arc::clone(&host)));
+        spawn(&host, host.records.clone().write(host.database.clone()));
         let addresses = (self.api.local_addr(), self.health.local_addr());
         let api = axum::serve(self.api, http::router(Arc::clone(&host)))
             .with_graceful_shutdown(host.draining.clone().cancelled_owned());

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use paperclip_proto::{
     client::{self, ConnectError, Incoming},
+    limits::Limits,
     tls::ClientTls,
     trace::SpanKind,
     v1::{ConfigChanged, HostHello, Phase, PhaseChanged, PluginHello, Request},
@@ -40,6 +41,8 @@ pub struct Target {
     pub plugin: PluginId,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Name of the pod, as the cluster knows it. Without it the pod's own word counts.
+    pub pod: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -121,14 +124,17 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     record(host, &target.plugin, &facts, &config).await?;
     let plugin = host.plugin(&target.plugin);
     prepare(host, &plugin, &facts, hello.phase()).await?;
+    let name = target.pod.clone().unwrap_or(hello.pod_name.clone());
+    let limits = hello.limits.map(Limits::from).unwrap_or_default();
     let pod = Arc::new(Pod::new(
-        hello.pod_name.clone(),
+        name,
         target.address,
         facts,
         config,
         subscriptions(&hello),
         sender,
     ));
+    pod.set_limits(limits);
     pod.set_phase(hello.phase(), &hello.initialize_result_json);
     let attached = Attached::new(host, plugin, pod);
     // A pod of a later activation may have come meanwhile.
@@ -241,6 +247,7 @@ impl<'a> Attached<'a> {
                 }
                 Incoming::Phase(changed) => self.enter(&changed).await,
                 Incoming::Config(changed) => self.take_config(&changed).await,
+                Incoming::Limits(limits) => self.pod.set_limits(limits.into()),
             }
         }
     }

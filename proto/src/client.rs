@@ -28,9 +28,10 @@ use crate::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     tls::{ClientTls, TlsError},
     v1::{
-        CallRequest, ConfigChanged, HostHello, Notification, PhaseChanged, PluginHello, Request,
-        Response, RpcError, SessionRequest, SessionResponse, WatchStatusRequest,
-        WatchStatusResponse, plugin_bridge_service_client::PluginBridgeServiceClient,
+        CallRequest, Cancel, ConfigChanged, HostHello, Limits, Notification, PhaseChanged,
+        PluginHello, Request, Response, RpcError, SessionRequest, SessionResponse,
+        WatchStatusRequest, WatchStatusResponse,
+        plugin_bridge_service_client::PluginBridgeServiceClient,
         plugin_status_service_client::PluginStatusServiceClient, response, session_request,
         session_response,
     },
@@ -120,6 +121,8 @@ pub enum Incoming {
     Phase(PhaseChanged),
     /// The worker accepted another config.
     Config(ConfigChanged),
+    /// Other limits hold for the plugin's calls.
+    Limits(Limits),
 }
 
 /// Opens a session with a pod of `plugin` at `address`.
@@ -286,12 +289,17 @@ impl SessionSender {
         self.request(request, timeout).await
     }
 
-    /// Makes a request. Its id and its timeout are set here.
+    /// Makes a request. Its id and its timeout are set here. The pod is told when the caller no
+    /// longer waits: when this is dropped, or its time is over.
     pub async fn request(&self, request: Request, timeout: Duration) -> Result<Bytes, CallError> {
         let session = &*self.0;
         let id = session.next_id.fetch_add(1, Ordering::Relaxed);
         let answer = session.expect(id).ok_or_else(session_over)?;
-        let _forget = Forget { session, id };
+        let mut forget = Forget {
+            session,
+            id,
+            is_sent: false,
+        };
         let request = Request {
             id,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -301,6 +309,7 @@ impl SessionSender {
             self.send(session_request::Frame::Request(request))
                 .await
                 .map_err(|_| session_over())?;
+            forget.is_sent = true;
             match answer.await {
                 Ok(outcome) => outcome.map_err(CallError::from),
                 Err(_) => Err(CallError::Detached),
@@ -362,10 +371,19 @@ impl SessionSender {
         let Err(frame) = self.0.link.try_send(frame.into()) else {
             return Ok(());
         };
-        tokio::select! {
-            sent = self.0.link.send(frame) => sent,
-            () = self.0.over.cancelled() => Err(link::Closed),
+        let is_large = self.0.link.takes_chunks(&frame);
+        let session = self.0.clone();
+        let send = async move {
+            tokio::select! {
+                sent = session.link.send(frame) => sent,
+                () = session.over.cancelled() => Err(link::Closed),
+            }
+        };
+        if !is_large {
+            return send.await;
         }
+        // A caller that gives up must not leave half a frame with the pod.
+        tokio::spawn(send).await.unwrap_or(Err(link::Closed))
     }
 }
 
@@ -393,11 +411,17 @@ impl Session {
 struct Forget<'a> {
     session: &'a Session,
     id: u64,
+    is_sent: bool,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.session.forget(self.id);
+        let is_open = self.session.forget(self.id).is_some();
+        if is_open && self.is_sent && !self.session.over.is_cancelled() {
+            let cancel = session_request::Frame::Cancel(Cancel { id: self.id });
+            // A session with no room has worse to do; the call ends with its timeout there.
+            let _ = self.session.link.try_send(cancel.into());
+        }
     }
 }
 
@@ -465,6 +489,7 @@ fn take(session: &Session, frame: SessionResponse) -> Option<Incoming> {
         session_response::Frame::Notification(told) => Some(Incoming::Notification(told)),
         session_response::Frame::PhaseChanged(phase) => Some(Incoming::Phase(phase)),
         session_response::Frame::ConfigChanged(config) => Some(Incoming::Config(config)),
+        session_response::Frame::LimitsChanged(limits) => Some(Incoming::Limits(limits)),
         session_response::Frame::Response(response) => {
             let outcome = match response.outcome {
                 Some(response::Outcome::ResultJson(result)) => Ok(result),

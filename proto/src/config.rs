@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::limits::Limits;
+
 /// Name of the file in the config folder.
 pub const FILE_NAME: &str = "config.json";
 
@@ -20,6 +22,9 @@ pub struct DeliveredConfig {
     /// By activation number.
     #[serde(default)]
     pub activations: BTreeMap<u64, ActivationConfig>,
+    /// Limits of the plugin's calls, whatever runs.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Config for the pods of one activation. At least one of the two is there.

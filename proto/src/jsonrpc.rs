@@ -29,6 +29,10 @@ pub const METHOD_NOT_IMPLEMENTED: i32 = -32004;
 pub const INVOCATION_SCOPE_DENIED: i32 = -32005;
 /// A worker for one company was handed the config of a second.
 pub const CROSS_TENANT_CONFIG: i32 = -32006;
+/// A limit of the plugin's calls is reached. The worker has not seen the call.
+pub const LIMIT_EXCEEDED: i32 = -32010;
+/// Params or a result are larger than may pass.
+pub const PAYLOAD_TOO_LARGE: i32 = -32011;
 /// No code fits.
 pub const UNKNOWN: i32 = -32099;
 
@@ -53,13 +57,22 @@ impl RpcError {
     /// Whether the worker has not seen the call.
     #[must_use]
     pub fn is_not_sent(&self) -> bool {
+        self.code == WORKER_UNAVAILABLE && self.says_not_sent()
+    }
+
+    /// Whether the worker has not seen the call, also where a limit is why.
+    #[must_use]
+    pub fn was_unseen(&self) -> bool {
+        matches!(self.code, WORKER_UNAVAILABLE | LIMIT_EXCEEDED | TIMEOUT) && self.says_not_sent()
+    }
+
+    fn says_not_sent(&self) -> bool {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Data {
             not_sent: bool,
         }
-        self.code == WORKER_UNAVAILABLE
-            && serde_json::from_slice::<Data>(&self.data_json).is_ok_and(|data| data.not_sent)
+        serde_json::from_slice::<Data>(&self.data_json).is_ok_and(|data| data.not_sent)
     }
 }
 
@@ -71,6 +84,11 @@ mod tests {
     fn only_a_refusal_that_says_so_was_not_sent() {
         assert!(RpcError::not_sent("draining").is_not_sent());
         assert!(!RpcError::new(WORKER_UNAVAILABLE, "gone").is_not_sent());
+        let limited = RpcError {
+            code: LIMIT_EXCEEDED,
+            ..RpcError::not_sent("many")
+        };
+        assert!(limited.was_unseen() && !limited.is_not_sent());
         let of_the_worker = RpcError {
             code: WORKER_ERROR,
             ..RpcError::not_sent("a worker's own words")

@@ -179,6 +179,11 @@ impl<F: Frame> Sender<F> {
             .map_err(TrySendError::into_inner)
     }
 
+    /// Whether a frame is too large to travel whole.
+    pub fn takes_chunks(&self, frame: &F) -> bool {
+        frame.encoded_len() > self.max_frame
+    }
+
     /// Sends a small frame if there is room for it now.
     fn offer(&self, frame: F) {
         // A full queue means that traffic is under way, which tells the peer as much.

@@ -44,7 +44,7 @@ const fn row(jsonrpc: i32, grpc: Code, reason: &'static str) -> Mapping {
 
 /// Every code of the worker protocol. Where two share a gRPC code, a bare status of that
 /// code means the first. Printed in `docs/grpc.md`.
-pub const TABLE: [Mapping; 13] = [
+pub const TABLE: [Mapping; 15] = [
     row(
         jsonrpc::INVALID_PARAMS,
         Code::InvalidArgument,
@@ -87,6 +87,16 @@ pub const TABLE: [Mapping; 13] = [
         "CROSS_TENANT_CONFIG",
     ),
     row(jsonrpc::TIMEOUT, Code::DeadlineExceeded, "TIMEOUT"),
+    row(
+        jsonrpc::LIMIT_EXCEEDED,
+        Code::ResourceExhausted,
+        "LIMIT_EXCEEDED",
+    ),
+    row(
+        jsonrpc::PAYLOAD_TOO_LARGE,
+        Code::ResourceExhausted,
+        "PAYLOAD_TOO_LARGE",
+    ),
     row(jsonrpc::WORKER_ERROR, Code::Unknown, "WORKER_ERROR"),
     row(jsonrpc::INTERNAL, Code::Internal, "INTERNAL"),
     row(jsonrpc::UNKNOWN, Code::Unknown, "UNKNOWN"),
@@ -107,7 +117,8 @@ pub fn to_status(error: RpcError) -> Status {
         domain: DOMAIN.to_owned(),
         metadata: HashMap::from([(CODE_KEY.to_owned(), error.code.to_string())]),
     };
-    let retry = (grpc == Code::Unavailable).then_some(pb::RetryInfo {
+    let may_pass_later = grpc == Code::Unavailable || error.code == jsonrpc::LIMIT_EXCEEDED;
+    let retry = may_pass_later.then_some(pb::RetryInfo {
         retry_delay: Some(prost_types::Duration {
             seconds: RETRY_SECONDS,
             nanos: 0,

@@ -10,6 +10,7 @@ pub mod egress;
 pub mod envelope;
 pub mod fetch;
 pub mod grants;
+pub mod limits;
 pub mod metrics;
 pub mod multiplexer;
 pub mod package;

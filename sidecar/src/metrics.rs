@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::grants::Scraped;
+use crate::{grants::Scraped, limits::Limit};
 
 /// Which way a call goes.
 #[derive(Clone, Copy, Debug, EncodeLabelValue, Hash, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Outcome {
     Denied,
     /// Nobody was there to answer.
     Unavailable,
+    /// Refused by a limit.
+    Refused,
 }
 
 /// Labels of a call.
@@ -41,11 +43,20 @@ pub struct CallLabels {
     outcome: Outcome,
 }
 
+/// Labels of a refusal.
+#[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
+pub struct RefusalLabels {
+    limit: Limit,
+}
+
 /// All counters and gauges.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<CallLabels, Counter>,
+    refused: Family<RefusalLabels, Counter>,
+    /// Calls that their host gave up.
+    pub cancelled: Counter,
     /// Answers that nobody waited for any more.
     pub late_answers: Counter,
     /// Lines on stdout that were no messages.
@@ -56,6 +67,8 @@ pub struct Metrics {
     pub repeated_events: Counter,
     /// Jobs that joined the run of their slot.
     pub joined_runs: Counter,
+    /// Lines of the worker that no host keeps, since there were too many.
+    pub dropped_records: Counter,
     /// Restarts of the worker.
     pub restarts: Counter,
     /// Sessions that are open.
@@ -67,14 +80,27 @@ impl Metrics {
     pub fn new(grants: Scraped) -> Self {
         let mut registry = Registry::with_prefix("paperclip_sidecar");
         let calls = Family::default();
+        let refused = Family::default();
+        let cancelled = Counter::default();
         let late_answers = Counter::default();
         let noise = Counter::default();
         let oversized = Counter::default();
         let repeated_events = Counter::default();
         let joined_runs = Counter::default();
+        let dropped_records = Counter::default();
         let restarts = Counter::default();
         let sessions = Gauge::default();
         registry.register("calls", "Calls by direction and outcome", calls.clone());
+        registry.register(
+            "refused_calls",
+            "Calls that a limit refused, by limit",
+            refused.clone(),
+        );
+        registry.register(
+            "cancelled_calls",
+            "Calls that their host gave up",
+            cancelled.clone(),
+        );
         registry.register(
             "late_answers",
             "Answers that nobody waited for any more",
@@ -89,6 +115,11 @@ impl Metrics {
             "stdout_oversized",
             "Lines on the worker's stdout beyond the limit, dropped",
             oversized.clone(),
+        );
+        registry.register(
+            "dropped_records",
+            "Lines of the worker that no host keeps, since there were too many",
+            dropped_records.clone(),
         );
         registry.register(
             "worker_restarts",
@@ -110,11 +141,14 @@ impl Metrics {
         Self {
             registry: Mutex::new(registry),
             calls,
+            refused,
+            cancelled,
             late_answers,
             noise,
             oversized,
             repeated_events,
             joined_runs,
+            dropped_records,
             restarts,
             sessions,
         }
@@ -124,6 +158,11 @@ impl Metrics {
     pub fn call(&self, direction: Direction, outcome: Outcome) {
         let labels = CallLabels { direction, outcome };
         self.calls.get_or_create(&labels).inc();
+    }
+
+    /// Counts a refusal of a limit.
+    pub fn refused(&self, limit: Limit) {
+        self.refused.get_or_create(&RefusalLabels { limit }).inc();
     }
 
     /// The text for a scraper.

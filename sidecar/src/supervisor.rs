@@ -500,7 +500,8 @@ impl Supervisor {
 
     fn crashed(&mut self, reason: &str, message: String) {
         self.down(reason, message);
-        let pause = self.backoff.crashed(StdInstant::now(), random());
+        let longest = self.multiplexer.gate.limits().longest_pause();
+        let pause = self.backoff.crashed(StdInstant::now(), random(), longest);
         self.multiplexer
             .state
             .update(|state| state.worker.restarts = state.worker.restarts.saturating_add(1));

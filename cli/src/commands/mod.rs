@@ -13,6 +13,7 @@ mod relock;
 mod request;
 mod revisions;
 mod show;
+mod stored_logs;
 mod tree;
 mod verify;
 mod webhook;
@@ -84,7 +85,13 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             tail,
             since,
             timestamps,
+            stored,
+            level,
         } => {
+            if stored {
+                let wanted = stored_logs::Wanted { level, since, tail };
+                return stored_logs::run(&session, &plugin, &wanted).await;
+            }
             let wanted = logs::Wanted {
                 follow,
                 tail,

@@ -255,6 +255,52 @@ fn places_and_hashes_of_sources_are_refused_by_field() {
     }
 }
 
+#[test]
+fn limits_and_resources_out_of_bounds_are_refused_by_field() {
+    let of = |spec: Value| findings(&plugin(json!({"name": "tea"}), spec));
+    let limits = json!({
+        "callTimeoutSeconds": 60, "jobTimeoutSeconds": 600, "concurrency": 1, "queue": 0,
+        "rate": {"callsPerSecond": 5}, "payloadBytes": 134_217_728, "restarts": {},
+    });
+    let amounts = json!({"cpu": "250m", "memory": "1Gi"});
+    let resources = json!({"requests": amounts, "limits": amounts});
+    let worker = json!({"replicas": 3, "resources": resources});
+    assert_eq!(of(json!({"limits": limits, "worker": worker})), []);
+    for (spec, field) in [
+        (json!({"worker": {"replicas": 0}}), "spec.worker.replicas"),
+        (json!({"worker": {"replicas": 101}}), "spec.worker.replicas"),
+        (
+            json!({"worker": {"resources": {"limits": {"memory": "512"}}}}),
+            "spec.worker.resources.limits.memory",
+        ),
+        (
+            json!({"worker": {"resources": {"requests": {"cpu": "0.5"}}}}),
+            "spec.worker.resources.requests.cpu",
+        ),
+        (
+            json!({"limits": {"concurrency": 0}}),
+            "spec.limits.concurrency",
+        ),
+        (json!({"limits": {"queue": -1}}), "spec.limits.queue"),
+        (
+            json!({"limits": {"rate": {}}}),
+            "spec.limits.rate.callsPerSecond",
+        ),
+        (
+            json!({"limits": {"payloadBytes": 134_217_729}}),
+            "spec.limits.payloadBytes",
+        ),
+        (
+            json!({"limits": {"callTimeoutSeconds": 0}}),
+            "spec.limits.callTimeoutSeconds",
+        ),
+    ] {
+        let found = of(spec.clone());
+        assert_eq!(found.len(), 1, "{spec}: {found:?}");
+        assert_eq!(found[0].field, field);
+    }
+}
+
 /// A policy that is right, but for what it requires.
 fn policy(require: Value) -> Value {
     json!({
@@ -356,6 +402,10 @@ fn cases() -> Vec<Case> {
         merge(&mut spec, more);
         plugin(json!({"name": "tea"}), spec)
     };
+    let replicas = |strategy: &str, worker: Value| {
+        let spec = json!({"upgrade": {"strategy": strategy}, "worker": worker});
+        plugin(json!({"name": "tea"}), spec)
+    };
     let label = "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')";
     let (long, longest) = ("a".repeat(51), "a".repeat(50));
     vec![
@@ -407,6 +457,16 @@ fn cases() -> Vec<Case> {
             rule: "!has(self.spec.source.configMap) || has(self.spec.manifest)",
             breaks: vec![one_file(json!({}))],
             keeps: vec![one_file(json!({"manifest": whole_manifest()}))],
+        },
+        Case {
+            kind: "PaperclipPlugin",
+            rule: "self.spec.upgrade.strategy != 'Replace' || !has(self.spec.worker) || self.spec.worker.replicas == 1",
+            breaks: vec![replicas("Replace", json!({"replicas": 2}))],
+            keeps: vec![
+                replicas("Replace", json!({})),
+                replicas("Replace", json!({"replicas": 1})),
+                replicas("Overlap", json!({"replicas": 2})),
+            ],
         },
         Case {
             kind: "PaperclipHost",

@@ -3,6 +3,7 @@
 mod advice;
 mod conditions;
 mod host;
+mod limits;
 mod plugin;
 mod revision;
 mod trust;
@@ -12,6 +13,7 @@ pub use host::{
     AllowedNamespaces, HostReference, NamespacesFrom, PaperclipHost, PaperclipHostSpec,
     PaperclipHostStatus, ServiceReference,
 };
+pub use limits::{PluginLimits, RateLimit, ResourceAmounts, RestartLimit, WorkerResources};
 pub use plugin::{
     ArtifactStatus, CapabilityStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook,
     EgressPort, EgressRule, FailurePolicy, HttpSource, LockChange, LockChanges, NpmSource,

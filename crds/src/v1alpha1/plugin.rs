@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Condition, HostReference};
+use super::{Condition, HostReference, PluginLimits, WorkerResources};
 
 /// A plugin that runs in a pod of its own.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Deserialize, Serialize, PartialEq)]
@@ -53,7 +53,9 @@ use super::{Condition, HostReference};
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$')")
         .message("name must be a DNS label of at most 50 characters, since names of Services are made from it"),
     validation = Rule::new("!has(self.spec.source.configMap) || has(self.spec.manifest)")
-        .message("spec.manifest is required with spec.source.configMap, whose file has no plugin manifest of its own")
+        .message("spec.manifest is required with spec.source.configMap, whose file has no plugin manifest of its own"),
+    validation = Rule::new("self.spec.upgrade.strategy != 'Replace' || !has(self.spec.worker) || self.spec.worker.replicas == 1")
+        .message("spec.worker.replicas must be 1 with spec.upgrade.strategy: Replace, which is for what only one process may hold")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PaperclipPluginSpec {
@@ -84,6 +86,9 @@ pub struct PaperclipPluginSpec {
     /// How the worker runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerSpec>,
+    /// Limits of the plugin's calls, in each of its pods. Default: the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PluginLimits>,
     /// True stops the plugin's pods and leaves everything else as it is. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
@@ -98,15 +103,37 @@ fn default_history() -> i32 {
 }
 
 /// How a worker runs.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerSpec {
+    /// How many pods run the worker. Calls are spread over them; events and jobs go to the first
+    /// by name. A change starts or stops pods and is no new revision. Default: 1.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: i32,
+    /// CPU and memory of the worker's container. A change is a new revision with pods of its own.
+    #[serde(default, skip_serializing_if = "WorkerResources::is_default")]
+    pub resources: WorkerResources,
     /// Where the plugin's pods may connect to, beside name lookups and the artifact store.
     /// Hosts dial the pods, so a plugin that talks to its host alone needs nothing here.
     /// It takes a cluster network that enforces NetworkPolicy; see `EgressEnforced`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub egress: Vec<EgressRule>,
+}
+
+fn default_replicas() -> i32 {
+    1
+}
+
+impl Default for WorkerSpec {
+    fn default() -> Self {
+        Self {
+            replicas: default_replicas(),
+            resources: WorkerResources::default(),
+            egress: Vec::new(),
+        }
+    }
 }
 
 /// Addresses and ports that are open.
@@ -783,6 +810,12 @@ impl PaperclipPlugin {
         let own = self.metadata.namespace.clone().unwrap_or_default();
         let host = &self.spec.host;
         (host.namespace.clone().unwrap_or(own), host.name.clone())
+    }
+
+    /// How the worker runs, with the defaults where nothing is said.
+    #[must_use]
+    pub fn worker(&self) -> WorkerSpec {
+        self.spec.worker.clone().unwrap_or_default()
     }
 
     /// The condition of this type, if it was written yet.

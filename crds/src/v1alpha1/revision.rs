@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HostReference, PluginSummary};
+use super::{HostReference, PluginSummary, WorkerResources};
 
 /// One state of a plugin: artifact, config, secrets and grant. Written once by the operator,
 /// owned by the plugin, and never changed.
@@ -77,6 +77,9 @@ pub struct PaperclipPluginRevisionSpec {
     /// releases that did not write it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostReference>,
+    /// CPU and memory of its worker, where the plugin says anything of them.
+    #[serde(default, skip_serializing_if = "WorkerResources::is_default")]
+    pub resources: WorkerResources,
 }
 
 /// The artifact of a revision.

@@ -11,6 +11,8 @@ use crate::clock;
 const MESSAGE_LIMIT: usize = 10_000;
 /// Longest `meta` that is kept, in bytes of JSON.
 const META_LIMIT: usize = 50_000;
+/// What an entry takes beside its texts, in bytes.
+const ENTRY: i64 = 200;
 
 /// A row of `plugin_logs`.
 #[derive(Clone, Debug, FromRow, Serialize)]
@@ -30,6 +32,8 @@ pub struct LogRow {
     pub meta: Option<Json>,
     /// When it came.
     pub created_at: String,
+    /// Name of the pod it came from.
+    pub pod: Option<String>,
 }
 
 /// An entry to keep.
@@ -45,31 +49,47 @@ pub struct NewLog<'a> {
     pub message: &'a str,
     /// JSON beside it.
     pub meta: Option<&'a str>,
+    /// Name of the pod.
+    pub pod: &'a str,
 }
 
 impl Database {
     /// Keeps an entry, its message cut and its `meta` dropped where they are too long.
     pub async fn record_log(&self, log: NewLog<'_>) -> Result<(), DatabaseError> {
-        let message: String = log.message.chars().take(MESSAGE_LIMIT).collect();
-        let meta = match log.meta {
-            Some(meta) if meta.len() > META_LIMIT => Some(r#"{"dropped":"meta was too long"}"#),
-            meta => meta,
-        };
-        sqlx::query(
-            "insert into plugin_logs (id, plugin_id, company_id, level, message, meta, created_at)
-             values (?, ?, ?, ?, ?, ?, ?)",
+        self.record_logs(&[log]).await
+    }
+
+    /// Keeps entries, all or none.
+    pub async fn record_logs(&self, logs: &[NewLog<'_>]) -> Result<(), DatabaseError> {
+        let failed = DatabaseError::while_doing("store log entries");
+        let mut transaction = self
+            .pool
+            .begin_with("begin immediate")
+            .await
+            .map_err(&failed)?;
+        for log in logs {
+            insert(&mut transaction, log).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    /// Drops the oldest entries of a plugin beyond so many bytes.
+    pub async fn trim_logs(&self, plugin: &str, bytes: i64) -> Result<u64, DatabaseError> {
+        let dropped = sqlx::query(
+            "delete from plugin_logs where rowid in (
+                 select rowid from (
+                     select rowid, sum(length(message) + coalesce(length(meta), 0) + ?3)
+                         over (order by rowid desc) as held
+                     from plugin_logs where plugin_id = ?1)
+                 where held > ?2)",
         )
-        .bind(Uuid::new_v4().to_string())
-        .bind(log.plugin)
-        .bind(log.company)
-        .bind(log.level)
-        .bind(message)
-        .bind(meta)
-        .bind(clock::now())
+        .bind(plugin)
+        .bind(bytes)
+        .bind(ENTRY)
         .execute(&self.pool)
         .await
-        .map(drop)
-        .map_err(DatabaseError::while_doing("store a log entry"))
+        .map_err(DatabaseError::while_doing("drop the oldest log entries"))?;
+        Ok(dropped.rows_affected())
     }
 
     /// Entries of a plugin, newest first.
@@ -112,4 +132,30 @@ impl Database {
         }
         Ok(dropped)
     }
+}
+
+async fn insert(
+    transaction: &mut sqlx::SqliteConnection,
+    log: &NewLog<'_>,
+) -> Result<(), sqlx::Error> {
+    let message: String = log.message.chars().take(MESSAGE_LIMIT).collect();
+    let meta = match log.meta {
+        Some(meta) if meta.len() > META_LIMIT => Some(r#"{"dropped":"meta was too long"}"#),
+        meta => meta,
+    };
+    sqlx::query(
+        "insert into plugin_logs (id, plugin_id, company_id, level, message, meta, created_at, pod)
+         values (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(Uuid::new_v4().to_string())
+    .bind(log.plugin)
+    .bind(log.company)
+    .bind(log.level)
+    .bind(message)
+    .bind(meta)
+    .bind(clock::now())
+    .bind(log.pod)
+    .execute(transaction)
+    .await
+    .map(drop)
 }

@@ -33,7 +33,7 @@ impl ApiError {
 
 impl From<CallFailure> for ApiError {
     fn from(failure: CallFailure) -> Self {
-        Self::Worker(StatusCode::BAD_GATEWAY, Box::new(failure))
+        Self::Worker(status_of(&failure), Box::new(failure))
     }
 }
 
@@ -75,6 +75,15 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// The status of a call without a result. A limit of the plugin's own is the caller's to heed.
+pub fn status_of(failure: &CallFailure) -> StatusCode {
+    match failure.fault.code {
+        rpc::LIMIT_EXCEEDED => StatusCode::TOO_MANY_REQUESTS,
+        rpc::PAYLOAD_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
 /// Paperclip's bridge error; plugin, method and cause are ours.
 fn worker_error(status: StatusCode, failure: &CallFailure) -> Response {
     let CallFailure {
@@ -104,6 +113,8 @@ fn bridge_code(code: i32) -> &'static str {
         rpc::SCOPE_DENIED => "INVOCATION_SCOPE_DENIED",
         rpc::TIMEOUT => "TIMEOUT",
         rpc::WORKER_ERROR => "WORKER_ERROR",
+        rpc::LIMIT_EXCEEDED => "LIMIT_EXCEEDED",
+        rpc::PAYLOAD_TOO_LARGE => "PAYLOAD_TOO_LARGE",
         _ => "UNKNOWN",
     }
 }

@@ -8,6 +8,7 @@ mod health;
 mod jobs;
 mod plugins;
 mod routes;
+mod sticky;
 mod streams;
 mod tools;
 mod trace;
@@ -24,6 +25,7 @@ use axum::{
 
 pub use error::ApiError;
 pub use health::health_router;
+pub use sticky::key as sticky_key;
 pub use trace::parent as trace_parent;
 
 use crate::host::Host;
@@ -64,6 +66,7 @@ pub fn router(host: Arc<Host>) -> Router {
         .route("/api/plugins/{id}/api/{*path}", any(routes::handle))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(sticky::within))
         .layer(middleware::from_fn(trace::within))
         .with_state(host)
 }

@@ -12,7 +12,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{access, error::ApiError, fields::Fields};
+use super::{
+    access,
+    error::{self, ApiError},
+    fields::Fields,
+};
 use crate::{
     auth::{Access, Caller},
     calls,
@@ -271,7 +275,7 @@ fn refusal(failure: CallFailure) -> ApiError {
         (Cause::NotServing | Cause::QueueFull, _) => StatusCode::SERVICE_UNAVAILABLE,
         (_, rpc::CAPABILITY_DENIED | rpc::SCOPE_DENIED) => StatusCode::FORBIDDEN,
         (_, rpc::METHOD_NOT_IMPLEMENTED) => StatusCode::NOT_IMPLEMENTED,
-        _ => StatusCode::BAD_GATEWAY,
+        _ => error::status_of(&failure),
     };
     ApiError::Worker(status, Box::new(failure))
 }

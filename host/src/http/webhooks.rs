@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -14,7 +14,11 @@ use serde_json::{json, value::RawValue};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{access, error::ApiError, fields};
+use super::{
+    access,
+    error::{self, ApiError},
+    fields,
+};
 use crate::{
     calls,
     company::COMPANY_ID,
@@ -107,7 +111,7 @@ pub async fn receive(
     Ok(match answered {
         Ok(_) => Json(json!({"deliveryId": delivery_id, "status": "success"})).into_response(),
         Err(failure) => (
-            StatusCode::BAD_GATEWAY,
+            error::status_of(&failure),
             Json(json!({
                 "deliveryId": delivery_id,
                 "status": "failed",

@@ -9,13 +9,12 @@ mod invocations;
 mod plugin;
 mod pod;
 mod registry;
-pub mod routing;
 
 pub use config::Config;
 pub use facts::{Facts, FactsError};
 pub use failure::{CallFailure, Cause};
 pub use identity::{ParsePluginIdError, PluginId};
 pub use invocations::Invocations;
-pub use plugin::{Call, Plugin};
+pub use plugin::{Call, Place, Plugin};
 pub use pod::Pod;
 pub use registry::{Registry, Selector};

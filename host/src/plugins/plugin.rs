@@ -11,7 +11,9 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use paperclip_proto::{
+    limits::Limits,
     methods::find,
+    routing::{self, Candidate, Share},
     v1::{Phase, Request},
 };
 use tokio::{
@@ -23,7 +25,6 @@ use super::{
     CallFailure, Cause, Facts, Invocations, PluginId, Pod,
     hold::{HOLD, Held},
     pod::Failure,
-    routing::{self, Candidate, Share},
 };
 use crate::{
     events::{Event, Subscription},
@@ -41,12 +42,23 @@ pub struct Call {
     pub params: Bytes,
     /// The company it is made for.
     pub company: Option<String>,
-    /// When the caller gives up.
+    /// When the caller gives up, unless the plugin's limits say that it is sooner.
     pub timeout: Duration,
-    /// Whether it goes to the first pod by name, as jobs do.
-    pub first: bool,
+    /// Which of several pods it goes to.
+    pub place: Place,
     /// W3C trace context. Empty without one.
     pub traceparent: String,
+}
+
+/// Which of several pods a call goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Any of them, in turn.
+    Any,
+    /// The one that calls of this key go to.
+    Sticky(String),
+    /// The first by name, as for jobs.
+    First,
 }
 
 /// A plugin.
@@ -104,6 +116,12 @@ impl Plugin {
     /// The pod that takes new work, the first by name of several; none while none does.
     pub fn serving_pod(&self) -> Option<Arc<Pod>> {
         self.choose(Share::First)
+    }
+
+    /// Limits of its calls, as the pod that takes new work says; the platform's while none does.
+    pub fn limits(&self) -> Limits {
+        let serving = self.choose(Share::First);
+        serving.map_or_else(Limits::default, |pod| pod.limits())
     }
 
     /// Whether a pod of these facts gets the new work once it serves.
@@ -219,7 +237,7 @@ impl Plugin {
         let held_until = deadline.min(begun + HOLD);
         let mut held = Held::new(&self.holds);
         loop {
-            let pod = self.hold(call.first, held_until, &mut held).await?;
+            let pod = self.hold(&call.place, held_until, &mut held).await?;
             let invocation = call.company.as_deref().map(|company| {
                 self.invocations
                     .begin_call(pod.name(), company, &call.traceparent)
@@ -252,11 +270,11 @@ impl Plugin {
     /// A pod for a call, at once or after a wait in the queue.
     async fn hold(
         &self,
-        first: bool,
+        place: &Place,
         until: Instant,
         held: &mut Held<'_>,
     ) -> Result<Arc<Pod>, (Cause, Fault)> {
-        if let Some(pod) = self.choose(self.share(first)) {
+        if let Some(pod) = self.choose(self.share(place)) {
             held.end(HoldOutcome::Sent);
             return Ok(pod);
         }
@@ -266,7 +284,7 @@ impl Plugin {
             let text = "plugin worker is not running, and too many calls wait for it";
             return Err((Cause::QueueFull, Fault::unavailable(text)));
         };
-        let Some(pod) = self.serving(first, until).await else {
+        let Some(pod) = self.serving(place, until).await else {
             held.end(HoldOutcome::NotServing);
             let text = format!(
                 "plugin worker is not running: no pod of {}/{} serves",
@@ -280,14 +298,14 @@ impl Plugin {
 
     /// Waits for the pod that takes events and jobs.
     pub async fn first_serving(&self, patience: Duration) -> Option<Arc<Pod>> {
-        self.serving(true, Instant::now() + patience).await
+        self.serving(&Place::First, Instant::now() + patience).await
     }
 
     /// Waits for a pod that serves.
-    async fn serving(&self, first: bool, until: Instant) -> Option<Arc<Pod>> {
+    async fn serving(&self, place: &Place, until: Instant) -> Option<Arc<Pod>> {
         let mut pods = self.pods.subscribe();
         loop {
-            if let Some(pod) = self.choose(self.share(first)) {
+            if let Some(pod) = self.choose(self.share(place)) {
                 return Some(pod);
             }
             let returns = self.pods().iter().filter_map(|pod| pod.aside_until()).min();
@@ -300,14 +318,15 @@ impl Plugin {
         }
     }
 
-    fn share(&self, first: bool) -> Share {
-        match first {
-            true => Share::First,
-            false => Share::Spread(self.turn.fetch_add(1, Ordering::Relaxed)),
+    fn share<'p>(&self, place: &'p Place) -> Share<'p> {
+        match place {
+            Place::First => Share::First,
+            Place::Sticky(key) => Share::Sticky(key),
+            Place::Any => Share::Spread(self.turn.fetch_add(1, Ordering::Relaxed)),
         }
     }
 
-    fn choose(&self, share: Share) -> Option<Arc<Pod>> {
+    fn choose(&self, share: Share<'_>) -> Option<Arc<Pod>> {
         let pods = self.pods.borrow();
         let candidates: Vec<Candidate<'_>> = pods
             .iter()
@@ -345,7 +364,7 @@ mod tests {
             params: Bytes::from_static(b"{}"),
             company: None,
             timeout,
-            first: false,
+            place: Place::Any,
             traceparent: String::new(),
         };
         let failure = plugin.call(call).await.unwrap_err();

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use paperclip_proto::{
     client::{CallError, SessionSender},
+    limits::Limits,
     v1::{Phase, Request},
 };
 use serde::Deserialize;
@@ -44,6 +45,7 @@ struct State {
     phase: Phase,
     supported: Vec<String>,
     config: Config,
+    limits: Limits,
     /// What its worker subscribed to.
     subscriptions: BTreeSet<Subscription>,
     /// Until when it gets no calls, since it refused one.
@@ -82,6 +84,7 @@ impl Pod {
             phase: Phase::Starting,
             supported: Vec::new(),
             config,
+            limits: Limits::default(),
             subscriptions,
             aside_until: None,
         };
@@ -156,6 +159,16 @@ impl Pod {
     /// Notes another config.
     pub fn set_config(&self, config: Config) {
         self.lock().config = config;
+    }
+
+    /// Limits of its calls.
+    pub fn limits(&self) -> Limits {
+        self.lock().limits
+    }
+
+    /// Notes other limits.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits;
     }
 
     /// Adds a subscription. Making the same one twice makes one.

@@ -28,6 +28,7 @@ use crate::{
     events::{Event, Subscription},
     host::Host,
     plugins::{Plugin, Pod},
+    records::Record,
     rpc::{CAPABILITY_DENIED, Fault, METHOD_NOT_FOUND},
     streams::ChannelId,
 };
@@ -116,9 +117,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
 pub fn notified(request: Request<'_>) {
     let Request { plugin, method, .. } = request;
     let taken = match method {
-        "log" => request
-            .params()
-            .map(|entry: LogParams| write_worker_log(plugin, &entry)),
+        "log" => request.tell_log(),
         "streams.open" | "streams.emit" | "streams.close" => request.stream(),
         _ => {
             debug!(plugin = %plugin.id(), method, "notification of a worker ignored");
@@ -355,6 +354,22 @@ impl Request<'_> {
         self.keep("metric", &metric.name, company, &metric).await
     }
 
+    /// Keeps an entry that nobody waits for.
+    fn tell_log(&self) -> Result<(), Fault> {
+        let params: LogParams = self.params()?;
+        write_worker_log(self.plugin, &params);
+        let record = Record {
+            plugin: self.uid().to_owned(),
+            pod: self.pod.name().to_owned(),
+            company: self.plugin.invocations().company(self.invocation_id),
+            level: level(&params),
+            message: params.message,
+            meta: params.meta.map(|meta| meta.get().to_owned()),
+        };
+        self.host.records.keep(record, &self.host.metrics);
+        Ok(())
+    }
+
     async fn log(&self, company: Option<&str>) -> Result<Bytes, Fault> {
         let params: LogParams = self.params()?;
         write_worker_log(self.plugin, &params);
@@ -364,6 +379,7 @@ impl Request<'_> {
             level: level(&params),
             message: &params.message,
             meta: params.meta.as_ref().map(|meta| meta.get()),
+            pod: self.pod.name(),
         };
         self.stored(self.host.database.record_log(log).await)?;
         Ok(null())
@@ -385,6 +401,7 @@ impl Request<'_> {
             level,
             message,
             meta: Some(&meta),
+            pod: self.pod.name(),
         };
         self.stored(self.host.database.record_log(log).await)?;
         Ok(null())

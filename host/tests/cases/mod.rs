@@ -3,6 +3,7 @@
 mod config;
 mod events;
 mod hold;
+mod limits;
 mod neighbours;
 mod process;
 mod rollback;

@@ -13,8 +13,9 @@ use futures::future::BoxFuture;
 use paperclip_proto::{
     tls::ServerTls,
     v1::{
-        CallRequest, CallResponse, ConfigChanged, Notification, Phase, PhaseChanged, PluginHello,
-        Pong, Request, Response, RpcError, SessionRequest, SessionResponse, Subscription,
+        CallRequest, CallResponse, ConfigChanged, Limits, Notification, Phase, PhaseChanged,
+        PluginHello, Pong, Request, Response, RpcError, SessionRequest, SessionResponse,
+        Subscription,
         plugin_bridge_service_server::{PluginBridgeService, PluginBridgeServiceServer},
         response, session_request, session_response,
     },
@@ -57,6 +58,7 @@ pub struct Settings {
     pub manifest: Value,
     pub config: Value,
     pub subscriptions: Vec<Value>,
+    pub limits: Limits,
     pub worker: Worker,
 }
 
@@ -71,6 +73,7 @@ impl Default for Settings {
             manifest: manifest(),
             config: json!({"currency": "EUR"}),
             subscriptions: Vec::new(),
+            limits: Limits::default(),
             worker: |_, asked| {
                 Box::pin(async move { Ok(json!({"method": asked.method, "params": asked.params})) })
             },
@@ -253,6 +256,7 @@ impl Service {
                 })
                 .collect(),
             max_frame_bytes: 1 << 20,
+            limits: Some(settings.limits),
         })
     }
 }

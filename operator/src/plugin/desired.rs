@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt, api::ObjectMeta};
 use paperclip_artifact::{Digest, store::Credentials};
 use paperclip_crds::{
     labels,
-    v1alpha1::{PaperclipPlugin, RevisionArtifact},
+    v1alpha1::{PaperclipPlugin, RevisionArtifact, WorkerResources},
 };
 use paperclip_proto::{
     config::{self, DeliveredConfig},
@@ -36,6 +36,8 @@ pub struct Wanted<'a> {
     /// Namespace and name of the host it serves. Not always that of the spec, which may
     /// have moved on.
     pub host: (String, String),
+    /// CPU and memory of the worker, as far as they are asked for.
+    pub resources: WorkerResources,
     /// Number of the pod template.
     pub activation: u64,
 }
@@ -50,7 +52,10 @@ impl Wanted<'_> {
     /// How many pods there are to be.
     #[must_use]
     pub fn replicas(&self) -> i32 {
-        if self.plugin.spec.suspend { 0 } else { 1 }
+        match self.plugin.spec.suspend {
+            true => 0,
+            false => self.plugin.worker().replicas,
+        }
     }
 
     /// Labels that select the pods.
@@ -113,7 +118,11 @@ impl Wanted<'_> {
         let facts = serde_json::to_string(&facts).unwrap_or_default();
         let asked = self.plugin.annotations().get(labels::RESTARTED_AT);
         let restarted = asked.map(String::as_str).unwrap_or_default();
-        let text = format!("{} {restarted} {facts}", self.artifact.repository);
+        let mut text = format!("{} {restarted} {facts}", self.artifact.repository);
+        // Nothing is added for the default, so that templates of earlier releases keep their hash.
+        if !self.resources.is_default() {
+            text += &serde_json::to_string(&self.resources).unwrap_or_default();
+        }
         Digest::of(text.as_bytes()).short(16).to_owned()
     }
 

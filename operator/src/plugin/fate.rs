@@ -23,8 +23,8 @@ pub enum Fate {
 
 /// Judges the revision of this number by the pods of its activation.
 ///
-/// With `config_only` the pods run already and each must take the config up; else one pod
-/// that serves is enough.
+/// With `config_only` the pods run already and each must take the config up, those apart that
+/// only start and find it then; else one pod that serves is enough.
 #[must_use]
 pub fn judge(
     pods: &[&Seen],
@@ -49,7 +49,11 @@ pub fn judge(
         .iter()
         .map(|status| worker::serves(status) && status.config.as_ref().is_some_and(config));
     let serves = if config_only {
-        !states.is_empty() && states.len() == pods.len() && taken_up.all(|taken| taken)
+        let silent = pods.iter().filter(|seen| seen.status.is_none());
+        let starts = |seen: &&Seen| !is_ready(&seen.pod);
+        !states.is_empty()
+            && silent.copied().all(|seen| starts(&seen))
+            && taken_up.all(|taken| taken)
     } else {
         taken_up.any(|taken| taken)
     };
@@ -68,6 +72,14 @@ pub fn pods_of(pods: &[Seen], activation: i64) -> Vec<&Seen> {
         .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none() && !is_over(&seen.pod))
         .filter(|seen| seen.pod.annotations().get(labels::ACTIVATION) == Some(&wanted))
         .collect()
+}
+
+/// Whether the kubelet says that a pod takes calls.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let status = pod.status.iter();
+    let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|found| found.type_ == "Ready" && found.status == "True")
 }
 
 /// Whether a pod was evicted, say, and will never speak again.
@@ -123,6 +135,22 @@ mod tests {
         assert_eq!(fate(&pods, true, 0), Fate::Wait);
         assert_eq!(fate(&pods[..1], true, 0), Fate::Serves);
         assert_eq!(fate(&[], true, 0), Fate::Wait);
+    }
+
+    #[test]
+    fn a_pod_that_only_starts_does_not_hold_a_config_up_and_one_that_is_not_heard_does() {
+        let starting = fixtures::plugin_pod(1, None);
+        let mut unheard = (*starting.pod).clone();
+        let ready = serde_json::json!([{"type": "Ready", "status": "True"}]);
+        unheard.status.get_or_insert_default().conditions = serde_json::from_value(ready).unwrap();
+        let taken = || pod(Phase::Serving, 2, 0);
+        assert_eq!(
+            verdict(&[taken(), starting.clone()], true, 0),
+            Verdict::Serves
+        );
+        assert_eq!(verdict(&[starting], true, 0), Verdict::Wait);
+        let pods = [taken(), fixtures::seen(unheard)];
+        assert_eq!(verdict(&pods, true, 0), Verdict::Wait);
     }
 
     #[test]

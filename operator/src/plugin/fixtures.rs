@@ -62,6 +62,7 @@ pub fn plugin() -> PaperclipPlugin {
             upgrade: Default::default(),
             suspend: false,
             worker: None,
+            limits: None,
             revision_history_limit: 5,
             host: HostReference {
                 name: "main".into(),
@@ -127,6 +128,7 @@ pub fn revision(number: i64, activation: i64) -> PaperclipPluginRevisionSpec {
             capabilities: Vec::new(),
         },
         host: None,
+        resources: Default::default(),
     }
 }
 
@@ -143,6 +145,7 @@ pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -
         artifact,
         granted: &GRANTED,
         host: plugin.host_reference(),
+        resources: plugin.worker().resources,
         activation: 3,
     }
 }

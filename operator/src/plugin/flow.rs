@@ -10,7 +10,8 @@ use paperclip_crds::{
     labels,
     v1alpha1::{
         ArtifactStatus, ConditionType, FailurePolicy, PaperclipPlugin, PaperclipPluginStatus,
-        PluginConfig, PluginSecret, PluginSource, RevisionState, SecretKey, SecretUse,
+        PluginConfig, PluginLimits, PluginSecret, PluginSource, RevisionState, SecretKey,
+        SecretUse, WorkerSpec,
     },
 };
 use paperclip_proto::{
@@ -219,8 +220,10 @@ impl World {
         let before = objects
             .get(&life.pod())
             .map(|pod| &pod["metadata"]["annotations"]);
-        let revision = before.and_then(|before| before[labels::CONFIG_REVISION].as_str());
-        told.extend(revision.map(|revision| (labels::CONFIG_REVISION.into(), revision.to_owned())));
+        for news in [labels::CONFIG_REVISION, labels::LIMITS] {
+            let known = before.and_then(|before| before[news].as_str());
+            told.extend(known.map(|known| (news.to_owned(), known.to_owned())));
+        }
         let pod = k8s_openapi::api::core::v1::Pod {
             metadata: ObjectMeta {
                 name: Some("pod".into()),
@@ -623,6 +626,88 @@ async fn a_config_is_taken_up_without_a_touch_of_the_deployment() {
     );
     let told = &world.server.object(POD)["metadata"]["annotations"];
     assert_eq!(told[labels::CONFIG_REVISION], "2", "the kubelet is woken");
+}
+
+/// The template of the Deployment's pods.
+fn template(world: &World) -> Value {
+    world.server.object(DEPLOYMENT)["spec"]["template"].clone()
+}
+
+#[tokio::test]
+async fn more_pods_are_no_new_revision_and_leave_the_template_as_it_was() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let before = template(&world);
+    for replicas in [3, 1] {
+        world.edit(|plugin| {
+            plugin.spec.worker = Some(WorkerSpec {
+                replicas,
+                ..WorkerSpec::default()
+            });
+        });
+        world.settle().await;
+        assert_eq!(world.runs(), ("1".into(), i64::from(replicas)));
+        assert_eq!(template(&world), before);
+        assert_eq!(world.revisions(), [(1, 1, RevisionState::Active)]);
+    }
+}
+
+#[tokio::test]
+async fn limits_reach_the_pods_without_a_revision_and_wake_the_kubelet() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let before = template(&world);
+    world.edit(|plugin| {
+        plugin.spec.limits = Some(PluginLimits {
+            concurrency: Some(2),
+            ..PluginLimits::default()
+        });
+    });
+    world.settle().await;
+    let handed_over = handed(&world.server.objects());
+    assert_eq!(handed_over.limits.concurrency, Some(2));
+    assert_eq!(template(&world), before);
+    assert_eq!(world.revisions(), [(1, 1, RevisionState::Active)]);
+    let told = |world: &World| world.server.object(POD)["metadata"]["annotations"].clone();
+    assert!(told(&world)[labels::LIMITS].is_string());
+    world.edit(|plugin| plugin.spec.limits = None);
+    world.settle().await;
+    assert_eq!(handed(&world.server.objects()).limits, Default::default());
+    assert!(told(&world)[labels::LIMITS].is_null());
+}
+
+#[tokio::test]
+async fn other_resources_are_a_revision_and_go_back_with_it() {
+    let mut world = World::new().await;
+    world.settle().await;
+    let memory = |world: &World| {
+        let worker = template(world)["spec"]["containers"][0]["resources"].clone();
+        worker["limits"]["memory"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(memory(&world), "512Mi");
+    world.edit(|plugin| {
+        let mut worker = WorkerSpec::default();
+        worker.resources.limits.memory = Some("1Gi".into());
+        plugin.spec.worker = Some(worker);
+    });
+    world.settle().await;
+    assert_eq!(memory(&world), "1Gi");
+    let arguments = template(&world)["spec"]["initContainers"][1]["args"].to_string();
+    assert!(
+        arguments.contains(r#""--worker-memory-bytes","1073741824""#),
+        "{arguments}"
+    );
+    assert_eq!(world.revisions()[1], (2, 2, RevisionState::Active));
+    // Another spec fails, and nothing but the revision says what the pods before it had.
+    world.ask_restart(BAD);
+    world.edit(|plugin| plugin.spec.worker = None);
+    world.settle().await;
+    assert_eq!(memory(&world), "512Mi");
+    world.server.remove(&world.life.replica_set("2"));
+    NOW.set(301);
+    world.settle().await;
+    assert_eq!(world.runs(), ("2".into(), 1));
+    assert_eq!(memory(&world), "1Gi");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub mod fixtures;
 #[cfg(test)]
 mod flow;
 mod handover;
+mod limits;
 mod moved;
 mod network;
 mod packing;
@@ -24,6 +25,7 @@ mod pod;
 mod queue;
 mod reconcile;
 mod references;
+mod resources;
 mod revision;
 mod rollout;
 mod source;

@@ -22,7 +22,7 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 #[must_use]
 pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
     let (host_namespace, _) = &wanted.host;
-    let worker = wanted.plugin.spec.worker.clone().unwrap_or_default();
+    let worker = wanted.plugin.worker();
     let opened = worker.egress.iter().map(build_opening);
     NetworkPolicy {
         metadata: wanted.metadata(""),
@@ -156,6 +156,7 @@ mod tests {
                     protocol: PortProtocol::Tcp,
                 }],
             }],
+            ..WorkerSpec::default()
         };
         assert_eq!(
             egress(Some(worker), &fixtures::args())[2],

@@ -21,7 +21,7 @@ use paperclip_artifact::Digest;
 use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
 use paperclip_proto::facts;
 
-use super::desired::Wanted;
+use super::{desired::Wanted, resources};
 use crate::args::Args;
 
 const ARTIFACT: &str = "/paperclip/artifact";
@@ -129,8 +129,11 @@ fn build_pod(wanted: &Wanted<'_>, args: &Args, keys: &str) -> PodSpec {
     PodSpec {
         service_account_name: Some(wanted.name("")),
         termination_grace_period_seconds: Some(grace_seconds(wanted.granted)),
-        init_containers: Some(vec![build_fetch(wanted, args, keys), build_sidecar(args)]),
-        containers: vec![build_worker(args)],
+        init_containers: Some(vec![
+            build_fetch(wanted, args, keys),
+            build_sidecar(wanted, args),
+        ]),
+        containers: vec![build_worker(wanted, args)],
         volumes: Some(build_volumes(wanted)),
         ..restricted_pod()
     }
@@ -183,8 +186,8 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
     }
 }
 
-fn build_sidecar(args: &Args) -> Container {
-    let flags = [
+fn build_sidecar(wanted: &Wanted<'_>, args: &Args) -> Container {
+    let mut flags = [
         "--facts-dir",
         FACTS,
         "--config-dir",
@@ -199,7 +202,12 @@ fn build_sidecar(args: &Args) -> Container {
         "0.0.0.0:8443",
         "--health-listen",
         "0.0.0.0:8081",
-    ];
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    if let Some(bytes) = resources::heap_follows(&wanted.resources) {
+        flags.extend(["--worker-memory-bytes".into(), bytes.to_string()]);
+    }
     let port = |name: &str, number| ContainerPort {
         name: Some(name.into()),
         container_port: number,
@@ -214,7 +222,7 @@ fn build_sidecar(args: &Args) -> Container {
             "/usr/local/bin/paperclip-sidecar".into(),
             "serve".into(),
         ]),
-        args: Some(flags.map(str::to_owned).to_vec()),
+        args: Some(flags),
         restart_policy: Some("Always".into()),
         ports: Some(vec![port("grpc", 8443), port("health", 8081)]),
         readiness_probe: Some(probe("/readyz", 1, 2)),
@@ -232,7 +240,7 @@ fn build_sidecar(args: &Args) -> Container {
     }
 }
 
-fn build_worker(args: &Args) -> Container {
+fn build_worker(wanted: &Wanted<'_>, args: &Args) -> Container {
     Container {
         name: "worker".into(),
         image: Some(args.runtime_image.clone()),
@@ -244,7 +252,7 @@ fn build_worker(args: &Args) -> Container {
             mount("run", RUN, false),
             mount("tmp", "/tmp", false),
         ]),
-        resources: Some(memory("50m", "1", "128Mi", "512Mi")),
+        resources: Some(resources::of_worker(&wanted.resources)),
         ..restricted_container()
     }
 }

@@ -5,6 +5,7 @@ use kube::{ResourceExt, api::ObjectMeta};
 use paperclip_crds::v1alpha1::{
     ArtifactStatus, Grant, GrantOrigin, HostReference, PaperclipPlugin, PaperclipPluginRevision,
     PaperclipPluginRevisionSpec, PluginSummary, RevisionArtifact, RevisionState, SecretVersion,
+    WorkerResources,
 };
 use serde_json::{Map, Value};
 
@@ -30,6 +31,8 @@ pub struct Target {
     pub grant: Grant,
     /// Namespace and name of the host.
     pub host: (String, String),
+    /// CPU and memory of the worker, as far as they are asked for.
+    pub resources: WorkerResources,
 }
 
 impl Target {
@@ -145,6 +148,7 @@ pub fn build(
         secrets,
         grant,
         host: (host_namespace, host),
+        resources,
     } = target;
     let name = format!("{}-{number}", plugin.name_any());
     let mut revision = PaperclipPluginRevision::new(
@@ -164,6 +168,7 @@ pub fn build(
                 name: host,
                 namespace: Some(host_namespace),
             }),
+            resources,
         },
     );
     revision.metadata = ObjectMeta {
@@ -250,6 +255,7 @@ mod tests {
                 capabilities: vec!["a".into()],
             },
             host: ("paperclip".into(), "main".into()),
+            resources: WorkerResources::default(),
         }
     }
 

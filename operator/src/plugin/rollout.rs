@@ -26,6 +26,7 @@ use super::{
     desired::Wanted,
     fate::{self, Fate, pods_of},
     handover::{self, activation_of, number_of},
+    limits,
     reconcile::ReconcileError,
     references::{self, Resolved},
     revision::{self, Recorded, Target},
@@ -161,6 +162,7 @@ async fn aim(
         artifact: &artifact,
         granted: &grant.capabilities,
         host: host.clone(),
+        resources: plugin.worker().resources,
         activation: 0,
     }
     .inputs();
@@ -173,6 +175,7 @@ async fn aim(
         grant,
         host,
         artifact,
+        resources: plugin.worker().resources,
     };
     if let Some(known) = revisions.iter().find(|revision| target.is(revision)) {
         target.manifest_digest = known.spec.manifest_digest.clone();
@@ -372,12 +375,14 @@ impl<'a> Step<'a> {
             .filter_map(|seen| seen.pod.annotations().get(labels::ACTIVATION)?.parse().ok())
             .collect();
         let active = self.active.as_ref().map(|active| &active.spec);
-        let config = handover::build(&before, active, candidate, &live);
+        let mut config = handover::build(&before, active, candidate, &live);
+        config.limits = limits::delivered(plugin);
         let wanted = Wanted {
             plugin,
             artifact: &runs.spec.artifact,
             granted: &runs.spec.grant.capabilities,
             host: revision::host(&runs.spec, plugin),
+            resources: runs.spec.resources.clone(),
             activation: activation_of(&runs.spec),
         };
         let serving = active.map(|active| &*active.artifact.repository);
@@ -385,7 +390,7 @@ impl<'a> Step<'a> {
         Box::pin(applying).await.map(Some)
     }
 
-    /// Makes the kubelet hand a new config to running pods at once.
+    /// Makes the kubelet hand a new config, or other limits, to running pods at once.
     async fn tell_pods(
         &self,
         context: &Context,
@@ -396,6 +401,7 @@ impl<'a> Step<'a> {
             return Ok(());
         };
         let number = number_of(&newest.spec).to_string();
+        let limits = limits::fingerprint(plugin);
         let namespace = plugin.namespace().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
         for seen in pods_of(pods, newest.spec.activation) {
@@ -408,12 +414,18 @@ impl<'a> Step<'a> {
                 config.revision != number_of(&newest.spec)
                     && (config.revision != 0 || config.refused_revision != 0)
             });
-            let told = seen.pod.annotations().get(labels::CONFIG_REVISION) == Some(&number);
-            if !has_another || told {
+            let annotations = seen.pod.annotations();
+            let mut news = serde_json::Map::new();
+            if has_another && annotations.get(labels::CONFIG_REVISION) != Some(&number) {
+                news.insert(labels::CONFIG_REVISION.into(), number.clone().into());
+            }
+            if status.is_some() && annotations.get(labels::LIMITS) != limits.as_ref() {
+                news.insert(labels::LIMITS.into(), limits.clone().into());
+            }
+            if news.is_empty() {
                 continue;
             }
-            let patch =
-                json!({ "metadata": { "annotations": { labels::CONFIG_REVISION: number } } });
+            let patch = json!({ "metadata": { "annotations": news } });
             let told = api
                 .patch(
                     &seen.pod.name_any(),
@@ -702,6 +714,7 @@ fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta 
         artifact: &target.artifact,
         granted: &target.grant.capabilities,
         host: target.host.clone(),
+        resources: target.resources.clone(),
         activation: 0,
     };
     wanted.metadata("")

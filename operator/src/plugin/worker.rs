@@ -10,7 +10,7 @@ use paperclip_crds::{
 };
 use paperclip_proto::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
 
-use super::{conditions::Finding, diagnose};
+use super::{conditions::Finding, diagnose, verdict};
 use crate::pods::Seen;
 
 /// What a sidecar calls the steps of a start that goes well.
@@ -26,11 +26,12 @@ pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
         return Finding::no(Reason::Pending, "The pods are stopped.".into());
     }
     let current = current(deployment, pods);
-    if current
+    let serving = current
         .iter()
-        .any(|seen| seen.status.as_ref().is_some_and(serves))
-    {
-        return Finding::yes("The worker is initialised and answers.");
+        .filter(|seen| seen.status.as_ref().is_some_and(serves))
+        .count();
+    if serving > 0 {
+        return Finding::yes(how_many_serve(serving, deployment.spec.replicas));
     }
     let said = || {
         current
@@ -45,13 +46,17 @@ pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
         .unwrap_or_else(|| Finding::no(Reason::Progressing, waits_for(&current).into()))
 }
 
+fn how_many_serve(serving: usize, wanted: Option<i32>) -> String {
+    match wanted {
+        Some(wanted) if wanted > 1 => {
+            format!("{serving} of {wanted} workers are initialised and answer.")
+        }
+        _ => "The worker is initialised and answers.".into(),
+    }
+}
+
 fn waits_for(current: &[&Seen]) -> &'static str {
-    let is_ready = |seen: &&Seen| {
-        let status = seen.pod.status.iter();
-        let mut conditions = status.flat_map(|status| status.conditions.iter().flatten());
-        conditions.any(|found| found.type_ == "Ready" && found.status == "True")
-    };
-    if current.iter().any(is_ready) {
+    if current.iter().any(|seen| verdict::is_ready(&seen.pod)) {
         "The pod is ready, but the operator hears nothing from its sidecar."
     } else {
         "The pod is being started."
@@ -208,6 +213,20 @@ mod tests {
         assert!(worker(Some(&fixtures::deployment(2)), &pods).holds);
         let next = worker(Some(&fixtures::deployment(3)), &pods);
         assert_eq!(next.reason, Reason::Progressing);
+    }
+
+    #[test]
+    fn one_of_several_workers_is_enough_and_their_number_is_told() {
+        let pods = [
+            fixtures::plugin_pod(2, Some(status(Phase::Serving, good()))),
+            fixtures::plugin_pod(2, Some(status(Phase::Starting, good()))),
+            fixtures::plugin_pod(2, Some(status(Phase::Serving, good()))),
+        ];
+        let mut deployment = fixtures::deployment(2);
+        deployment.spec.replicas = Some(3);
+        let found = worker(Some(&deployment), &pods);
+        assert!(found.holds);
+        assert_eq!(found.message, "2 of 3 workers are initialised and answer.");
     }
 
     #[test]

@@ -1,26 +1,38 @@
-//! The config that the operator hands over: a file in a mounted Secret, read again when the
+//! The config and the limits that the operator hands over: a file in a mounted Secret, read again when the
 //! kubelet swaps the folder.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use paperclip_proto::config::{ActivationConfig, DeliveredConfig, FILE_NAME};
+use paperclip_proto::{
+    config::{ActivationConfig, DeliveredConfig, FILE_NAME},
+    limits::Limits,
+};
 use tokio::sync::watch;
+
+use crate::limits::Gate;
 
 /// How often the folder is looked at. Reading one small file costs microseconds.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Follows the config of an activation. Without a folder there is none and never will be.
-pub fn follow(folder: Option<PathBuf>, activation: u64) -> watch::Receiver<ActivationConfig> {
+/// Follows the config of an activation, and hands limits to the gate. Without a folder there is
+/// none and never will be.
+pub fn follow(
+    folder: Option<PathBuf>,
+    activation: u64,
+    gate: Arc<Gate>,
+) -> watch::Receiver<ActivationConfig> {
     let Some(folder) = folder else {
         // The sender is gone: nobody waits for a change that cannot come.
         return watch::channel(ActivationConfig::default()).1;
     };
-    let first = read(&folder, activation).unwrap_or_default();
-    let (sender, receiver) = watch::channel(first);
+    let (config, limits) = read(&folder, activation).unwrap_or_default();
+    adopt(&gate, limits);
+    let (sender, receiver) = watch::channel(config);
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(EVERY);
         loop {
@@ -29,7 +41,8 @@ pub fn follow(folder: Option<PathBuf>, activation: u64) -> watch::Receiver<Activ
                 () = sender.closed() => return,
             }
             // Half a swap, or a mistake: what is in force stays.
-            if let Ok(now) = read(&folder, activation) {
+            if let Ok((now, limits)) = read(&folder, activation) {
+                adopt(&gate, limits);
                 sender.send_if_modified(|known| {
                     let is_new = *known != now;
                     *known = now;
@@ -41,7 +54,14 @@ pub fn follow(folder: Option<PathBuf>, activation: u64) -> watch::Receiver<Activ
     receiver
 }
 
-fn read(folder: &Path, activation: u64) -> io::Result<ActivationConfig> {
+fn adopt(gate: &Arc<Gate>, limits: Limits) {
+    if gate.limits() != limits {
+        gate.set(limits);
+        tracing::info!(?limits, "limits changed");
+    }
+}
+
+fn read(folder: &Path, activation: u64) -> io::Result<(ActivationConfig, Limits)> {
     let bytes = fs::read(folder.join(FILE_NAME))?;
     let mut delivered: DeliveredConfig = serde_json::from_slice(&bytes).map_err(|error| {
         // The parser's words may quote a secret, so only its place is told.
@@ -52,8 +72,6 @@ fn read(folder: &Path, activation: u64) -> io::Result<ActivationConfig> {
         );
         io::Error::from(io::ErrorKind::InvalidData)
     })?;
-    Ok(delivered
-        .activations
-        .remove(&activation)
-        .unwrap_or_default())
+    let config = delivered.activations.remove(&activation);
+    Ok((config.unwrap_or_default(), delivered.limits))
 }

@@ -10,16 +10,17 @@ use paperclip_proto::{
     jsonrpc,
     methods::{self, Handling},
     trace::SpanKind,
-    v1::RpcError,
+    v1::{RpcError, SessionResponse},
 };
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    MAX_ASKED, Multiplexer, SessionId, log,
-    session::{Said, Session, is_repeatable},
+    MAX_ASKED, Multiplexer, OpenKind, SessionId, log,
+    session::{Said, Session, is_repeatable, notification},
 };
 use crate::{
     envelope::{self, Message},
+    limits::{Limit, Refusal},
     metrics::{Direction, Outcome},
 };
 
@@ -34,6 +35,12 @@ impl Multiplexer {
     /// Hands an answer of the worker to whoever waits.
     pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
         let open = id.and_then(|id| self.lock().close(id));
+        let outcome = match (&open, outcome) {
+            (Some(open), Ok(result)) if open.kind != OpenKind::Internal => self
+                .check_size(result.len(), || "the worker's result".into())
+                .map(|()| result),
+            (_, outcome) => outcome,
+        };
         let delivered = open.is_some_and(|open| open.answer.give(self, outcome));
         if !delivered {
             self.metrics.late_answers.inc();
@@ -67,6 +74,14 @@ impl Multiplexer {
             );
             return answer(worker, &id, Err(error)).await;
         }
+        let size = message.params.len();
+        if let Err(error) = self.check_size(size, || format!("params of {}", message.method)) {
+            self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
+            return answer(worker, &id, Err(error)).await;
+        }
+        if message.method == "log" {
+            message.params = log::redacted(message.params, &self.settings);
+        }
         let handling = methods::handling(&message.method);
         if handling == Handling::Subscribe {
             let outcome = self.subscribe(&message).await;
@@ -79,10 +94,10 @@ impl Multiplexer {
             let value = serde_json::Value::from(value).to_string().into();
             return answer(worker, &id, Ok(value)).await;
         }
-        let Ok(permit) = self.asked.clone().try_acquire_owned() else {
-            let limit = format!("the worker has {MAX_ASKED} calls open, which is the limit");
-            let refusal = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, limit);
-            return answer(worker, &id, Err(refusal)).await;
+        let Ok(permit) = self.asked_at_once().try_acquire_owned() else {
+            let refusal = Refusal::at_once(Limit::Callbacks, "the worker", MAX_ASKED);
+            self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
+            return answer(worker, &id, Err(self.refused(refusal))).await;
         };
         let (multiplexer, worker) = (self.clone(), worker.clone());
         tokio::spawn(async move {
@@ -125,7 +140,8 @@ impl Multiplexer {
         };
         self.remember.notify_one();
         for session in sessions {
-            session.subscribe(message).await;
+            let frame = session.subscription(message);
+            self.hand(&session, frame).await;
         }
         Ok(Bytes::from_static(b"null"))
     }
@@ -195,9 +211,35 @@ impl Multiplexer {
         untried.next().cloned()
     }
 
+    /// Hands a host what it did not ask for. One that is far behind is left there where another
+    /// keeps up, so that it stalls nobody; else the worker waits, who is too fast for all.
+    pub(super) async fn hand(&self, session: &Arc<Session>, frame: SessionResponse) {
+        let Err(frame) = session.post(frame) else {
+            return;
+        };
+        let another_keeps_up = {
+            let inner = self.lock();
+            let mut others = inner.sessions.values();
+            others.any(|other| other.id != session.id && other.keeps_up())
+        };
+        match another_keeps_up {
+            true => session.leave_behind(),
+            false => session.post_in_turn(frame).await,
+        }
+    }
+
     /// Passes a notification of the worker on.
     pub(super) async fn told(&self, mut message: Message) {
+        let size = message.params.len();
+        if let Err(error) = self.check_size(size, || format!("params of {}", message.method)) {
+            tracing::warn!(
+                "a notification of the worker was dropped: {}",
+                error.message
+            );
+            return;
+        }
         if message.method == "log" {
+            message.params = log::redacted(message.params, &self.settings);
             log::worker_log(&message.params, &self.settings);
         }
         let known = self.invocation(&message.invocation_id);
@@ -210,10 +252,10 @@ impl Multiplexer {
                 if Some(session.id) != issuer {
                     copy.invocation_id.clear();
                 }
-                session.tell(copy).await;
+                self.hand(&session, notification(copy)).await;
             }
         } else if let Some(session) = self.pick(issuer, &[]) {
-            session.tell(message).await;
+            self.hand(&session, notification(message)).await;
         }
     }
 }

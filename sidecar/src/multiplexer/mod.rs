@@ -7,8 +7,10 @@ mod asked;
 mod lines;
 mod log;
 mod once;
+mod outbox;
 mod passing;
 mod pipes;
+mod records;
 mod session;
 
 use std::{
@@ -34,6 +36,7 @@ use crate::{
     config::Settings,
     envelope,
     grants::{Grants, Scraped},
+    limits::{Gate, Place, Refusal},
     metrics::{Direction, Metrics, Outcome},
     state::StateBoard,
 };
@@ -41,12 +44,10 @@ use crate::{
 pub use pipes::{Pipes, run as run_pipes};
 pub use session::{SessionId, serve as serve_session};
 
-/// Timeout of a call that names none.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of what names none.
+const DEFAULT_TIMEOUT: Duration = paperclip_proto::limits::CALL_TIMEOUT;
 /// Longest timeout of a call: 2^31-1 ms.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
-/// Calls to the worker that may be open at once.
-const MAX_OPEN: usize = 4096;
 /// Calls of the worker that may be open at once.
 const MAX_ASKED: usize = 4096;
 /// How long a call waits for a worker that is starting. It was not sent, so waiting is safe.
@@ -85,6 +86,8 @@ pub struct Multiplexer {
     traces: Traces,
     /// Config and secrets that the worker runs with.
     pub settings: Settings,
+    /// What calls have to pass before the worker sees them.
+    pub gate: Arc<Gate>,
     /// Told when sessions come and go.
     sessions_changed: watch::Sender<u64>,
     /// Told when a call settles.
@@ -92,8 +95,11 @@ pub struct Multiplexer {
     /// Told when there is something new to remember.
     remember: Notify,
     waiting_for_host: AtomicUsize,
-    /// One permit for each call that the worker may have open.
-    asked: Arc<Semaphore>,
+    /// Lines of the worker for a host to keep.
+    records: records::Records,
+    /// One permit for each call that the worker may have open. Each worker has its own: what its
+    /// predecessor asked may be with hosts for minutes.
+    asked: Mutex<Arc<Semaphore>>,
     max_line: usize,
 }
 
@@ -201,13 +207,21 @@ impl Multiplexer {
             metrics,
             traces,
             settings: Settings::default(),
+            gate: Gate::new(),
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
             remember: Notify::new(),
             waiting_for_host: AtomicUsize::new(0),
-            asked: Arc::new(Semaphore::new(MAX_ASKED)),
+            records: records::Records::default(),
+            asked: Mutex::new(Arc::new(Semaphore::new(MAX_ASKED))),
             max_line: lines::MAX_LINE,
         })
+    }
+
+    /// What the worker's calls to hosts take their permits from.
+    fn asked_at_once(&self) -> Arc<Semaphore> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -236,13 +250,16 @@ impl Multiplexer {
         let config_json = self.state.now().config_json;
         let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
         for session in sessions {
-            session.announce_config(config_json.clone()).await;
+            let frame = session::config_changed(config_json.clone());
+            self.hand(&session, frame).await;
         }
     }
 
     /// A line of the worker's stderr becomes a record.
     pub fn worker_stderr(&self, line: &str) {
-        log::worker_stderr(&self.settings.redact(line));
+        let line = self.settings.redact(line);
+        log::worker_stderr(&line);
+        self.keep_record("stderr", &line);
     }
 
     /// What a successor of this sidecar needs.
@@ -272,6 +289,8 @@ impl Multiplexer {
 
     /// Connects the multiplexer with the stdin of a worker.
     fn attach_worker(&self, lines: mpsc::Sender<Bytes>) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Semaphore::new(MAX_ASKED));
         self.lock().worker = Some(lines);
     }
 
@@ -326,6 +345,7 @@ impl Multiplexer {
             Ok(_) => Outcome::Ok,
             Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
             Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
+            Err(error) if is_of_a_limit(error) => Outcome::Refused,
             Err(_) => Outcome::Error,
         };
         self.metrics.call(Direction::HostToWorker, label);
@@ -334,17 +354,39 @@ impl Multiplexer {
     async fn checked_call(&self, mut call: Call) -> Result<Bytes, RpcError> {
         check_json(&call.params, "params")?;
         check_json(&call.invocation, "the invocation")?;
-        if call.timeout.is_zero() {
-            call.timeout = DEFAULT_TIMEOUT;
-        }
-        let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
-        self.wait_for_worker(deadline).await?;
-        self.refuse_when_draining()?;
         let kind = match methods::handling(&call.method) {
             Handling::Job => OpenKind::Job,
             _ => OpenKind::Call,
         };
+        let limits = self.gate.limits();
+        call.timeout = limits.timeout(kind == OpenKind::Job, call.timeout);
+        let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
+        self.check_size(call.params.len(), || format!("params of {}", call.method))?;
+        self.wait_for_worker(deadline).await?;
+        let _place = self.enter(call.origin, deadline).await?;
+        self.refuse_when_draining()?;
         self.exchange(call, kind, deadline).await
+    }
+
+    async fn enter(&self, origin: Option<SessionId>, until: Instant) -> Result<Place, RpcError> {
+        let entered = self.gate.enter(origin, until).await;
+        entered.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Counts what a limit refused, and gives the error that says so.
+    fn refused(&self, refusal: Refusal) -> RpcError {
+        self.metrics.refused(refusal.limit);
+        refusal.error
+    }
+
+    /// Refuses a payload that is larger than may pass. `what` says what it is of.
+    fn check_size(&self, bytes: usize, what: impl FnOnce() -> String) -> Result<(), RpcError> {
+        let limits = self.gate.limits();
+        if limits.admits(bytes) {
+            return Ok(());
+        }
+        let most = limits.payload_bytes.unwrap_or(u32::MAX) as usize;
+        Err(self.refused(Refusal::payload(&what(), bytes, most)))
     }
 
     /// Calls the worker for the sidecar itself, in whatever state it is.
@@ -433,10 +475,6 @@ impl Multiplexer {
     > {
         let mut inner = self.lock();
         let lines = inner.worker.clone().ok_or_else(unavailable)?;
-        if inner.open.len() >= MAX_OPEN && kind != OpenKind::Internal {
-            let message = format!("the worker has {MAX_OPEN} calls open, which is the limit");
-            return Err(RpcError::not_sent(message));
-        }
         let id = inner.next_id;
         inner.next_id += 1;
         let (answer, receiver) = oneshot::channel();
@@ -482,6 +520,7 @@ impl Multiplexer {
     ) -> Result<(), RpcError> {
         check_json(params, "params")?;
         check_json(invocation, "the invocation")?;
+        self.check_size(params.len(), || format!("params of {method}"))?;
         let event = match methods::handling(method) {
             Handling::Event => once::event(params),
             _ => None,
@@ -544,6 +583,13 @@ fn traceparent(invocation: &[u8]) -> String {
     let object = serde_json::from_slice::<InvocationObject>(invocation).ok();
     let stated = object.and_then(|object| object.traceparent);
     stated.unwrap_or_default()
+}
+
+fn is_of_a_limit(error: &RpcError) -> bool {
+    matches!(
+        error.code,
+        jsonrpc::LIMIT_EXCEEDED | jsonrpc::PAYLOAD_TOO_LARGE
+    )
 }
 
 fn timed_out(method: &str, limit: Duration) -> RpcError {

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, worker_exited};
+use super::{Call, MAX_TIMEOUT, Multiplexer, timed_out, worker_exited};
 
 /// Events that are known for having been told.
 const EVENTS: usize = 8192;
@@ -153,7 +153,7 @@ impl Slots {
 
     /// Keeps the slot of a run that ended, unless the worker never saw it.
     fn end(&mut self, slot: Key, outcome: &Outcome) {
-        if outcome.as_ref().is_err_and(|error| error.is_not_sent()) {
+        if outcome.as_ref().is_err_and(|error| error.was_unseen()) {
             self.runs.remove(&slot);
             self.last.retain(|known| *known != slot);
             return;
@@ -178,10 +178,7 @@ impl Multiplexer {
         let Some(slot) = slot(&call.params) else {
             return self.checked_call(call).await;
         };
-        let timeout = match call.timeout {
-            Duration::ZERO => DEFAULT_TIMEOUT,
-            stated => stated,
-        };
+        let timeout = self.gate.limits().timeout(true, call.timeout);
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let (place, mut run) = self.lock().slots.join(slot);
         match place {

@@ -17,10 +17,10 @@ use paperclip_proto::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Answer, DEFAULT_TIMEOUT, Inner, MAX_OPEN, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId,
-    note, session::Session, timed_out,
+    Answer, Inner, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId, note, session::Session,
+    timed_out,
 };
-use crate::envelope;
+use crate::{envelope, limits::Place};
 
 /// Larger params are copied by a task, away from the lock.
 const LARGE: usize = 64 * 1024;
@@ -45,6 +45,8 @@ pub struct Passing {
     deadline: Instant,
     invocation: Option<String>,
     permit: OwnedSemaphorePermit,
+    /// Given back when the call ends.
+    _place: Place,
 }
 
 impl Passing {
@@ -97,11 +99,12 @@ impl Multiplexer {
         if phase != Phase::Serving || self.traces.are_on() || !is_plain(&request) {
             return Passed::Not(request, permit);
         }
+        let limits = self.gate.limits();
+        if !limits.admits(request.params_json.len()) {
+            return Passed::Not(request, permit);
+        }
         let noted = note(&request.invocation_json, Some(session.id), None);
-        let timeout = match Duration::from_millis(request.timeout_ms) {
-            Duration::ZERO => DEFAULT_TIMEOUT,
-            stated => stated,
-        };
+        let timeout = limits.timeout(false, Duration::from_millis(request.timeout_ms));
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let mut inner = self.lock();
         let Inner {
@@ -113,7 +116,8 @@ impl Multiplexer {
             ..
         } = &mut *inner;
         let slot = worker.as_ref().and_then(|lines| lines.try_reserve().ok());
-        let Some(slot) = slot.filter(|_| open.len() < MAX_OPEN) else {
+        let entered = slot.and_then(|slot| Some((slot, self.gate.try_enter()?)));
+        let Some((slot, place)) = entered else {
             return Passed::Not(request, permit);
         };
         let id = *next_id;
@@ -133,6 +137,7 @@ impl Multiplexer {
             deadline,
             invocation: noted.as_ref().map(|(name, _)| name.clone()),
             permit,
+            _place: place,
         };
         let answer = Answer::Session(passing);
         let kind = OpenKind::Call;
@@ -140,6 +145,24 @@ impl Multiplexer {
         due.insert((deadline, id));
         invocations.extend(noted);
         Passed::Until(deadline)
+    }
+
+    /// Ends a passing call that its host no longer waits for.
+    pub(super) fn give_up(&self, session: SessionId, request: u64) {
+        let is_it = |open: &Open| match &open.answer {
+            Answer::Session(passing) => passing.session.id == session && passing.request == request,
+            Answer::Waiting(_) => false,
+        };
+        let closed = {
+            let mut inner = self.lock();
+            let found = inner.open.iter().find(|(_, open)| is_it(open));
+            let id = found.map(|(id, _)| *id);
+            id.and_then(|id| inner.close(id))
+        };
+        if closed.is_some() {
+            self.metrics.cancelled.inc();
+            self.settled.notify_waiters();
+        }
     }
 
     /// Ends the passing calls whose time is over. Gives when the next one is due.

@@ -125,7 +125,8 @@ async fn take(multiplexer: &Arc<Multiplexer>, worker: &mpsc::WeakSender<Bytes>, 
         None if line.iter().all(u8::is_ascii_whitespace) => {}
         None => {
             multiplexer.metrics.noise.inc();
-            log::worker_noise(line, &multiplexer.settings);
+            let shown = log::worker_noise(line, &multiplexer.settings);
+            multiplexer.keep_record("stdout", &shown);
         }
     }
 }

@@ -26,8 +26,16 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{Call, Multiplexer, passing::Passed};
-use crate::{envelope::Message, state::PodState};
+use super::{
+    Call, Multiplexer,
+    outbox::{Outbox, Posted},
+    passing::Passed,
+};
+use crate::{
+    envelope::Message,
+    limits::{Limit, Refusal},
+    state::PodState,
+};
 
 /// Requests of one host that may be under way at once. More are refused: were they left in
 /// the transport, they would stand before the answers that those under way may wait for.
@@ -43,12 +51,23 @@ const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
+#[cfg(test)]
+impl SessionId {
+    /// A name for tests.
+    pub fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// One host process at the bridge.
 #[derive(Debug)]
 pub struct Session {
     pub(super) id: SessionId,
     host: AttachedHost,
     link: link::Sender<SessionResponse>,
+    outbox: Outbox,
+    /// Requests of the host that have a task of their own; cancelled when the host gives one up.
+    serving: Mutex<HashMap<u64, CancellationToken>>,
     open: Mutex<HashMap<u64, oneshot::Sender<Result<Bytes, RpcError>>>>,
     next_id: AtomicU64,
     over: CancellationToken,
@@ -74,15 +93,47 @@ impl Session {
         }
     }
 
-    /// Sends what everything else of the worker waits behind. A host that does not take it in
-    /// time is detached, so that it stalls the others once and not for ever.
-    async fn send_or_detach(&self, frame: session_response::Frame) {
-        let sent = tokio::time::timeout(SLOW_HOST, self.send(frame)).await;
-        if sent.is_err() {
-            let host = &self.host.host_name;
-            tracing::warn!(host, "a host that does not read was detached");
-            self.over.cancel();
+    /// Whether the host reads what it is told about as fast as it comes.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.outbox.keeps_up()
+    }
+
+    /// Hands over what the host did not ask for, or gives it back when the host is far behind.
+    pub(super) fn post(&self, frame: SessionResponse) -> Result<(), SessionResponse> {
+        self.outbox.post(&self.link, frame)
+    }
+
+    /// The same once the host has read some. One that does not read in time is detached.
+    pub(super) async fn post_in_turn(&self, frame: SessionResponse) {
+        let posted = tokio::select! {
+            posted = tokio::time::timeout(SLOW_HOST, self.outbox.post_in_turn(frame)) => posted,
+            () = self.over.cancelled() => return,
+        };
+        if posted.is_err() {
+            self.leave_behind();
         }
+    }
+
+    /// Detaches a host that does not read what it is told.
+    pub(super) fn leave_behind(&self) {
+        let host = &self.host.host_name;
+        tracing::warn!(host, "a host that does not read was detached");
+        self.over.cancel();
+    }
+
+    /// Sends what waits for the host, for as long as it reads.
+    async fn empty(self: Arc<Self>, mut outbox: mpsc::UnboundedReceiver<Posted>) {
+        while let Some(Some((frame, room))) = self.over.run_until_cancelled(outbox.recv()).await {
+            let sent = tokio::time::timeout(SLOW_HOST, self.send_in_turn(frame)).await;
+            if sent.is_err() {
+                self.leave_behind();
+            }
+            drop(room);
+        }
+    }
+
+    fn serving(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
+        self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn request(&self, message: &Message, timeout: Duration) -> Request {
@@ -127,30 +178,10 @@ impl Session {
         })
     }
 
-    /// Tells the host of a subscription. Its answer changes nothing.
-    pub(super) async fn subscribe(&self, message: &Message) {
+    /// A subscription, as the host is told of it. Its answer changes nothing.
+    pub(super) fn subscription(&self, message: &Message) -> SessionResponse {
         let request = self.request(message, super::DEFAULT_TIMEOUT);
-        self.send_or_detach(session_response::Frame::Request(request))
-            .await;
-    }
-
-    /// Tells the host which config the worker runs with from now on.
-    pub(super) async fn announce_config(&self, config_json: Bytes) {
-        let announced = ConfigChanged { config_json };
-        self.send(session_response::Frame::ConfigChanged(announced))
-            .await;
-    }
-
-    pub(super) async fn tell(&self, message: Message) {
-        let told = Notification {
-            method: message.method,
-            params_json: message.params,
-            invocation_json: Bytes::new(),
-            invocation_id: message.invocation_id,
-            traceparent: message.traceparent,
-        };
-        self.send_or_detach(session_response::Frame::Notification(told))
-            .await;
+        session_response::Frame::Request(request).into()
     }
 
     async fn respond(&self, id: u64, outcome: Result<Bytes, RpcError>) {
@@ -176,6 +207,23 @@ impl Session {
         }
         true
     }
+}
+
+/// The config that the worker runs with from now on, as hosts are told of it.
+pub(super) fn config_changed(config_json: Bytes) -> SessionResponse {
+    session_response::Frame::ConfigChanged(ConfigChanged { config_json }).into()
+}
+
+/// A notification of the worker, as hosts are told of it.
+pub(super) fn notification(message: Message) -> SessionResponse {
+    let told = Notification {
+        method: message.method,
+        params_json: message.params,
+        invocation_json: Bytes::new(),
+        invocation_id: message.invocation_id,
+        traceparent: message.traceparent,
+    };
+    session_response::Frame::Notification(told).into()
 }
 
 /// What became of a question to a host.
@@ -220,6 +268,7 @@ pub async fn serve<S>(
     S: Stream<Item = Result<SessionRequest, Status>> + Unpin,
 {
     let mut state = multiplexer.state.subscribe();
+    let mut limits = multiplexer.gate.subscribe();
     let session = attach(&multiplexer, host, hello, frames);
     let replica = &session.host.replica;
     tracing::info!(host = session.host.host_name, replica, "a host attached");
@@ -246,6 +295,13 @@ pub async fn serve<S>(
                     let announced = session_response::Frame::PhaseChanged(now.phase_changed());
                     session.send(announced).await;
                 }
+                continue;
+            }
+            changed = limits.changed() => {
+                if changed.is_err() { break; }
+                let now = *limits.borrow_and_update();
+                let announced = session_response::Frame::LimitsChanged(now.into());
+                session.send(announced).await;
                 continue;
             }
             () = &mut due => {
@@ -283,6 +339,7 @@ fn attach(
     let mut inner = multiplexer.lock();
     let state = multiplexer.state.now();
     let hello = PluginHello {
+        limits: Some(multiplexer.gate.limits().into()),
         phase: state.phase.into(),
         initialize_result_json: state.initialize_result,
         config_json: state.config_json,
@@ -298,6 +355,7 @@ fn attach(
     // The queue is new and empty, so there is room.
     let _ = frames.try_send(session_response::Frame::Hello(hello).into());
     inner.next_session += 1;
+    let (outbox, posted) = Outbox::new();
     let session = Arc::new(Session {
         id: SessionId(inner.next_session),
         host: AttachedHost {
@@ -306,12 +364,16 @@ fn attach(
             replica: host.replica,
         },
         link: link::Sender::new(frames, host.max_frame_bytes),
+        outbox,
+        serving: Mutex::default(),
         open: Mutex::default(),
         next_id: AtomicU64::new(1),
         over: CancellationToken::new(),
     });
     inner.sessions.insert(session.id, session.clone());
     drop(inner);
+    tokio::spawn(session.clone().empty(posted));
+    multiplexer.pass_records(&session);
     multiplexer.metrics.sessions.inc();
     multiplexer
         .sessions_changed
@@ -405,6 +467,7 @@ impl Desk<'_> {
                 settle(self.multiplexer, self.session, response);
             }
             session_request::Frame::Notification(told) => self.tell_worker(told).await,
+            session_request::Frame::Cancel(cancel) => self.give_up(cancel.id),
             _ => {}
         }
         None
@@ -413,8 +476,8 @@ impl Desk<'_> {
     /// Serves a request; gives its deadline when no task does.
     async fn serve(&self, request: Request, phase: Phase) -> Option<Instant> {
         let Ok(permit) = self.requests.clone().try_acquire_owned() else {
-            let limit = format!("a host may have {MAX_REQUESTS} requests under way");
-            let refusal = RpcError::new(jsonrpc::WORKER_UNAVAILABLE, limit);
+            let refusal = Refusal::at_once(Limit::Requests, "the host", MAX_REQUESTS);
+            let refusal = self.multiplexer.refused(refusal);
             self.session.respond(request.id, Err(refusal)).await;
             return None;
         };
@@ -422,9 +485,29 @@ impl Desk<'_> {
             Passed::Until(deadline) => Some(deadline),
             Passed::Not(request, permit) => {
                 let (multiplexer, session) = (self.multiplexer.clone(), self.session.clone());
-                tokio::spawn(serve_request(multiplexer, session, request, permit));
+                let given_up = CancellationToken::new();
+                self.session.serving().insert(request.id, given_up.clone());
+                tokio::spawn(serve_request(
+                    multiplexer,
+                    session,
+                    request,
+                    permit,
+                    given_up,
+                ));
                 None
             }
+        }
+    }
+
+    /// The host no longer waits for a request. What the worker was asked may still be done.
+    fn give_up(&self, request: u64) {
+        let served = self.session.serving().remove(&request);
+        match served {
+            Some(given_up) => {
+                self.multiplexer.metrics.cancelled.inc();
+                given_up.cancel();
+            }
+            None => self.multiplexer.give_up(self.session.id, request),
         }
     }
 
@@ -447,7 +530,9 @@ impl Desk<'_> {
 fn settle(multiplexer: &Multiplexer, session: &Session, response: Response) {
     let outcome = match response.outcome {
         Some(response::Outcome::ResultJson(result)) if crate::envelope::is_json(&result) => {
-            Ok(result)
+            multiplexer
+                .check_size(result.len(), || "the host's answer".into())
+                .map(|()| result)
         }
         Some(response::Outcome::ResultJson(_)) | None => Err(RpcError::new(
             jsonrpc::INTERNAL,
@@ -472,14 +557,19 @@ async fn serve_request(
     session: Arc<Session>,
     request: Request,
     permit: OwnedSemaphorePermit,
+    given_up: CancellationToken,
 ) {
     let id = request.id;
     let detaches = methods::handling(&request.method) == Handling::Detach;
     let outcome = tokio::select! {
-        outcome = serve_call(&multiplexer, &session, request) => outcome,
+        // In this order, so that what is given up goes no further.
+        biased;
         // Nobody is left to answer; what was sent may still be done.
         () = session.over.cancelled() => return,
+        () = given_up.cancelled() => return,
+        outcome = serve_call(&multiplexer, &session, request) => outcome,
     };
+    session.serving().remove(&id);
     session.respond(id, outcome).await;
     if detaches {
         session.over.cancel();

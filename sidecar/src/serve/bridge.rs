@@ -100,7 +100,7 @@ impl PluginBridgeService for Bridge {
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         require(&request, &self.host)?;
-        let timeout = deadline(&request)?.unwrap_or(multiplexer::DEFAULT_TIMEOUT);
+        let timeout = deadline(&request)?.unwrap_or_default();
         let traceparent = request.metadata().get("traceparent");
         let traceparent = traceparent.and_then(|value| value.to_str().ok());
         let traceparent = traceparent.unwrap_or_default().to_owned();

@@ -70,7 +70,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     let stopping = Stopping::default();
     let terminating = CancellationToken::new();
-    let delivered = delivery::follow(args.config_dir.clone(), facts.activation);
+    let gate = multiplexer.gate.clone();
+    let delivered = delivery::follow(args.config_dir.clone(), facts.activation, gate);
     let supervisor = tokio::spawn(supervisor::run(
         multiplexer.clone(),
         shim.clone(),

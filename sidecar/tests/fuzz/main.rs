@@ -181,11 +181,11 @@ async fn a_host_that_does_not_read_is_detached_and_others_go_on() {
         bridge.serve_hosts();
     }
     bridge.call_is_answered().await;
-    assert!(idle.requests.is_closed(), "the session goes on");
-    assert!(
-        begun.elapsed() < DEAD_AFTER / 2,
-        "only its silence ended it"
-    );
+    while !idle.requests.is_closed() {
+        assert!(begun.elapsed() < DEAD_AFTER / 2, "the session goes on");
+        bridge.serve_hosts();
+        tokio::task::yield_now().await;
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use paperclip_proto::{
     jsonrpc,
+    limits::Limits,
     v1::{
         Notification, Phase, Pong, Request, Response, RpcError, SessionRequest, SessionResponse,
         response, session_request, session_response,
@@ -38,8 +39,9 @@ const METHODS: [&str; 5] = [
     "vendor.call",
 ];
 /// Errors that the multiplexer makes for a host, and the worker's own.
-const TO_HOST: [i32; 3] = [
+const TO_HOST: [i32; 4] = [
     jsonrpc::WORKER_UNAVAILABLE,
+    jsonrpc::LIMIT_EXCEEDED,
     jsonrpc::TIMEOUT,
     jsonrpc::WORKER_ERROR,
 ];
@@ -77,6 +79,7 @@ pub struct Counts {
     results_at_hosts: usize,
     errors_at_hosts: usize,
     timeouts_at_hosts: usize,
+    limits_at_hosts: usize,
     results_at_worker: usize,
     refusals_moved_on: usize,
     denied_for_company: usize,
@@ -208,6 +211,7 @@ impl World {
             96 if self.random.once_in(4) => self.crash(),
             97 if self.running.is_none() => self.start(),
             98 => tokio::time::sleep(SHORT).await,
+            99 => self.limit(),
             _ => {}
         }
         for _ in 0..self.random.below(6) {
@@ -326,6 +330,16 @@ impl World {
             self.multiplexer.detach_worker("the worker crashed");
             self.multiplexer.forget_subscriptions();
         }
+    }
+
+    /// Other limits hold, tight ones half of the time.
+    fn limit(&mut self) {
+        let is_tight = self.random.once_in(2);
+        self.multiplexer.gate.set(Limits {
+            concurrency: is_tight.then(|| 1 + self.random.below(20) as u32),
+            queue: is_tight.then(|| self.random.below(20) as u32),
+            ..Limits::default()
+        });
     }
 
     async fn host_calls(&mut self) {
@@ -663,6 +677,8 @@ impl World {
             Some(response::Outcome::Error(error)) => {
                 self.counts.slots_lost += usize::from(self.ran.contains(&made.token));
                 self.counts.timeouts_at_hosts += usize::from(error.code == jsonrpc::TIMEOUT);
+                let is_limit = error.code == jsonrpc::LIMIT_EXCEEDED;
+                self.counts.limits_at_hosts += usize::from(is_limit);
                 return Ok(());
             }
             None => return Err(format!("{} was answered with nothing", made.token)),

@@ -3,9 +3,11 @@
 mod config;
 mod drain;
 mod hostile;
+mod limits;
 mod once;
 mod other_clients;
 mod published;
 mod raw;
+mod replicas;
 mod support;
 mod traces;

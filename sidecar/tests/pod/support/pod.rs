@@ -40,7 +40,7 @@ pub fn host() -> Identity {
 }
 
 pub struct Pod {
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     folder: TempDir,
     shim: Child,
     sidecar: Option<Child>,
@@ -65,9 +65,18 @@ impl Pod {
         delivered: Value,
         make: impl FnOnce(&std::path::Path) -> Artifact,
     ) -> Self {
+        Self::start_of(Arc::new(Authority::new()), environment, delivered, make)
+    }
+
+    /// One of several pods, all with certificates of one authority.
+    pub fn start_of(
+        authority: Arc<Authority>,
+        environment: &[(&'static str, String)],
+        delivered: Value,
+        make: impl FnOnce(&std::path::Path) -> Artifact,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         make(folder.path());
-        let authority = Authority::new();
         let leaf = authority.issue(&plugin());
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -191,8 +200,13 @@ impl Pod {
 
     /// Hands over another config of its activation, in one step, as the kubelet does.
     pub fn deliver(&self, delivered: Value) {
+        self.deliver_with(delivered, json!({}));
+    }
+
+    /// The same, and these limits.
+    pub fn deliver_with(&self, delivered: Value, limits: Value) {
         let folder = self.folder.path().join("config");
-        let delivered = json!({"activations": {"3": delivered}});
+        let delivered = json!({"activations": {"3": delivered}, "limits": limits});
         fs::write(folder.join("next"), delivered.to_string()).unwrap();
         fs::rename(folder.join("next"), folder.join("config.json")).unwrap();
     }

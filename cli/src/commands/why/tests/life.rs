@@ -26,6 +26,7 @@ fn revision(number: i64, version: &str, state: RevisionState) -> PaperclipPlugin
             capabilities: Vec::new(),
         },
         host: None,
+        resources: Default::default(),
     };
     let mut revision = PaperclipPluginRevision::new(&format!("tea-{number}"), spec);
     revision.status = Some(PaperclipPluginRevisionStatus {

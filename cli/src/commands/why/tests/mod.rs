@@ -74,6 +74,7 @@ fn plugin(conditions: Vec<Condition>) -> PaperclipPlugin {
         },
         upgrade: Default::default(),
         worker: None,
+        limits: None,
         suspend: false,
         revision_history_limit: 5,
     };

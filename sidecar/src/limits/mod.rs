@@ -1,0 +1,119 @@
+//! Limits of the plugin's calls: what they refuse, and in which words.
+
+mod gate;
+
+use bytes::Bytes;
+use paperclip_proto::{jsonrpc, v1::RpcError};
+use prometheus_client::encoding::EncodeLabelValue;
+use serde_json::json;
+
+pub use gate::{Gate, Origin, Place};
+
+/// A limit, as errors and metrics call it.
+#[derive(Clone, Copy, Debug, EncodeLabelValue, Hash, PartialEq, Eq)]
+pub enum Limit {
+    /// Calls that the worker has before it at once.
+    Concurrency,
+    /// Calls that begin in a second.
+    Rate,
+    /// Bytes of params or of a result.
+    Payload,
+    /// Requests of one host under way.
+    Requests,
+    /// Calls of the worker under way.
+    Callbacks,
+}
+
+impl Limit {
+    /// The name in errors: the field of `spec.limits`, where there is one.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
+            Self::Payload => "payloadBytes",
+            Self::Requests => "requests",
+            Self::Callbacks => "callbacks",
+        }
+    }
+}
+
+/// A call that a limit refused. The worker has not seen it.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Which one.
+    pub limit: Limit,
+    /// What the caller is told.
+    pub error: RpcError,
+}
+
+impl Refusal {
+    /// More calls than may wait.
+    fn queue_full(limit: Limit, most: usize, waiting: usize) -> Self {
+        let reached = match limit {
+            Limit::Rate => format!("{most} calls begin in a second"),
+            _ => format!("{most} calls are under way"),
+        };
+        let message = format!(
+            "the plugin's limit of {} is reached: {reached}, and {waiting} wait, which is the limit of queue",
+            limit.name()
+        );
+        let data =
+            json!({"notSent": true, "limit": limit.name(), "most": most, "waiting": waiting});
+        Self {
+            limit,
+            error: RpcError {
+                data_json: Bytes::from(data.to_string()),
+                ..RpcError::new(jsonrpc::LIMIT_EXCEEDED, message)
+            },
+        }
+    }
+
+    /// A call whose time was over before its turn came.
+    fn waited(limit: Limit, most: usize, milliseconds: u128) -> Self {
+        let message = format!(
+            "the call waited {milliseconds} ms for its turn and was not sent: the plugin's limit of {} is {most}",
+            limit.name()
+        );
+        let data = json!({"notSent": true, "limit": limit.name(), "most": most});
+        Self {
+            limit,
+            error: RpcError {
+                data_json: Bytes::from(data.to_string()),
+                ..RpcError::new(jsonrpc::TIMEOUT, message)
+            },
+        }
+    }
+
+    /// More under way at once than may be, where nothing waits.
+    #[must_use]
+    pub fn at_once(limit: Limit, who: &str, most: usize) -> Self {
+        let message = format!(
+            "{who} has {most} {} under way, which is the limit",
+            limit.name()
+        );
+        let data = json!({"notSent": true, "limit": limit.name(), "most": most});
+        Self {
+            limit,
+            error: RpcError {
+                data_json: Bytes::from(data.to_string()),
+                ..RpcError::new(jsonrpc::LIMIT_EXCEEDED, message)
+            },
+        }
+    }
+
+    /// A payload that is too large. `what` says whose, and of which call.
+    #[must_use]
+    pub fn payload(what: &str, found: usize, most: usize) -> Self {
+        let limit = Limit::Payload;
+        let message = format!("{what}: {found} bytes, wanted at most {most}");
+        let data = json!({"limit": limit.name(), "found": found, "most": most});
+        Self {
+            limit,
+            error: RpcError {
+                data_json: Bytes::from(data.to_string()),
+                ..RpcError::new(jsonrpc::PAYLOAD_TOO_LARGE, message)
+            },
+        }
+    }
+}

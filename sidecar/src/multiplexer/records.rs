@@ -1,0 +1,98 @@
+//! What the worker says for people, on its way to a host that keeps it: lines of stderr and of
+//! stdout that are no message. Redacted before they come here.
+//!
+//! A host may be slow, or not there yet: so many records wait, so many pass in a second, and what
+//! is beyond that is counted. All of it is in the pod's own log.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use serde_json::json;
+
+use super::{
+    Multiplexer,
+    session::{Session, notification},
+};
+use crate::envelope::Message;
+
+/// Records that wait for a first host.
+const WAITING: usize = 256;
+/// Records that pass in a second, over time and at once.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
+const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+/// Longest text of a record, in characters.
+const LONGEST: usize = 8192;
+
+/// Records that wait, and how many more may pass.
+#[derive(Debug)]
+pub(super) struct Records {
+    waiting: Mutex<VecDeque<Message>>,
+    rate: DefaultDirectRateLimiter,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+            rate: RateLimiter::direct(Quota::per_second(PER_SECOND).allow_burst(BURST)),
+        }
+    }
+}
+
+impl Records {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Multiplexer {
+    /// Has a host keep a line of the worker's stderr or stdout, or keeps it for the first that comes.
+    pub(super) fn keep_record(&self, stream: &str, text: &str) {
+        if self.records.rate.check().is_err() {
+            self.metrics.dropped_records.inc();
+            return;
+        }
+        let text: String = text.chars().take(LONGEST).collect();
+        let params = json!({"level": "warn", "message": text, "meta": {"stream": stream}});
+        let record = Message {
+            method: "log".into(),
+            params: Bytes::from(params.to_string()),
+            ..Message::default()
+        };
+        let host = self.lock().sessions.values().next().cloned();
+        match host {
+            Some(host) => {
+                self.pass_records(&host);
+                self.pass_record(&host, record);
+            }
+            None => {
+                let mut waiting = self.records.lock();
+                waiting.push_back(record);
+                if waiting.len() > WAITING {
+                    waiting.pop_front();
+                    self.metrics.dropped_records.inc();
+                }
+            }
+        }
+    }
+
+    /// Gives a host what waited for one.
+    pub(super) fn pass_records(&self, host: &Session) {
+        let waiting = std::mem::take(&mut *self.records.lock());
+        for record in waiting {
+            self.pass_record(host, record);
+        }
+    }
+
+    /// Nothing waits for a record: where the host is behind, it is dropped.
+    fn pass_record(&self, host: &Session, record: Message) {
+        if !host.keeps_up() || host.post(notification(record)).is_err() {
+            self.metrics.dropped_records.inc();
+        }
+    }
+}
