@@ -56,6 +56,8 @@ pub struct Metrics {
     pub repeated_events: Counter,
     /// Jobs that joined the run of their slot.
     pub joined_runs: Counter,
+    /// Peers at the shim's socket that were not the shim.
+    pub refused_peers: Counter,
     /// Restarts of the worker.
     pub restarts: Counter,
     /// Sessions that are open.
@@ -72,6 +74,7 @@ impl Metrics {
         let oversized = Counter::default();
         let repeated_events = Counter::default();
         let joined_runs = Counter::default();
+        let refused_peers = Counter::default();
         let restarts = Counter::default();
         let sessions = Gauge::default();
         registry.register("calls", "Calls by direction and outcome", calls.clone());
@@ -105,6 +108,11 @@ impl Metrics {
             "Jobs that joined the run of their slot",
             joined_runs.clone(),
         );
+        registry.register(
+            "refused_peers",
+            "Peers at the shim's socket that were not the shim",
+            refused_peers.clone(),
+        );
         registry.register_collector(Box::new(grants));
         registry.register("sessions", "Open sessions", sessions.clone());
         Self {
@@ -115,6 +123,7 @@ impl Metrics {
             oversized,
             repeated_events,
             joined_runs,
+            refused_peers,
             restarts,
             sessions,
         }

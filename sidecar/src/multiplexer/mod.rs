@@ -3,6 +3,7 @@
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
 
+mod adapter;
 mod asked;
 mod lines;
 mod log;
@@ -25,7 +26,7 @@ use paperclip_proto::{
     jsonrpc,
     methods::{self, Handling},
     trace::{Span, SpanKind, Traces},
-    v1::{Phase, RpcError},
+    v1::{Notification, Phase, RpcError},
 };
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -91,6 +92,8 @@ pub struct Multiplexer {
     settled: Notify,
     /// Told when there is something new to remember.
     remember: Notify,
+    /// Where the keys of events are kept.
+    journal: once::Journal,
     waiting_for_host: AtomicUsize,
     /// One permit for each call that the worker may have open.
     asked: Arc<Semaphore>,
@@ -204,6 +207,7 @@ impl Multiplexer {
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
             remember: Notify::new(),
+            journal: once::Journal::default(),
             waiting_for_host: AtomicUsize::new(0),
             asked: Arc::new(Semaphore::new(MAX_ASKED)),
             max_line: lines::MAX_LINE,
@@ -307,16 +311,26 @@ impl Multiplexer {
     /// Begins the span of a call and hands its context to the worker, where the protocol has a
     /// place for it: in an invocation.
     fn trace(&self, call: &mut Call) -> Span {
-        let parent = match &*call.traceparent {
-            "" => traceparent(&call.invocation),
+        let (method, stated) = (&call.method, &call.traceparent);
+        self.begin_span(SpanKind::Server, method, stated, &mut call.invocation)
+    }
+
+    fn begin_span(
+        &self,
+        kind: SpanKind,
+        method: &str,
+        stated: &str,
+        invocation: &mut Bytes,
+    ) -> Span {
+        let parent = match stated {
+            "" => traceparent(invocation),
             stated => stated.to_owned(),
         };
-        let name = format!("worker {}", call.method);
-        let mut span = self.traces.start(name, SpanKind::Server, &parent);
-        if self.traces.are_on() && !call.invocation.is_empty() {
-            call.invocation = envelope::with_traceparent(&call.invocation, &span.traceparent());
+        let mut span = self.traces.start(format!("worker {method}"), kind, &parent);
+        if self.traces.are_on() && !invocation.is_empty() {
+            *invocation = envelope::with_traceparent(invocation, &span.traceparent());
         }
-        span.note("rpc.method", &*call.method);
+        span.note("rpc.method", method);
         span
     }
 
@@ -472,16 +486,12 @@ impl Multiplexer {
     }
 
     /// Tells the worker something. Without a worker it is dropped, as the original does; so is
-    /// an event that another host told before.
-    pub async fn notify(
-        &self,
-        method: &str,
-        params: &[u8],
-        invocation: &[u8],
-        origin: SessionId,
-    ) -> Result<(), RpcError> {
+    /// an event that another host told before, also to an earlier sidecar.
+    pub async fn notify(&self, told: Notification, origin: SessionId) -> Result<(), RpcError> {
+        let (method, params) = (&*told.method, &told.params_json);
+        let mut invocation = told.invocation_json;
         check_json(params, "params")?;
-        check_json(invocation, "the invocation")?;
+        check_json(&invocation, "the invocation")?;
         let event = match methods::handling(method) {
             Handling::Event => once::event(params),
             _ => None,
@@ -495,14 +505,24 @@ impl Multiplexer {
             }
             lines
         };
-        let until = Instant::now() + NOTIFICATION_LIFE;
-        self.begin(invocation, Some(origin), Some(until));
-        let line = envelope::call(None, method, params, invocation);
-        let sent = lines.send(line).await;
+        let kind = SpanKind::Consumer;
+        let span = self.begin_span(kind, method, &told.traceparent, &mut invocation);
+        // Kept first: a sidecar that ends between the two has told too little, never twice.
+        let is_kept = event.is_none_or(|event| self.journal.keep(event));
+        let sent = match is_kept {
+            true => {
+                let until = Instant::now() + NOTIFICATION_LIFE;
+                self.begin(&invocation, Some(origin), Some(until));
+                let line = envelope::call(None, method, params, &invocation);
+                lines.send(line).await.map_err(|_| unavailable())
+            }
+            false => Err(unavailable()),
+        };
         if let (Err(_), Some(event)) = (&sent, event) {
             self.lock().events.forget(event);
         }
-        sent.map_err(|_| unavailable())
+        span.ended(&sent);
+        sent
     }
 
     /// Waits until no call, or with `jobs` no job, is open.

@@ -5,12 +5,14 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    fmt,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use paperclip_proto::v1::RpcError;
+use paperclip_shim::told;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -53,7 +55,7 @@ struct Event {
 /// Names the event of `onEvent`. None for one without an id.
 pub(super) fn event(params: &[u8]) -> Option<EventKey> {
     let EventParams { event } = serde_json::from_slice(params).ok()?;
-    Some(EventKey(key(&[&event.event_id])))
+    Some(EventKey::of(&event.event_id))
 }
 
 #[derive(Deserialize)]
@@ -74,9 +76,36 @@ fn slot(params: &[u8]) -> Option<Key> {
     Some(key(&[&job.job_key, &job.scheduled_at]))
 }
 
-/// Names an event.
+/// Names an event: the beginning of the hash of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct EventKey(Key);
+pub(super) struct EventKey(pub(super) [u8; told::KEY]);
+
+impl EventKey {
+    fn of(id: &str) -> Self {
+        let mut name = [0; told::KEY];
+        name.copy_from_slice(&key(&[id])[..told::KEY]);
+        Self(name)
+    }
+}
+
+type Keep = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// Where the keys of events are kept for a sidecar to come. Without a place they are not.
+#[derive(Default)]
+pub(super) struct Journal(OnceLock<Keep>);
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Journal")
+    }
+}
+
+impl Journal {
+    /// Keeps a key. False when its place does not take it.
+    pub(super) fn keep(&self, event: EventKey) -> bool {
+        self.0.get().is_none_or(|keep| keep(&event.0))
+    }
+}
 
 /// The events that the worker was told.
 #[derive(Debug, Default)]
@@ -98,6 +127,20 @@ impl Events {
             self.told.remove(&oldest);
         }
         true
+    }
+
+    /// Takes over what workers were told by an earlier sidecar. Gives the last that were not
+    /// among it.
+    fn restore(&mut self, keys: &[u8]) -> Vec<u8> {
+        let theirs: HashSet<EventKey> = events_of(keys).collect();
+        let surplus = self.order.len().saturating_sub(told::KEPT);
+        let missing = self.order.iter().skip(surplus);
+        let missing = missing.filter(|event| !theirs.contains(event));
+        let missing: Vec<u8> = missing.flat_map(|event| event.0).collect();
+        for event in events_of(keys) {
+            self.note(event);
+        }
+        missing
     }
 
     /// Forgets an event that did not reach the worker.
@@ -171,7 +214,22 @@ impl Slots {
     }
 }
 
+fn events_of(keys: &[u8]) -> impl Iterator<Item = EventKey> {
+    keys.as_chunks().0.iter().copied().map(EventKey)
+}
+
 impl Multiplexer {
+    /// Has the keys of events kept by `keep`, before the worker hears of each; a place that does
+    /// not take one says false. Only the first place counts.
+    pub fn keep_told(&self, keep: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
+        let _ = self.journal.0.set(Box::new(keep));
+    }
+
+    /// Takes over the keys of events that were kept. Gives those that are known here and were not.
+    pub fn restore_told(&self, keys: &[u8]) -> Vec<u8> {
+        self.lock().events.restore(keys)
+    }
+
     /// Runs a job in its slot, or joins the run that the slot has. The run goes on when the host
     /// that began it leaves: another may ask for the same slot.
     pub(super) async fn run_job(self: &Arc<Self>, call: Call) -> Outcome {
@@ -222,7 +280,7 @@ mod tests {
     #[test]
     fn an_event_is_noted_once_and_forgotten_when_it_is_old() {
         let mut events = Events::default();
-        let name = |number: usize| EventKey(key(&[&number.to_string()]));
+        let name = |number: usize| EventKey::of(&number.to_string());
         assert!(events.note(name(0)));
         assert!(!events.note(name(0)));
         for number in 1..=EVENTS {
@@ -240,6 +298,19 @@ mod tests {
         events.forget(event);
         assert!(events.note(event));
         assert_eq!(events.order.len(), 1);
+    }
+
+    #[test]
+    fn a_successor_knows_the_events_that_were_kept_and_says_which_were_not() {
+        let (old, new) = (EventKey::of("old"), EventKey::of("new"));
+        let mut events = Events::default();
+        assert_eq!(events.restore(&old.0), [0_u8; 0]);
+        assert!(!events.note(old));
+        assert!(events.note(new));
+        // The shim began anew and keeps nothing yet.
+        assert_eq!(events.restore(&[]), [old.0, new.0].concat());
+        assert_eq!(events.restore(&old.0), new.0);
+        assert_eq!(events.order.len(), 2);
     }
 
     #[test]

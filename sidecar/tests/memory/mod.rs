@@ -5,7 +5,10 @@ pub mod random;
 
 use std::sync::Arc;
 
-use paperclip_proto::v1::{HostHello, PluginHello, SessionRequest, SessionResponse};
+use paperclip_proto::{
+    methods::{self, Version},
+    v1::{HostHello, PluginHello, SessionRequest, SessionResponse},
+};
 use paperclip_sidecar::multiplexer::{self, Multiplexer, Pipes};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, DuplexStream},
@@ -30,9 +33,19 @@ pub struct Worker {
     _pipes: Pipes,
 }
 
+#[allow(dead_code, reason = "each of the tests that share this uses a part")]
 impl Worker {
     /// Starts a worker.
     pub fn start(multiplexer: &Arc<Multiplexer>) -> Self {
+        Self::start_as(multiplexer, methods::spoken(), false)
+    }
+
+    /// Starts a worker of that version of the protocol. `adopted` when another sidecar had it.
+    pub fn start_as(
+        multiplexer: &Arc<Multiplexer>,
+        version: &'static Version,
+        adopted: bool,
+    ) -> Self {
         let (stdin, theirs) = tokio::io::duplex(PIPE);
         let (stdout, ours) = tokio::io::duplex(PIPE);
         let (lines, queue) = mpsc::unbounded_channel();
@@ -47,7 +60,7 @@ impl Worker {
         Self {
             stdout,
             stdin: queue,
-            _pipes: multiplexer::run_pipes(multiplexer, stdin, ours, false),
+            _pipes: multiplexer::run_pipes(multiplexer, version, stdin, ours, adopted),
         }
     }
 }
