@@ -337,14 +337,18 @@ impl SessionSender {
         params_json: Bytes,
         invocation_json: Bytes,
     ) -> Result<(), link::Closed> {
-        self.send(session_request::Frame::Notification(Notification {
+        self.tell(Notification {
             method: method.to_owned(),
             params_json,
             invocation_json,
-            invocation_id: String::new(),
-            traceparent: String::new(),
-        }))
+            ..Notification::default()
+        })
         .await
+    }
+
+    /// The same, within a trace.
+    pub async fn tell(&self, told: Notification) -> Result<(), link::Closed> {
+        self.send(session_request::Frame::Notification(told)).await
     }
 
     /// Answers a request of the worker with a `result` as JSON, or an error.

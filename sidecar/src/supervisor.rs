@@ -133,8 +133,6 @@ struct Memory {
     subscriptions: Vec<Box<RawValue>>,
     #[serde(default)]
     config_revision: u64,
-    #[serde(default)]
-    slots: Vec<String>,
 }
 
 impl Memory {
@@ -145,7 +143,6 @@ impl Memory {
             next_id: remembered.next_id,
             subscriptions: remembered.subscriptions.iter().filter_map(raw).collect(),
             config_revision: remembered.config_revision,
-            slots: remembered.slots.iter().map(hex::encode).collect(),
         };
         let encoded = serde_json::to_vec(&memory).ok()?;
         // What does not fit is not remembered; a successor then starts the worker anew.
@@ -159,18 +156,9 @@ impl Memory {
             next_id: memory.next_id,
             subscriptions: memory.subscriptions.into_iter().map(json).collect(),
             config_revision: memory.config_revision,
-            slots: memory
-                .slots
-                .iter()
-                .filter_map(|slot| slot_key(slot))
-                .collect(),
         };
         Some((json(memory.initialize_result), remembered))
     }
-}
-
-fn slot_key(text: &str) -> Option<[u8; 32]> {
-    hex::decode(text).ok()?.try_into().ok()
 }
 
 /// Tells the supervisor that the worker is meant to end.
@@ -704,7 +692,6 @@ mod tests {
             next_id: 12,
             config_revision: 3,
             subscriptions: vec![Bytes::from_static(br#"{"eventPattern":"a.*"}"#)],
-            slots: vec![[7; 32], [8; 32]],
         };
         let result = Bytes::from_static(br#"{"ok":true}"#);
         let encoded = Memory::encode(&result, &remembered).unwrap();

@@ -180,8 +180,6 @@ pub struct Remembered {
     pub subscriptions: Vec<Bytes>,
     /// Number of the revision whose config the worker was told of.
     pub config_revision: u64,
-    /// The last slots of jobs that were run, by the hash of their names.
-    pub slots: Vec<[u8; 32]>,
 }
 
 impl Multiplexer {
@@ -256,7 +254,6 @@ impl Multiplexer {
             next_id: inner.next_id,
             subscriptions: inner.subscriptions.clone(),
             config_revision: self.settings.told(),
-            slots: inner.slots.last(),
         }
     }
 
@@ -266,7 +263,6 @@ impl Multiplexer {
         let mut inner = self.lock();
         inner.next_id = (remembered.next_id | 0xFFFF_FFFF) + 1;
         inner.subscriptions = remembered.subscriptions;
-        inner.slots.restore(remembered.slots);
     }
 
     /// Forgets the subscriptions of a worker that is gone; the next makes its own.
@@ -508,7 +504,7 @@ impl Multiplexer {
         let kind = SpanKind::Consumer;
         let span = self.begin_span(kind, method, &told.traceparent, &mut invocation);
         // Kept first: a sidecar that ends between the two has told too little, never twice.
-        let is_kept = event.is_none_or(|event| self.journal.keep(event));
+        let is_kept = event.is_none_or(|event| self.journal.keep_event(event));
         let sent = match is_kept {
             true => {
                 let until = Instant::now() + NOTIFICATION_LIFE;

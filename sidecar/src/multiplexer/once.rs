@@ -17,14 +17,14 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, worker_exited};
+use super::{
+    Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, unavailable, worker_exited,
+};
 
 /// Events that are known for having been told.
 const EVENTS: usize = 8192;
 /// Slots whose runs ended.
 const SLOTS: usize = 1024;
-/// Slots that a successor of this sidecar is told.
-const REMEMBERED: usize = 256;
 /// Larger results of jobs are kept as null: hosts look at errors alone.
 const LARGE: usize = 64 * 1024;
 
@@ -78,19 +78,26 @@ fn slot(params: &[u8]) -> Option<Key> {
 
 /// Names an event: the beginning of the hash of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct EventKey(pub(super) [u8; told::KEY]);
+pub(super) struct EventKey(Kept);
 
 impl EventKey {
     fn of(id: &str) -> Self {
-        let mut name = [0; told::KEY];
-        name.copy_from_slice(&key(&[id])[..told::KEY]);
-        Self(name)
+        Self(kept(&key(&[id])))
     }
+}
+
+/// What is kept of a key for a sidecar to come.
+type Kept = [u8; told::KEY];
+
+fn kept(key: &Key) -> Kept {
+    let mut kept = [0; told::KEY];
+    kept.copy_from_slice(&key[..told::KEY]);
+    kept
 }
 
 type Keep = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
-/// Where the keys of events are kept for a sidecar to come. Without a place they are not.
+/// Where the keys of events and slots are kept for a sidecar to come. Without a place they are not.
 #[derive(Default)]
 pub(super) struct Journal(OnceLock<Keep>);
 
@@ -102,8 +109,12 @@ impl fmt::Debug for Journal {
 
 impl Journal {
     /// Keeps a key. False when its place does not take it.
-    pub(super) fn keep(&self, event: EventKey) -> bool {
-        self.0.get().is_none_or(|keep| keep(&event.0))
+    pub(super) fn keep_event(&self, event: EventKey) -> bool {
+        self.keep(event.0)
+    }
+
+    fn keep(&self, key: Kept) -> bool {
+        self.0.get().is_none_or(|keep| keep(&key))
     }
 }
 
@@ -156,8 +167,8 @@ impl Events {
 pub(super) struct Slots {
     runs: HashMap<Key, watch::Receiver<Option<Outcome>>>,
     ended: VecDeque<Key>,
-    /// The last slots, in the order in which their runs began.
-    last: VecDeque<Key>,
+    /// Slots whose runs an earlier sidecar began, among other keys.
+    earlier: HashSet<Kept>,
 }
 
 enum Place {
@@ -170,35 +181,24 @@ impl Slots {
         if let Some(run) = self.runs.get(&slot) {
             return (Place::Joined, run.clone());
         }
-        self.last.push_back(slot);
-        if self.last.len() > REMEMBERED {
-            self.last.pop_front();
+        if self.earlier.contains(&kept(&slot)) {
+            let lost = worker_exited("an earlier sidecar began this run; it may be done");
+            return (Place::Joined, watch::channel(Some(Err(lost))).1);
         }
         let (sender, receiver) = watch::channel(None);
         self.runs.insert(slot, receiver.clone());
         (Place::First(sender), receiver)
     }
 
-    /// What a successor of this sidecar has to know.
-    pub(super) fn last(&self) -> Vec<Key> {
-        self.last.iter().copied().collect()
-    }
-
     /// Takes over slots whose runs an earlier sidecar began. How they ended is not known.
-    pub(super) fn restore(&mut self, slots: Vec<Key>) {
-        for slot in slots {
-            let lost = worker_exited("an earlier sidecar began this run; it may be done");
-            self.runs.insert(slot, watch::channel(Some(Err(lost))).1);
-            self.ended.push_back(slot);
-            self.last.push_back(slot);
-        }
+    fn restore(&mut self, keys: &[u8]) {
+        self.earlier = keys.as_chunks().0.iter().copied().collect();
     }
 
     /// Keeps the slot of a run that ended, unless the worker never saw it.
     fn end(&mut self, slot: Key, outcome: &Outcome) {
         if outcome.as_ref().is_err_and(|error| error.is_not_sent()) {
             self.runs.remove(&slot);
-            self.last.retain(|known| *known != slot);
             return;
         }
         if outcome.as_ref().is_ok_and(|result| result.len() > LARGE) {
@@ -219,15 +219,17 @@ fn events_of(keys: &[u8]) -> impl Iterator<Item = EventKey> {
 }
 
 impl Multiplexer {
-    /// Has the keys of events kept by `keep`, before the worker hears of each; a place that does
-    /// not take one says false. Only the first place counts.
+    /// Has the keys of events and slots kept by `keep`, before the worker hears of each; a place
+    /// that does not take one says false. Only the first place counts.
     pub fn keep_told(&self, keep: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
         let _ = self.journal.0.set(Box::new(keep));
     }
 
-    /// Takes over the keys of events that were kept. Gives those that are known here and were not.
+    /// Takes over the keys that were kept. Gives those of events that are known here and were not.
     pub fn restore_told(&self, keys: &[u8]) -> Vec<u8> {
-        self.lock().events.restore(keys)
+        let mut inner = self.lock();
+        inner.slots.restore(keys);
+        inner.events.restore(keys)
     }
 
     /// Runs a job in its slot, or joins the run that the slot has. The run goes on when the host
@@ -244,8 +246,7 @@ impl Multiplexer {
         let (place, mut run) = self.lock().slots.join(slot);
         match place {
             Place::First(sender) => {
-                self.remember.notify_one();
-                tokio::spawn(self.clone().run_slot(slot, call, sender));
+                tokio::spawn(self.clone().run_slot(slot, call, deadline, sender));
             }
             Place::Joined => {
                 self.metrics.joined_runs.inc();
@@ -265,9 +266,15 @@ impl Multiplexer {
         self: Arc<Self>,
         slot: Key,
         call: Call,
+        deadline: Instant,
         sender: watch::Sender<Option<Outcome>>,
     ) {
-        let outcome = self.checked_call(call).await;
+        let outcome = match self.wait_for_worker(deadline).await {
+            // Kept first: a sidecar that ends between the two has run too little, never twice.
+            Ok(()) if self.journal.keep(kept(&slot)) => self.checked_call(call).await,
+            Ok(()) => Err(unavailable()),
+            Err(refusal) => Err(refusal),
+        };
         self.lock().slots.end(slot, &outcome);
         sender.send_replace(Some(outcome));
     }
@@ -338,13 +345,9 @@ mod tests {
 
     #[test]
     fn a_successor_does_not_run_a_slot_again() {
-        let mut slots = Slots::default();
         let (begun, unsent) = (key(&["a"]), key(&["b"]));
-        slots.join(begun);
-        slots.join(unsent);
-        slots.end(unsent, &Err(RpcError::not_sent("draining")));
         let mut successor = Slots::default();
-        successor.restore(slots.last());
+        successor.restore(&kept(&begun));
         let (place, run) = successor.join(begun);
         assert!(matches!(place, Place::Joined));
         assert!(run.borrow().as_ref().is_some_and(Result::is_err));

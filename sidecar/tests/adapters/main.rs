@@ -86,7 +86,7 @@ struct Bridge {
 impl Bridge {
     fn start(version: &'static Version) -> Self {
         let multiplexer = Multiplexer::new(Grants::of(["plugin.state.read"]));
-        let worker = Worker::start_as(&multiplexer, version, false);
+        let worker = Worker::start_as(&multiplexer, version);
         multiplexer.state.set_phase(Phase::Serving);
         let host = Host::attach(&multiplexer, "host");
         Self {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use paperclip_proto::{
         response, session_request, session_response,
     },
 };
+use paperclip_shim::told::Told;
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -66,6 +67,8 @@ pub enum Fault {
     EventsApart,
     /// Each host has a name of its own for a slot.
     SlotsApart,
+    /// A sidecar does not learn what its predecessor told the worker.
+    Forgotten,
 }
 
 /// How often what happened.
@@ -74,6 +77,8 @@ pub struct Counts {
     joins: usize,
     leaves: usize,
     crashes: usize,
+    sidecars: usize,
+    adopted: usize,
     results_at_hosts: usize,
     errors_at_hosts: usize,
     timeouts_at_hosts: usize,
@@ -127,6 +132,8 @@ struct Ask {
     /// The company of the invocation is another than that of the params.
     crosses: bool,
     granted: bool,
+    /// A sidecar ended meanwhile, and perhaps the call with it.
+    may_be_lost: bool,
 }
 
 struct Running {
@@ -164,6 +171,8 @@ pub struct World {
     ran: HashSet<String>,
     /// Results that hosts got, by slot.
     joined: HashMap<String, usize>,
+    /// What the shim keeps for a sidecar to come.
+    told: Arc<Mutex<Told>>,
     pub counts: Counts,
 }
 
@@ -171,9 +180,9 @@ type Checked = Result<(), String>;
 
 impl World {
     pub fn new(seed: u64, fault: Fault) -> Self {
-        let grant = ["plugin.state.read", "events.subscribe"];
+        let told = Arc::default();
         Self {
-            multiplexer: Multiplexer::new(Grants::of(grant)),
+            multiplexer: sidecar(&told),
             random: Random::new(seed),
             fault,
             hosts: BTreeMap::new(),
@@ -188,6 +197,7 @@ impl World {
             heard: HashSet::new(),
             ran: HashSet::new(),
             joined: HashMap::new(),
+            told,
             counts: Counts::default(),
         }
     }
@@ -206,6 +216,7 @@ impl World {
             93..=94 => self.join(),
             95 if self.random.once_in(2) => self.leave().await,
             96 if self.random.once_in(4) => self.crash(),
+            99 if self.random.once_in(3) => self.replace_sidecar(),
             97 if self.running.is_none() => self.start(),
             98 => tokio::time::sleep(SHORT).await,
             _ => {}
@@ -239,7 +250,8 @@ impl World {
             return Err(format!("calls of hosts never ended: {open:?}"));
         }
         let running = self.running.as_ref().expect("it was started");
-        let open: Vec<&String> = running.asks.values().map(|ask| &ask.token).collect();
+        let asks = running.asks.values().filter(|ask| !ask.may_be_lost);
+        let open: Vec<&String> = asks.map(|ask| &ask.token).collect();
         if !open.is_empty() {
             return Err(format!("calls of the worker never ended: {open:?}"));
         }
@@ -263,7 +275,7 @@ impl World {
             || self
                 .running
                 .as_ref()
-                .is_some_and(|running| !running.asks.is_empty())
+                .is_some_and(|running| running.asks.values().any(|ask| !ask.may_be_lost))
     }
 
     fn token(&mut self, from: &str) -> String {
@@ -325,6 +337,32 @@ impl World {
             self.multiplexer.state.set_phase(Phase::Starting);
             self.multiplexer.detach_worker("the worker crashed");
             self.multiplexer.forget_subscriptions();
+        }
+    }
+
+    /// The sidecar is killed, and the next one takes the worker over from the shim. Hosts lose
+    /// their sessions with it, and dial again.
+    fn replace_sidecar(&mut self) {
+        self.counts.sidecars += 1;
+        let hosts = std::mem::take(&mut self.hosts).len();
+        let earlier = self.multiplexer.remembered();
+        self.multiplexer = sidecar(&self.told);
+        if self.fault != Fault::Forgotten {
+            let told = self.told.lock().unwrap().keys();
+            self.multiplexer.restore_told(&told);
+        }
+        if let Some(running) = &mut self.running {
+            self.counts.adopted += 1;
+            self.multiplexer.restore(earlier);
+            running.worker.adopt(&self.multiplexer);
+            running
+                .asks
+                .values_mut()
+                .for_each(|ask| ask.may_be_lost = true);
+            self.multiplexer.state.set_phase(Phase::Serving);
+        }
+        for _ in 0..hosts {
+            self.join();
         }
     }
 
@@ -460,7 +498,8 @@ impl World {
         let Some(running) = &mut self.running else {
             return;
         };
-        if running.asks.len() >= MOST_OPEN {
+        let open = running.asks.values().filter(|ask| !ask.may_be_lost);
+        if open.count() >= MOST_OPEN {
             return;
         }
         let invocation = match self.random.below(4) {
@@ -493,6 +532,7 @@ impl World {
             invocation,
             crosses,
             granted,
+            may_be_lost: false,
         };
         running.asks.insert(id, ask);
         running.say(&line).await;
@@ -613,7 +653,7 @@ impl World {
         }
         let at = self.random.below(answers.len());
         match self.fault {
-            Fault::None | Fault::EventsApart | Fault::SlotsApart => {}
+            Fault::None | Fault::EventsApart | Fault::SlotsApart | Fault::Forgotten => {}
             Fault::WrongHost => {
                 if let Some(other) = self.any_host() {
                     answers[at].0 = other;
@@ -744,6 +784,10 @@ impl World {
         };
         let mut ended = Vec::new();
         while let Ok(line) = running.worker.stdin.try_recv() {
+            // A sidecar that takes over ends the line that the last one may have left half written.
+            if line.is_empty() {
+                continue;
+            }
             let message: Value = serde_json::from_str(&line)
                 .map_err(|error| format!("the worker was sent {line:?}: {error}"))?;
             if message["method"] == "onEvent" {
@@ -844,6 +888,18 @@ impl Running {
 /// Sends a frame; a session that has ended takes none.
 async fn send(host: &Host, frame: session_request::Frame) {
     let _ = host.requests.send(Ok(SessionRequest::from(frame))).await;
+}
+
+/// A sidecar whose shim keeps `told`.
+fn sidecar(told: &Arc<Mutex<Told>>) -> Arc<Multiplexer> {
+    let grant = ["plugin.state.read", "events.subscribe"];
+    let multiplexer = Multiplexer::new(Grants::of(grant));
+    let told = told.clone();
+    multiplexer.keep_told(move |keys| {
+        told.lock().unwrap().add(keys);
+        true
+    });
+    multiplexer
 }
 
 /// A name without what a fault put behind it.
