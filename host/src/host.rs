@@ -11,6 +11,7 @@ use crate::{
     clock::Clock,
     database::{Database, DatabaseError, PluginRow},
     events::{self, Event},
+    http,
     metrics::Metrics,
     plugins::{Facts, Plugin, PluginId, Registry},
     records::Records,
@@ -111,7 +112,7 @@ impl Host {
         let json = serde_json::to_string(event)?;
         for full in self
             .database
-            .queue_event(&ids, &json, events::QUEUE)
+            .queue_event(&ids, &json, &http::trace_parent(), events::QUEUE)
             .await?
         {
             warn!(
@@ -134,7 +135,11 @@ impl Host {
             self.max_held_calls,
         ));
         let stop = self.stop.clone();
-        let deliver = events::deliver(self.database.clone(), Arc::clone(&plugin));
+        let deliver = events::deliver(
+            self.database.clone(),
+            self.traces.clone(),
+            Arc::clone(&plugin),
+        );
         self.tasks.spawn(async move {
             stop.run_until_cancelled(deliver).await;
         });

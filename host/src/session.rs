@@ -19,7 +19,7 @@ use crate::{
     database::{DatabaseError, PluginUpdate},
     events::Subscription,
     host::Host,
-    jobs,
+    http, jobs,
     plugins::{Config, Facts, FactsError, Plugin, PluginId, Pod},
     rpc::Fault,
     services::{self, chain},
@@ -314,15 +314,15 @@ impl<'a> Attached<'a> {
             let span = host
                 .traces
                 .start(name, SpanKind::Server, &request.traceparent);
-            let outcome = services::answer(services::Request {
+            let answer = services::answer(services::Request {
                 host: &host,
                 plugin: &plugin,
                 pod: &pod,
                 method: &request.method,
                 params: &request.params_json,
                 invocation_id: &request.invocation_id,
-            })
-            .await;
+            });
+            let outcome = http::below_trace(span.traceparent(), answer).await;
             count(&host, &plugin, &request.method, &outcome);
             let ended = outcome.as_ref().map_err(|fault| fault.clone().into());
             span.ended(&ended.map(drop));

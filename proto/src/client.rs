@@ -28,10 +28,11 @@ use crate::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     tls::{ClientTls, TlsError},
     v1::{
-        CallRequest, Cancel, ConfigChanged, HostHello, Limits, Notification, PhaseChanged,
-        PluginHello, Request, Response, RpcError, SessionRequest, SessionResponse,
-        WatchStatusRequest, WatchStatusResponse,
+        CallRequest, Cancel, ConfigChanged, GetCompatibilityRequest, GetCompatibilityResponse,
+        HostHello, Limits, Notification, PhaseChanged, PluginHello, Request, Response, RpcError,
+        SessionRequest, SessionResponse, WatchStatusRequest, WatchStatusResponse,
         plugin_bridge_service_client::PluginBridgeServiceClient,
+        plugin_compatibility_service_client::PluginCompatibilityServiceClient,
         plugin_status_service_client::PluginStatusServiceClient, response, session_request,
         session_response,
     },
@@ -186,6 +187,23 @@ pub async fn watch_status(
         })
 }
 
+/// Asks a pod of `plugin` at `address` which versions of the worker protocol it serves.
+pub async fn compatibility(
+    address: SocketAddr,
+    tls: &ClientTls,
+    plugin: &Identity,
+) -> Result<GetCompatibilityResponse, ConnectError> {
+    let channel = channel(address, tls, plugin).await?;
+    PluginCompatibilityServiceClient::new(channel)
+        .get_compatibility(GetCompatibilityRequest {})
+        .await
+        .map(tonic::Response::into_inner)
+        .map_err(|source| ConnectError::Refused {
+            address,
+            source: Box::new(source),
+        })
+}
+
 /// Makes one host-to-worker request without a session.
 pub async fn call(
     address: SocketAddr,
@@ -327,14 +345,18 @@ impl SessionSender {
         params_json: Bytes,
         invocation_json: Bytes,
     ) -> Result<(), link::Closed> {
-        self.send(session_request::Frame::Notification(Notification {
+        self.tell(Notification {
             method: method.to_owned(),
             params_json,
             invocation_json,
-            invocation_id: String::new(),
-            traceparent: String::new(),
-        }))
+            ..Notification::default()
+        })
         .await
+    }
+
+    /// The same, within a trace.
+    pub async fn tell(&self, told: Notification) -> Result<(), link::Closed> {
+        self.send(session_request::Frame::Notification(told)).await
     }
 
     /// Answers a request of the worker with a `result` as JSON, or an error.

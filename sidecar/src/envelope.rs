@@ -106,7 +106,8 @@ pub fn parse(line: &Bytes) -> Option<FromWorker> {
     }
 }
 
-fn rpc_error(raw: &RawValue) -> RpcError {
+/// Reads an error object.
+pub(crate) fn rpc_error(raw: &RawValue) -> RpcError {
     match serde_json::from_str::<ErrorObject<'_>>(raw.get()) {
         Ok(error) => RpcError {
             code: error

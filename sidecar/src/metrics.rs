@@ -69,6 +69,8 @@ pub struct Metrics {
     pub joined_runs: Counter,
     /// Lines of the worker that no host keeps, since there were too many.
     pub dropped_records: Counter,
+    /// Peers at the shim's socket that were not the shim.
+    pub refused_peers: Counter,
     /// Restarts of the worker.
     pub restarts: Counter,
     /// Sessions that are open.
@@ -88,6 +90,7 @@ impl Metrics {
         let repeated_events = Counter::default();
         let joined_runs = Counter::default();
         let dropped_records = Counter::default();
+        let refused_peers = Counter::default();
         let restarts = Counter::default();
         let sessions = Gauge::default();
         registry.register("calls", "Calls by direction and outcome", calls.clone());
@@ -136,6 +139,11 @@ impl Metrics {
             "Jobs that joined the run of their slot",
             joined_runs.clone(),
         );
+        registry.register(
+            "refused_peers",
+            "Peers at the shim's socket that were not the shim",
+            refused_peers.clone(),
+        );
         registry.register_collector(Box::new(grants));
         registry.register("sessions", "Open sessions", sessions.clone());
         Self {
@@ -149,6 +157,7 @@ impl Metrics {
             repeated_events,
             joined_runs,
             dropped_records,
+            refused_peers,
             restarts,
             sessions,
         }

@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 pub struct Package {
     /// The plugin manifest, byte for byte.
     pub manifest_json: Bytes,
+    /// The version of the protocol that the worker speaks.
+    pub api_version: u32,
     /// The declared capabilities: the grant.
     pub capabilities: BTreeSet<String>,
     /// Name of the plugin's database namespace, when it declares one.
@@ -50,8 +52,10 @@ pub enum PackageError {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Manifest {
     id: String,
+    api_version: u32,
     #[serde(default)]
     capabilities: BTreeSet<String>,
     entrypoints: Entrypoints,
@@ -90,6 +94,7 @@ impl Package {
             .map(|database| database_namespace(&manifest.id, database.namespace_slug.as_deref()));
         Ok(Self {
             manifest_json,
+            api_version: manifest.api_version,
             capabilities: manifest.capabilities,
             database_namespace,
             directory,

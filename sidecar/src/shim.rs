@@ -1,11 +1,21 @@
 //! The sidecar's end of the shim's socket: events come in, commands go out.
+//!
+//! The worker can reach the socket as well, and has the shim's user. A peer is believed when it
+//! holds the lock of the socket's folder, which the shim takes before there is a worker and keeps
+//! for as long as it lives: it sends the descriptor that holds it, and whoever else comes finds
+//! the lock taken. The kernel lets go of it when the shim is gone, and the worker with it.
 
 use std::{
+    fs::{self, File, TryLockError},
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
-    path::Path,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt as _, net::UnixStream as StdStream},
+    },
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use paperclip_shim::{
@@ -14,9 +24,19 @@ use paperclip_shim::{
 };
 use tokio::{net::UnixStream, sync::mpsc};
 
+/// How long a peer may take over its first packet, in milliseconds. The shim sends it with its
+/// connection; everybody else waits behind a peer that does not.
+const HELLO: u16 = 500;
+/// Refused peers are logged this often at most.
+const LOGGED: Duration = Duration::from_secs(1);
+
 /// What happens at the shim.
 #[derive(Debug)]
 pub enum ShimEvent {
+    /// A shim is there: the keys that were kept of what workers were told.
+    Hello(Vec<u8>),
+    /// A peer that is not the shim was refused.
+    Stranger,
     /// A shim without a worker is there.
     Idle,
     /// A worker runs.
@@ -71,6 +91,7 @@ impl Shim {
 /// A thread of its own waits for packets: they come seldom, and descriptors come with them.
 pub fn listen(socket: &Path) -> io::Result<(Shim, mpsc::Receiver<ShimEvent>)> {
     let listener = Listener::bind(socket)?;
+    let folder = socket.parent().unwrap_or(Path::new("/")).to_owned();
     let shim = Shim::default();
     let (events, receiver) = mpsc::channel(256);
     let (runtime, current) = (tokio::runtime::Handle::current(), shim.clone());
@@ -80,12 +101,54 @@ pub fn listen(socket: &Path) -> io::Result<(Shim, mpsc::Receiver<ShimEvent>)> {
         .spawn(move || {
             // Streams are registered with the runtime in the thread that makes them.
             let _inside = runtime.enter();
-            serve(&listener, &current, &events);
+            serve(&listener, &folder, &current, &events);
         })?;
     Ok((shim, receiver))
 }
 
-fn serve(listener: &Listener, shim: &Shim, events: &mpsc::Sender<ShimEvent>) {
+/// Why a peer is not taken for the shim.
+#[derive(Debug, thiserror::Error)]
+enum Stranger {
+    #[error("waiting for its hello: none within {HELLO} ms")]
+    Silent,
+    #[error("reading its hello: it said something else")]
+    NoHello,
+    #[error("reading its hello: {0} descriptors came with it, wanted 1")]
+    NoProof(usize),
+    #[error("comparing its descriptor with {}: it is of something else", .0.display())]
+    OtherFolder(PathBuf),
+    #[error("locking {} through its descriptor: another process holds the lock", .0.display())]
+    NotHolder(PathBuf),
+    #[error("reading its hello")]
+    System(#[from] io::Error),
+}
+
+/// Waits for the hello of a peer that has to be the shim. Gives the keys in it.
+fn admit(channel: &Channel, folder: &Path) -> Result<Vec<u8>, Stranger> {
+    if !channel.is_readable_within(HELLO)? {
+        return Err(Stranger::Silent);
+    }
+    let received = channel.receive()?.ok_or(Stranger::NoHello)?;
+    let Ok(Report::Hello(told)) = Report::decode(&received.packet) else {
+        return Err(Stranger::NoHello);
+    };
+    let [proof] = <[OwnedFd; 1]>::try_from(received.descriptors)
+        .map_err(|found| Stranger::NoProof(found.len()))?;
+    let proof = File::from(proof);
+    let (theirs, ours) = (proof.metadata()?, fs::metadata(folder)?);
+    if (theirs.dev(), theirs.ino()) != (ours.dev(), ours.ino()) {
+        return Err(Stranger::OtherFolder(folder.to_owned()));
+    }
+    // Taken now, or held through this very descriptor. Closing our copy leaves it to the peer.
+    match proof.try_lock() {
+        Ok(()) => Ok(told),
+        Err(TryLockError::WouldBlock) => Err(Stranger::NotHolder(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn serve(listener: &Listener, folder: &Path, shim: &Shim, events: &mpsc::Sender<ShimEvent>) {
+    let mut logged: Option<Instant> = None;
     while !events.is_closed() {
         let channel = match listener.accept() {
             Ok(channel) => Arc::new(channel),
@@ -94,7 +157,20 @@ fn serve(listener: &Listener, shim: &Shim, events: &mpsc::Sender<ShimEvent>) {
                 return;
             }
         };
+        let told = match admit(&channel, folder) {
+            Ok(told) => told,
+            Err(stranger) => {
+                if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
+                    let error = anyhow::Error::new(stranger);
+                    tracing::warn!("a peer at the shim's socket was refused: {error:#}");
+                    logged = Some(Instant::now());
+                }
+                let _ = events.blocking_send(ShimEvent::Stranger);
+                continue;
+            }
+        };
         shim.set(Some(channel.clone()));
+        let _ = events.blocking_send(ShimEvent::Hello(told));
         if let Err(error) = follow(&channel, events) {
             tracing::warn!(%error, "the connection to the shim was lost");
         }
@@ -116,6 +192,7 @@ fn event(received: Received) -> io::Result<ShimEvent> {
     let report = Report::decode(&received.packet)
         .map_err(|_| io::Error::other("the shim sent a report that cannot be read"))?;
     Ok(match report {
+        Report::Hello(_) => return Err(io::Error::other("the shim said hello twice")),
         Report::Idle => ShimEvent::Idle,
         Report::Worker { pid, remembered } => {
             let [stdin, stdout] = <[OwnedFd; 2]>::try_from(received.descriptors)

@@ -16,6 +16,7 @@ use paperclip_proto::{
     config::ActivationConfig,
     facts::Facts,
     jsonrpc,
+    methods::{self, Unsupported, Version},
     v1::{Phase, RpcError},
 };
 use paperclip_shim::protocol::{Command, Exit, MAX_PACKET, Start};
@@ -53,6 +54,8 @@ pub struct WorkerPlan {
     pub start: Start,
     /// Params of `initialize`.
     pub initialize: Bytes,
+    /// The version of the protocol that the worker speaks; one that is not served starts nothing.
+    pub version: Result<&'static Version, Unsupported>,
 }
 
 impl WorkerPlan {
@@ -94,6 +97,7 @@ impl WorkerPlan {
                     .into(),
             },
             initialize: initialize_params(package, facts)?,
+            version: methods::offered(package.api_version),
         })
     }
 }
@@ -114,7 +118,7 @@ fn initialize_params(package: &Package, facts: &Facts) -> Result<Bytes, serde_js
         // Always empty here, as in the original: config has a call of its own.
         config: serde_json::Map::new(),
         instance_info: &facts.instance,
-        api_version: 1,
+        api_version: package.api_version,
         database_namespace: package.database_namespace.as_deref(),
     };
     serde_json::to_vec(&params).map(Bytes::from)
@@ -129,8 +133,6 @@ struct Memory {
     subscriptions: Vec<Box<RawValue>>,
     #[serde(default)]
     config_revision: u64,
-    #[serde(default)]
-    slots: Vec<String>,
 }
 
 impl Memory {
@@ -141,7 +143,6 @@ impl Memory {
             next_id: remembered.next_id,
             subscriptions: remembered.subscriptions.iter().filter_map(raw).collect(),
             config_revision: remembered.config_revision,
-            slots: remembered.slots.iter().map(hex::encode).collect(),
         };
         let encoded = serde_json::to_vec(&memory).ok()?;
         // What does not fit is not remembered; a successor then starts the worker anew.
@@ -155,18 +156,9 @@ impl Memory {
             next_id: memory.next_id,
             subscriptions: memory.subscriptions.into_iter().map(json).collect(),
             config_revision: memory.config_revision,
-            slots: memory
-                .slots
-                .iter()
-                .filter_map(|slot| slot_key(slot))
-                .collect(),
         };
         Some((json(memory.initialize_result), remembered))
     }
-}
-
-fn slot_key(text: &str) -> Option<[u8; 32]> {
-    hex::decode(text).ok()?.try_into().ok()
 }
 
 /// Tells the supervisor that the worker is meant to end.
@@ -257,6 +249,8 @@ pub async fn run(
         state.worker.reason = "WaitingForShim".into();
         state.worker.message = "the worker container has not reported yet".into();
     });
+    let journal = supervisor.shim.clone();
+    multiplexer.keep_told(move |keys| journal.send(&Command::Told(keys.to_vec())));
     let mut health = tokio::time::interval(HEALTH);
     health.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -284,6 +278,15 @@ pub async fn run(
 impl Supervisor {
     async fn take(&mut self, event: ShimEvent) {
         match event {
+            ShimEvent::Hello(told) => {
+                let missing = self.multiplexer.restore_told(&told);
+                if !missing.is_empty() {
+                    self.shim.send(&Command::Told(missing));
+                }
+            }
+            ShimEvent::Stranger => {
+                self.multiplexer.metrics.refused_peers.inc();
+            }
             ShimEvent::Idle => {
                 if self.restart_at.is_none() {
                     self.start();
@@ -295,6 +298,9 @@ impl Supervisor {
                 stdin,
                 stdout,
             } => {
+                let Ok(version) = self.plan.version else {
+                    return;
+                };
                 let memory = Memory::decode(&remembered);
                 let is_ours = std::mem::take(&mut self.is_starting);
                 self.runs += 1;
@@ -304,7 +310,13 @@ impl Supervisor {
                 }
                 self.run = Some(Run {
                     number: self.runs,
-                    pipes: multiplexer::run_pipes(&self.multiplexer, stdin, stdout, adopted),
+                    pipes: multiplexer::run_pipes(
+                        &self.multiplexer,
+                        version,
+                        stdin,
+                        stdout,
+                        adopted,
+                    ),
                     initialized: false,
                     doomed: None,
                     keeper: None,
@@ -345,6 +357,10 @@ impl Supervisor {
         self.restart_at = None;
         if self.run.is_some() || self.is_starting || self.stopping.has_begun() {
             return;
+        }
+        if let Err(unsupported) = &self.plan.version {
+            tracing::error!(%unsupported, "the worker was not started");
+            return self.down("ApiVersionUnsupported", unsupported.to_string());
         }
         self.is_starting = self.shim.send(&Command::Start(self.plan.start.clone()));
     }
@@ -677,7 +693,6 @@ mod tests {
             next_id: 12,
             config_revision: 3,
             subscriptions: vec![Bytes::from_static(br#"{"eventPattern":"a.*"}"#)],
-            slots: vec![[7; 32], [8; 32]],
         };
         let result = Bytes::from_static(br#"{"ok":true}"#);
         let encoded = Memory::encode(&result, &remembered).unwrap();

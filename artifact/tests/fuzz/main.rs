@@ -1,12 +1,14 @@
 //! Arbitrary bytes where registries and packages write archives, locks, metadata and manifests.
 //!
-//! Inputs are mutations of a stored corpus, repeated by their seed. Each target runs for 3 s,
-//! or for `PAPERCLIP_FUZZ_SECONDS`; `PAPERCLIP_FUZZ_SEED` begins elsewhere.
+//! Inputs are mutations of a stored corpus, repeated by their seed. Each target runs for 15 s, or
+//! for `PAPERCLIP_FUZZ_SECONDS`, side by side with the others; `PAPERCLIP_FUZZ_SEED` begins
+//! elsewhere.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod mutate;
+mod targets;
 
 use std::fs;
 use std::io::Write as _;
@@ -24,7 +26,15 @@ use paperclip_artifact::{Digest, limits, manifest, pull};
 use serde_json::{Value, json};
 use support::MemoryRegistry;
 
-/// What a run may add to the memory of the process: inputs are a few KiB.
+const TARGETS: [targets::Target; 5] = [
+    ("tarballs", tarballs),
+    ("locks", locks),
+    ("metadata", metadata_of_npm),
+    ("plugin_manifests", plugin_manifests),
+    ("images", images),
+];
+
+/// What all runs together may add to the memory of the process: inputs are a few KiB.
 const MOST_MEMORY: u64 = 128 * 1024 * 1024;
 
 struct Run {
@@ -43,7 +53,7 @@ impl Run {
         };
         Self {
             random: Random::new(number("PAPERCLIP_FUZZ_SEED", 1)),
-            end: Instant::now() + Duration::from_secs(number("PAPERCLIP_FUZZ_SECONDS", 3)),
+            end: Instant::now() + Duration::from_secs(number("PAPERCLIP_FUZZ_SECONDS", 15)),
             inputs: 0,
             taken: 0,
             memory: resident(),
@@ -101,6 +111,10 @@ fn archive_of(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
 
 #[test]
 fn a_tarball_that_is_taken_holds_nothing_that_is_refused() {
+    targets::end_of("tarballs");
+}
+
+fn tarballs() {
     let corpus = corpus("archives");
     let mut run = Run::begin();
     let mut rules = std::collections::BTreeSet::new();
@@ -156,6 +170,10 @@ fn read_again(blob: &[u8]) {
 
 #[test]
 fn a_lock_that_is_taken_is_the_same_when_read_again() {
+    targets::end_of("locks");
+}
+
+fn locks() {
     let corpus = corpus("locks");
     let platform = Platform::default();
     let mut run = Run::begin();
@@ -180,6 +198,10 @@ fn a_lock_that_is_taken_is_the_same_when_read_again() {
 
 #[test]
 fn metadata_of_npm_gives_a_text_or_a_refusal() {
+    targets::end_of("metadata");
+}
+
+fn metadata_of_npm() {
     let corpus = corpus("metadata");
     let mut run = Run::begin();
     while run.goes_on() {
@@ -194,6 +216,10 @@ fn metadata_of_npm_gives_a_text_or_a_refusal() {
 
 #[test]
 fn plugin_manifests_are_taken_or_refused_in_words() {
+    targets::end_of("plugin_manifests");
+}
+
+fn plugin_manifests() {
     let corpus = corpus("plugin-manifests");
     let mut run = Run::begin();
     while run.goes_on() {
@@ -209,8 +235,19 @@ fn plugin_manifests_are_taken_or_refused_in_words() {
     run.ended("plugin manifests");
 }
 
-#[tokio::test]
-async fn images_of_a_store_are_taken_or_refused_whatever_it_sends() {
+#[test]
+fn images_of_a_store_are_taken_or_refused_whatever_it_sends() {
+    targets::end_of("images");
+}
+
+fn images() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(send_images());
+}
+
+async fn send_images() {
     let (manifests, layers) = (corpus("images"), corpus("layers"));
     let registry = MemoryRegistry::default();
     let store = registry.serve().await;

@@ -12,6 +12,8 @@ pub struct QueuedEvent {
     pub number: i64,
     /// The event as JSON.
     pub event: String,
+    /// The trace it was published in; empty for none.
+    pub traceparent: String,
     /// When it was queued.
     pub created_at: String,
 }
@@ -22,6 +24,7 @@ impl Database {
         &self,
         subscribers: &[&'a str],
         event: &str,
+        traceparent: &str,
         limit: u32,
     ) -> Result<Vec<&'a str>, DatabaseError> {
         let failed = DatabaseError::while_doing("queue an event");
@@ -34,13 +37,14 @@ impl Database {
             .map_err(&failed)?;
         for subscriber in subscribers {
             let queued = sqlx::query(
-                "insert into plugin_events (plugin_id, event, created_at)
-                 select ?1, ?2, ?3 where (select count(*) from plugin_events where plugin_id = ?1) < ?4",
+                "insert into plugin_events (plugin_id, event, created_at, traceparent)
+                 select ?1, ?2, ?3, ?5 where (select count(*) from plugin_events where plugin_id = ?1) < ?4",
             )
             .bind(subscriber)
             .bind(event)
             .bind(&now)
             .bind(limit)
+            .bind(traceparent)
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
@@ -55,7 +59,7 @@ impl Database {
     /// The event that waits longest for a plugin's worker.
     pub async fn next_event(&self, plugin: &str) -> Result<Option<QueuedEvent>, DatabaseError> {
         sqlx::query_as(
-            "select number, event, created_at from plugin_events where plugin_id = ? order by number limit 1",
+            "select number, event, created_at, traceparent from plugin_events where plugin_id = ? order by number limit 1",
         )
         .bind(plugin)
         .fetch_optional(&self.pool)

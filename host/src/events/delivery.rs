@@ -5,8 +5,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use paperclip_proto::{
+    trace::{SpanKind, Traces},
+    v1::Notification,
+};
 use serde_json::value::RawValue;
 use tracing::{debug, error, warn};
 
@@ -33,9 +36,9 @@ enum Handed {
 }
 
 /// Delivers the events of a plugin, for ever.
-pub async fn deliver(database: Database, plugin: Arc<Plugin>) {
+pub async fn deliver(database: Database, traces: Traces, plugin: Arc<Plugin>) {
     loop {
-        match deliver_next(&database, &plugin).await {
+        match deliver_next(&database, &traces, &plugin).await {
             Ok(true) => {}
             Ok(false) => plugin.event_queued().await,
             Err(failure) => {
@@ -47,17 +50,21 @@ pub async fn deliver(database: Database, plugin: Arc<Plugin>) {
 }
 
 /// Delivers one event; false when none waits.
-async fn deliver_next(database: &Database, plugin: &Plugin) -> Result<bool, DatabaseError> {
+async fn deliver_next(
+    database: &Database,
+    traces: &Traces,
+    plugin: &Plugin,
+) -> Result<bool, DatabaseError> {
     let Some(queued) = database.next_event(&plugin.id().uid).await? else {
         return Ok(false);
     };
-    if let Handed::Done = hand_over(plugin, &queued).await {
+    if let Handed::Done = hand_over(traces, plugin, &queued).await {
         database.remove_event(queued.number).await?;
     }
     Ok(true)
 }
 
-async fn hand_over(plugin: &Plugin, queued: &QueuedEvent) -> Handed {
+async fn hand_over(traces: &Traces, plugin: &Plugin, queued: &QueuedEvent) -> Handed {
     let id = plugin.id();
     let (event, raw) = match read(&queued.event) {
         Ok(read) => read,
@@ -75,11 +82,20 @@ async fn hand_over(plugin: &Plugin, queued: &QueuedEvent) -> Handed {
         debug!(plugin = %id, event = event.event_id, "event passed over, the version that serves did not subscribe");
         return Handed::Done;
     }
-    let envelope = plugin
-        .invocations()
-        .begin_notification(pod.name(), &event.company_id);
-    let params = Bytes::from(format!(r#"{{"event":{raw}}}"#));
-    if !pod.notify("onEvent", params, envelope).await {
+    let span = traces.start("tell onEvent", SpanKind::Producer, &queued.traceparent);
+    let traceparent = span.traceparent();
+    let invocation_json =
+        plugin
+            .invocations()
+            .begin_notification(pod.name(), &event.company_id, &traceparent);
+    let told = Notification {
+        method: "onEvent".into(),
+        params_json: format!(r#"{{"event":{raw}}}"#).into(),
+        invocation_json,
+        traceparent,
+        ..Notification::default()
+    };
+    if !pod.tell(told).await {
         return Handed::NotYet;
     }
     debug!(plugin = %id, event = event.event_id, "event delivered");

@@ -26,7 +26,7 @@ use axum::{
 pub use error::ApiError;
 pub use health::health_router;
 pub use sticky::key as sticky_key;
-pub use trace::parent as trace_parent;
+pub use trace::{below as below_trace, parent as trace_parent};
 
 use crate::host::Host;
 

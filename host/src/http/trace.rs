@@ -1,4 +1,4 @@
-//! The trace that a request is of, as its `traceparent` says.
+//! The trace that work is of: that of a request, as its `traceparent` says, or of a worker's call.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 
@@ -11,10 +11,15 @@ pub async fn within(request: Request, next: Next) -> Response {
     let stated = request.headers().get("traceparent");
     let parent = stated.and_then(|value| value.to_str().ok());
     let parent = parent.unwrap_or_default().to_owned();
-    PARENT.scope(parent, next.run(request)).await
+    below(parent, next.run(request)).await
 }
 
-/// The `traceparent` of the request that is being served. Empty without one.
+/// Does something within the trace that `parent`, a `traceparent`, is of.
+pub async fn below<F: Future>(parent: String, work: F) -> F::Output {
+    PARENT.scope(parent, work).await
+}
+
+/// The `traceparent` of what is being done. Empty without one.
 pub fn parent() -> String {
     PARENT.try_with(Clone::clone).unwrap_or_default()
 }

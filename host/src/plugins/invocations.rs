@@ -57,9 +57,9 @@ impl Invocations {
     }
 
     /// Begins an invocation for a notification and returns its envelope.
-    pub fn begin_notification(&self, pod: &str, company: &str) -> Bytes {
+    pub fn begin_notification(&self, pod: &str, company: &str, traceparent: &str) -> Bytes {
         let expires = Some(Instant::now() + NOTIFICATION_LIFETIME);
-        self.record(pod, company, "", expires).1
+        self.record(pod, company, traceparent, expires).1
     }
 
     /// The company of an invocation that still counts.
@@ -132,7 +132,7 @@ mod tests {
     fn a_notification_counts_for_fifteen_minutes() {
         let begun = Instant::now();
         let invocations = Invocations::default();
-        let id = id_of(&invocations.begin_notification("pod", "company"));
+        let id = id_of(&invocations.begin_notification("pod", "company", ""));
         let almost = begun + NOTIFICATION_LIFETIME - Duration::from_secs(1);
         assert!(invocations.lock_at(almost).contains_key(&id));
         let ended = begun + NOTIFICATION_LIFETIME + Duration::from_secs(1);

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use paperclip_proto::{
     client::{CallError, SessionSender},
     limits::Limits,
-    v1::{Phase, Request},
+    v1::{Notification, Phase, Request},
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -238,11 +238,9 @@ impl Pod {
     }
 
     /// Sends a notification. False when the session is over.
-    pub async fn notify(&self, method: &str, params: Bytes, invocation: Bytes) -> bool {
-        self.sender
-            .notify(method, rpc::one_line(params), invocation)
-            .await
-            .is_ok()
+    pub async fn tell(&self, mut told: Notification) -> bool {
+        told.params_json = rpc::one_line(told.params_json);
+        self.sender.tell(told).await.is_ok()
     }
 
     /// Answers a request of the worker. False when the session is over.

@@ -89,6 +89,16 @@ impl Channel {
         }
     }
 
+    /// Waits so many milliseconds for a packet. False when there was none.
+    pub fn is_readable_within(&self, patience: u16) -> io::Result<bool> {
+        let mut wanted = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wanted, PollTimeout::from(patience)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(nix::Error::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Waits for a packet. None when the other end is gone.
     pub fn receive(&self) -> io::Result<Option<Received>> {
         let mut packet = vec![0; MAX_PACKET];

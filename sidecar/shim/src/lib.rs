@@ -7,8 +7,10 @@
 
 pub mod channel;
 pub mod marker;
+pub mod peer;
 pub mod protocol;
 pub mod signals;
 pub mod supervise;
 pub mod tail;
+pub mod told;
 pub mod worker;

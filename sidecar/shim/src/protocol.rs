@@ -2,7 +2,8 @@
 //!
 //! A packet is one byte for the kind and then its fields, each a big-endian `u32` length
 //! and so many bytes. A list is a field that holds fields. Numbers are fields in decimal.
-//! The descriptors of [`Report::Worker`] travel beside the packet: first the worker's stdin, then its stdout.
+//! Descriptors travel beside the packet: with [`Report::Hello`] the proof, with [`Report::Worker`]
+//! first the worker's stdin, then its stdout.
 
 /// Largest packet. It must fit the kernel's default socket buffer with room to spare.
 pub const MAX_PACKET: usize = 160 * 1024;
@@ -16,6 +17,8 @@ pub enum Command {
     Signal(i32),
     /// Keep this with the worker and give it back in [`Report::Worker`].
     Remember(Vec<u8>),
+    /// Keep these keys, each of [`crate::told::KEY`] bytes, behind those that are kept.
+    Told(Vec<u8>),
     /// The work is done: exit, ending a worker that still runs.
     Quit,
 }
@@ -38,9 +41,12 @@ pub struct Start {
 /// What the shim tells the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// First on each connection: no worker runs.
+    /// First on each connection, with a descriptor of the socket's folder that holds its lock:
+    /// the proof that this is the shim. The keys of what the worker was told.
+    Hello(Vec<u8>),
+    /// Second on a connection: no worker runs.
     Idle,
-    /// A worker runs. First on a connection when it was running before; otherwise after a start.
+    /// A worker runs. Second on a connection when it was running before; otherwise after a start.
     Worker {
         /// Its process id, as the shim sees it.
         pid: i32,
@@ -96,6 +102,11 @@ impl Command {
                 packet.field(bytes);
                 packet.0
             }
+            Self::Told(keys) => {
+                let mut packet = Packet::of(b'T');
+                packet.field(keys);
+                packet.0
+            }
             Self::Quit => Packet::of(b'Q').0,
         }
     }
@@ -114,6 +125,7 @@ impl Command {
             })),
             b'K' => Ok(Self::Signal(fields.number()?)),
             b'R' => Ok(Self::Remember(fields.field()?.to_vec())),
+            b'T' => Ok(Self::Told(fields.field()?.to_vec())),
             b'Q' => Ok(Self::Quit),
             _ => Err(Malformed),
         }
@@ -124,6 +136,11 @@ impl Report {
     /// The packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
+            Self::Hello(told) => {
+                let mut packet = Packet::of(b'h');
+                packet.field(told);
+                packet.0
+            }
             Self::Idle => Packet::of(b'i').0,
             Self::Worker { pid, remembered } => {
                 let mut packet = Packet::of(b'w');
@@ -150,6 +167,7 @@ impl Report {
         let (kind, rest) = packet.split_first().ok_or(Malformed)?;
         let mut fields = Fields(rest);
         match kind {
+            b'h' => Ok(Self::Hello(fields.field()?.to_vec())),
             b'i' => Ok(Self::Idle),
             b'w' => Ok(Self::Worker {
                 pid: fields.number()?,
@@ -268,6 +286,7 @@ mod tests {
             Command::Start(Start::default()),
             Command::Signal(15),
             Command::Remember(vec![0, 255, 10]),
+            Command::Told(vec![7; 32]),
             Command::Quit,
         ];
         for command in all {
@@ -283,6 +302,7 @@ mod tests {
             stderr: "ö\n".into(),
         };
         let all = [
+            Report::Hello(vec![7; 32]),
             Report::Idle,
             Report::Worker {
                 pid: 7,

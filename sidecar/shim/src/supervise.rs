@@ -1,9 +1,10 @@
 //! The loop of the shim: one thread that waits for the sidecar, for signals and for stderr.
 
 use std::{
+    fs::File,
     io::{self, Read},
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,7 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        prctl,
         signal::Signal,
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -19,8 +21,10 @@ use nix::{
 
 use crate::{
     channel::{Channel, Full},
+    peer,
     protocol::{Command, Exit, Report},
     signals,
+    told::Told,
     worker::Worker,
 };
 
@@ -33,11 +37,15 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs until the sidecar says quit, or until a TERM that nobody handles.
 pub fn run(socket: PathBuf) -> io::Result<()> {
+    harden()?;
     let signals = signals::watch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD])?;
     let mut shim = Shim {
         socket,
         channel: None,
         lost: Instant::now(),
+        proof: None,
+        refused: false,
+        told: Told::default(),
         worker: None,
         unreported: None,
         terminating: None,
@@ -48,6 +56,13 @@ pub fn run(socket: PathBuf) -> io::Result<()> {
         shim.wait(&signals)?;
     }
     Ok(())
+}
+
+/// Keeps the worker, which has the same user, from the shim's memory and descriptors, and keeps
+/// all it starts below the shim.
+fn harden() -> io::Result<()> {
+    prctl::set_dumpable(false)?;
+    Ok(prctl::set_child_subreaper(true)?)
 }
 
 /// How far the shim is with ending the worker on its own authority.
@@ -66,6 +81,13 @@ struct Shim {
     channel: Option<Channel>,
     /// When the channel was last lost, or an attempt last made.
     lost: Instant,
+    /// The socket's folder, open. The sidecar locks it through this descriptor; the lock stays
+    /// for as long as it is open here, which no other process can bring about.
+    proof: Option<File>,
+    /// Whether the listener at the socket was refused last time.
+    refused: bool,
+    /// Keys of what the worker was told.
+    told: Told,
     worker: Option<Worker>,
     /// An exit that no sidecar has heard of.
     unreported: Option<Exit>,
@@ -119,7 +141,11 @@ impl Shim {
         let Ok(channel) = Channel::connect(&self.socket) else {
             return;
         };
+        if !self.trusts(&channel) {
+            return;
+        }
         self.channel = Some(channel);
+        self.say_hello();
         if self.worker.is_some() {
             self.report_worker();
         } else {
@@ -130,6 +156,35 @@ impl Shim {
         }
         if self.terminating.is_some() {
             self.report(&Report::Terminating);
+        }
+    }
+
+    /// Whether the listener at the socket is a sidecar.
+    fn trusts(&mut self, channel: &Channel) -> bool {
+        let is_outside = peer::is_outside(channel).unwrap_or(false);
+        if !is_outside && !self.refused {
+            eprintln!("paperclip-shim: a process of this container listens at the socket, refused");
+        }
+        self.refused = !is_outside;
+        is_outside
+    }
+
+    fn say_hello(&mut self) {
+        let hello = Report::Hello(self.told.keys()).encode();
+        let proof = match self.proof.take() {
+            Some(proof) => Ok(proof),
+            None => File::open(self.socket.parent().unwrap_or(Path::new("/"))),
+        };
+        let said = proof.and_then(|proof| {
+            let proof = self.proof.insert(proof);
+            match &self.channel {
+                Some(channel) => channel.send(&hello, &[proof.as_fd()], Full::Wait),
+                None => Ok(()),
+            }
+        });
+        if let Err(error) = said {
+            eprintln!("paperclip-shim: introducing itself to the sidecar: {error}");
+            self.lose();
         }
     }
 
@@ -345,6 +400,7 @@ impl Shim {
                     worker.remembered = bytes;
                 }
             }
+            Command::Told(keys) => self.told.add(&keys),
             Command::Quit => self.end_worker(),
         }
     }

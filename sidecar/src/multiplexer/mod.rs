@@ -3,6 +3,7 @@
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
 
+mod adapter;
 mod asked;
 mod lines;
 mod log;
@@ -27,7 +28,7 @@ use paperclip_proto::{
     jsonrpc,
     methods::{self, Handling},
     trace::{Span, SpanKind, Traces},
-    v1::{Phase, RpcError},
+    v1::{Notification, Phase, RpcError},
 };
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -94,6 +95,8 @@ pub struct Multiplexer {
     settled: Notify,
     /// Told when there is something new to remember.
     remember: Notify,
+    /// Where the keys of events are kept.
+    journal: once::Journal,
     waiting_for_host: AtomicUsize,
     /// Lines of the worker for a host to keep.
     records: records::Records,
@@ -183,8 +186,6 @@ pub struct Remembered {
     pub subscriptions: Vec<Bytes>,
     /// Number of the revision whose config the worker was told of.
     pub config_revision: u64,
-    /// The last slots of jobs that were run, by the hash of their names.
-    pub slots: Vec<[u8; 32]>,
 }
 
 impl Multiplexer {
@@ -211,6 +212,7 @@ impl Multiplexer {
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
             remember: Notify::new(),
+            journal: once::Journal::default(),
             waiting_for_host: AtomicUsize::new(0),
             records: records::Records::default(),
             asked: Mutex::new(Arc::new(Semaphore::new(MAX_ASKED))),
@@ -269,7 +271,6 @@ impl Multiplexer {
             next_id: inner.next_id,
             subscriptions: inner.subscriptions.clone(),
             config_revision: self.settings.told(),
-            slots: inner.slots.last(),
         }
     }
 
@@ -279,7 +280,6 @@ impl Multiplexer {
         let mut inner = self.lock();
         inner.next_id = (remembered.next_id | 0xFFFF_FFFF) + 1;
         inner.subscriptions = remembered.subscriptions;
-        inner.slots.restore(remembered.slots);
     }
 
     /// Forgets the subscriptions of a worker that is gone; the next makes its own.
@@ -326,16 +326,26 @@ impl Multiplexer {
     /// Begins the span of a call and hands its context to the worker, where the protocol has a
     /// place for it: in an invocation.
     fn trace(&self, call: &mut Call) -> Span {
-        let parent = match &*call.traceparent {
-            "" => traceparent(&call.invocation),
+        let (method, stated) = (&call.method, &call.traceparent);
+        self.begin_span(SpanKind::Server, method, stated, &mut call.invocation)
+    }
+
+    fn begin_span(
+        &self,
+        kind: SpanKind,
+        method: &str,
+        stated: &str,
+        invocation: &mut Bytes,
+    ) -> Span {
+        let parent = match stated {
+            "" => traceparent(invocation),
             stated => stated.to_owned(),
         };
-        let name = format!("worker {}", call.method);
-        let mut span = self.traces.start(name, SpanKind::Server, &parent);
-        if self.traces.are_on() && !call.invocation.is_empty() {
-            call.invocation = envelope::with_traceparent(&call.invocation, &span.traceparent());
+        let mut span = self.traces.start(format!("worker {method}"), kind, &parent);
+        if self.traces.are_on() && !invocation.is_empty() {
+            *invocation = envelope::with_traceparent(invocation, &span.traceparent());
         }
-        span.note("rpc.method", &*call.method);
+        span.note("rpc.method", method);
         span
     }
 
@@ -510,16 +520,12 @@ impl Multiplexer {
     }
 
     /// Tells the worker something. Without a worker it is dropped, as the original does; so is
-    /// an event that another host told before.
-    pub async fn notify(
-        &self,
-        method: &str,
-        params: &[u8],
-        invocation: &[u8],
-        origin: SessionId,
-    ) -> Result<(), RpcError> {
+    /// an event that another host told before, also to an earlier sidecar.
+    pub async fn notify(&self, told: Notification, origin: SessionId) -> Result<(), RpcError> {
+        let (method, params) = (&*told.method, &told.params_json);
+        let mut invocation = told.invocation_json;
         check_json(params, "params")?;
-        check_json(invocation, "the invocation")?;
+        check_json(&invocation, "the invocation")?;
         self.check_size(params.len(), || format!("params of {method}"))?;
         let event = match methods::handling(method) {
             Handling::Event => once::event(params),
@@ -534,14 +540,24 @@ impl Multiplexer {
             }
             lines
         };
-        let until = Instant::now() + NOTIFICATION_LIFE;
-        self.begin(invocation, Some(origin), Some(until));
-        let line = envelope::call(None, method, params, invocation);
-        let sent = lines.send(line).await;
+        let kind = SpanKind::Consumer;
+        let span = self.begin_span(kind, method, &told.traceparent, &mut invocation);
+        // Kept first: a sidecar that ends between the two has told too little, never twice.
+        let is_kept = event.is_none_or(|event| self.journal.keep_event(event));
+        let sent = match is_kept {
+            true => {
+                let until = Instant::now() + NOTIFICATION_LIFE;
+                self.begin(&invocation, Some(origin), Some(until));
+                let line = envelope::call(None, method, params, &invocation);
+                lines.send(line).await.map_err(|_| unavailable())
+            }
+            false => Err(unavailable()),
+        };
         if let (Err(_), Some(event)) = (&sent, event) {
             self.lock().events.forget(event);
         }
-        sent.map_err(|_| unavailable())
+        span.ended(&sent);
+        sent
     }
 
     /// Waits until no call, or with `jobs` no job, is open.

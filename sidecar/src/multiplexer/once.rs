@@ -5,24 +5,26 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Instant,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use paperclip_proto::v1::RpcError;
+use paperclip_shim::told;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{Call, MAX_TIMEOUT, Multiplexer, timed_out, worker_exited};
+use super::{
+    Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, unavailable, worker_exited,
+};
 
 /// Events that are known for having been told.
 const EVENTS: usize = 8192;
 /// Slots whose runs ended.
 const SLOTS: usize = 1024;
-/// Slots that a successor of this sidecar is told.
-const REMEMBERED: usize = 256;
 /// Larger results of jobs are kept as null: hosts look at errors alone.
 const LARGE: usize = 64 * 1024;
 
@@ -53,7 +55,7 @@ struct Event {
 /// Names the event of `onEvent`. None for one without an id.
 pub(super) fn event(params: &[u8]) -> Option<EventKey> {
     let EventParams { event } = serde_json::from_slice(params).ok()?;
-    Some(EventKey(key(&[&event.event_id])))
+    Some(EventKey::of(&event.event_id))
 }
 
 #[derive(Deserialize)]
@@ -74,9 +76,47 @@ fn slot(params: &[u8]) -> Option<Key> {
     Some(key(&[&job.job_key, &job.scheduled_at]))
 }
 
-/// Names an event.
+/// Names an event: the beginning of the hash of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct EventKey(Key);
+pub(super) struct EventKey(Kept);
+
+impl EventKey {
+    fn of(id: &str) -> Self {
+        Self(kept(&key(&[id])))
+    }
+}
+
+/// What is kept of a key for a sidecar to come.
+type Kept = [u8; told::KEY];
+
+fn kept(key: &Key) -> Kept {
+    let mut kept = [0; told::KEY];
+    kept.copy_from_slice(&key[..told::KEY]);
+    kept
+}
+
+type Keep = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+/// Where the keys of events and slots are kept for a sidecar to come. Without a place they are not.
+#[derive(Default)]
+pub(super) struct Journal(OnceLock<Keep>);
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Journal")
+    }
+}
+
+impl Journal {
+    /// Keeps a key. False when its place does not take it.
+    pub(super) fn keep_event(&self, event: EventKey) -> bool {
+        self.keep(event.0)
+    }
+
+    fn keep(&self, key: Kept) -> bool {
+        self.0.get().is_none_or(|keep| keep(&key))
+    }
+}
 
 /// The events that the worker was told.
 #[derive(Debug, Default)]
@@ -100,6 +140,20 @@ impl Events {
         true
     }
 
+    /// Takes over what workers were told by an earlier sidecar. Gives the last that were not
+    /// among it.
+    fn restore(&mut self, keys: &[u8]) -> Vec<u8> {
+        let theirs: HashSet<EventKey> = events_of(keys).collect();
+        let surplus = self.order.len().saturating_sub(told::KEPT);
+        let missing = self.order.iter().skip(surplus);
+        let missing = missing.filter(|event| !theirs.contains(event));
+        let missing: Vec<u8> = missing.flat_map(|event| event.0).collect();
+        for event in events_of(keys) {
+            self.note(event);
+        }
+        missing
+    }
+
     /// Forgets an event that did not reach the worker.
     pub(super) fn forget(&mut self, event: EventKey) {
         if self.told.remove(&event) {
@@ -113,8 +167,8 @@ impl Events {
 pub(super) struct Slots {
     runs: HashMap<Key, watch::Receiver<Option<Outcome>>>,
     ended: VecDeque<Key>,
-    /// The last slots, in the order in which their runs began.
-    last: VecDeque<Key>,
+    /// Slots whose runs an earlier sidecar began, among other keys.
+    earlier: HashSet<Kept>,
 }
 
 enum Place {
@@ -127,35 +181,24 @@ impl Slots {
         if let Some(run) = self.runs.get(&slot) {
             return (Place::Joined, run.clone());
         }
-        self.last.push_back(slot);
-        if self.last.len() > REMEMBERED {
-            self.last.pop_front();
+        if self.earlier.contains(&kept(&slot)) {
+            let lost = worker_exited("an earlier sidecar began this run; it may be done");
+            return (Place::Joined, watch::channel(Some(Err(lost))).1);
         }
         let (sender, receiver) = watch::channel(None);
         self.runs.insert(slot, receiver.clone());
         (Place::First(sender), receiver)
     }
 
-    /// What a successor of this sidecar has to know.
-    pub(super) fn last(&self) -> Vec<Key> {
-        self.last.iter().copied().collect()
-    }
-
     /// Takes over slots whose runs an earlier sidecar began. How they ended is not known.
-    pub(super) fn restore(&mut self, slots: Vec<Key>) {
-        for slot in slots {
-            let lost = worker_exited("an earlier sidecar began this run; it may be done");
-            self.runs.insert(slot, watch::channel(Some(Err(lost))).1);
-            self.ended.push_back(slot);
-            self.last.push_back(slot);
-        }
+    fn restore(&mut self, keys: &[u8]) {
+        self.earlier = keys.as_chunks().0.iter().copied().collect();
     }
 
     /// Keeps the slot of a run that ended, unless the worker never saw it.
     fn end(&mut self, slot: Key, outcome: &Outcome) {
         if outcome.as_ref().is_err_and(|error| error.was_unseen()) {
             self.runs.remove(&slot);
-            self.last.retain(|known| *known != slot);
             return;
         }
         if outcome.as_ref().is_ok_and(|result| result.len() > LARGE) {
@@ -171,7 +214,24 @@ impl Slots {
     }
 }
 
+fn events_of(keys: &[u8]) -> impl Iterator<Item = EventKey> {
+    keys.as_chunks().0.iter().copied().map(EventKey)
+}
+
 impl Multiplexer {
+    /// Has the keys of events and slots kept by `keep`, before the worker hears of each; a place
+    /// that does not take one says false. Only the first place counts.
+    pub fn keep_told(&self, keep: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
+        let _ = self.journal.0.set(Box::new(keep));
+    }
+
+    /// Takes over the keys that were kept. Gives those of events that are known here and were not.
+    pub fn restore_told(&self, keys: &[u8]) -> Vec<u8> {
+        let mut inner = self.lock();
+        inner.slots.restore(keys);
+        inner.events.restore(keys)
+    }
+
     /// Runs a job in its slot, or joins the run that the slot has. The run goes on when the host
     /// that began it leaves: another may ask for the same slot.
     pub(super) async fn run_job(self: &Arc<Self>, call: Call) -> Outcome {
@@ -183,8 +243,7 @@ impl Multiplexer {
         let (place, mut run) = self.lock().slots.join(slot);
         match place {
             Place::First(sender) => {
-                self.remember.notify_one();
-                tokio::spawn(self.clone().run_slot(slot, call, sender));
+                tokio::spawn(self.clone().run_slot(slot, call, deadline, sender));
             }
             Place::Joined => {
                 self.metrics.joined_runs.inc();
@@ -204,9 +263,15 @@ impl Multiplexer {
         self: Arc<Self>,
         slot: Key,
         call: Call,
+        deadline: Instant,
         sender: watch::Sender<Option<Outcome>>,
     ) {
-        let outcome = self.checked_call(call).await;
+        let outcome = match self.wait_for_worker(deadline).await {
+            // Kept first: a sidecar that ends between the two has run too little, never twice.
+            Ok(()) if self.journal.keep(kept(&slot)) => self.checked_call(call).await,
+            Ok(()) => Err(unavailable()),
+            Err(refusal) => Err(refusal),
+        };
         self.lock().slots.end(slot, &outcome);
         sender.send_replace(Some(outcome));
     }
@@ -219,7 +284,7 @@ mod tests {
     #[test]
     fn an_event_is_noted_once_and_forgotten_when_it_is_old() {
         let mut events = Events::default();
-        let name = |number: usize| EventKey(key(&[&number.to_string()]));
+        let name = |number: usize| EventKey::of(&number.to_string());
         assert!(events.note(name(0)));
         assert!(!events.note(name(0)));
         for number in 1..=EVENTS {
@@ -237,6 +302,19 @@ mod tests {
         events.forget(event);
         assert!(events.note(event));
         assert_eq!(events.order.len(), 1);
+    }
+
+    #[test]
+    fn a_successor_knows_the_events_that_were_kept_and_says_which_were_not() {
+        let (old, new) = (EventKey::of("old"), EventKey::of("new"));
+        let mut events = Events::default();
+        assert_eq!(events.restore(&old.0), [0_u8; 0]);
+        assert!(!events.note(old));
+        assert!(events.note(new));
+        // The shim began anew and keeps nothing yet.
+        assert_eq!(events.restore(&[]), [old.0, new.0].concat());
+        assert_eq!(events.restore(&old.0), new.0);
+        assert_eq!(events.order.len(), 2);
     }
 
     #[test]
@@ -264,13 +342,9 @@ mod tests {
 
     #[test]
     fn a_successor_does_not_run_a_slot_again() {
-        let mut slots = Slots::default();
         let (begun, unsent) = (key(&["a"]), key(&["b"]));
-        slots.join(begun);
-        slots.join(unsent);
-        slots.end(unsent, &Err(RpcError::not_sent("draining")));
         let mut successor = Slots::default();
-        successor.restore(slots.last());
+        successor.restore(&kept(&begun));
         let (place, run) = successor.join(begun);
         assert!(matches!(place, Place::Joined));
         assert!(run.borrow().as_ref().is_some_and(Result::is_err));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use paperclip_proto::methods::Version;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     runtime::{Handle, RuntimeFlavor},
@@ -12,6 +13,7 @@ use tokio::{
 
 use super::{
     Multiplexer,
+    adapter::Adapter,
     lines::{Line, Lines},
     log,
 };
@@ -45,8 +47,15 @@ impl Drop for Pipes {
     }
 }
 
-/// Connects the multiplexer with a worker. `adopted` when an earlier sidecar spoke to it.
-pub fn run<W, R>(multiplexer: &Arc<Multiplexer>, stdin: W, stdout: R, adopted: bool) -> Pipes
+/// Connects the multiplexer with a worker that speaks `version`. `adopted` when an earlier
+/// sidecar spoke to it.
+pub fn run<W, R>(
+    multiplexer: &Arc<Multiplexer>,
+    version: &'static Version,
+    stdin: W,
+    stdout: R,
+    adopted: bool,
+) -> Pipes
 where
     W: AsyncWrite + Unpin + Send + 'static,
     R: AsyncRead + Unpin + Send + 'static,
@@ -59,16 +68,27 @@ where
     // Weak: the multiplexer alone keeps the worker's stdin open.
     let worker = lines.downgrade();
     multiplexer.attach_worker(lines);
+    let adapter = Adapter::of(version).map(Arc::new);
+    let reading = read(multiplexer.clone(), stdout, worker, adapter.clone());
     Pipes {
-        writer: tokio::spawn(write(stdin, queue)).abort_handle(),
-        reader: tokio::spawn(read(multiplexer.clone(), stdout, worker)),
+        writer: tokio::spawn(write(stdin, queue, adapter)).abort_handle(),
+        reader: tokio::spawn(reading),
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<Bytes>) {
+async fn write<W: AsyncWrite + Unpin>(
+    mut stdin: W,
+    mut queue: mpsc::Receiver<Bytes>,
+    adapter: Option<Arc<Adapter>>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut joined = Vec::new();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        if let Some(adapter) = &adapter {
+            for line in &mut batch {
+                *line = adapter.to_worker(std::mem::take(line));
+            }
+        }
         let written = match &batch[..] {
             [line] => stdin.write_all(line).await,
             lines => {
@@ -90,11 +110,13 @@ async fn read<R: AsyncRead + Unpin>(
     multiplexer: Arc<Multiplexer>,
     stdout: R,
     worker: mpsc::WeakSender<Bytes>,
+    adapter: Option<Arc<Adapter>>,
 ) {
+    let adapter = adapter.as_deref();
     let mut lines = Lines::new(stdout, multiplexer.max_line);
     loop {
         match lines.next().await {
-            Ok(Some(Line::Whole(line))) => take(&multiplexer, &worker, &line).await,
+            Ok(Some(Line::Whole(line))) => take(&multiplexer, &worker, adapter, &line).await,
             Ok(Some(Line::Oversized(bytes))) => {
                 multiplexer.metrics.oversized.inc();
                 tracing::warn!(bytes, "a line of the worker was too long and was dropped");
@@ -117,8 +139,18 @@ fn parse(line: &Bytes) -> Option<FromWorker> {
     envelope::parse(line)
 }
 
-async fn take(multiplexer: &Arc<Multiplexer>, worker: &mpsc::WeakSender<Bytes>, line: &Bytes) {
-    match parse(line) {
+async fn take(
+    multiplexer: &Arc<Multiplexer>,
+    worker: &mpsc::WeakSender<Bytes>,
+    adapter: Option<&Adapter>,
+    line: &Bytes,
+) {
+    let said = parse(line);
+    let said = match adapter {
+        Some(adapter) => said.map(|said| adapter.from_worker(said)),
+        None => said,
+    };
+    match said {
         Some(FromWorker::Response { id, outcome }) => multiplexer.answered(id, outcome),
         Some(FromWorker::Request { id, message }) => multiplexer.asked(id, message, worker).await,
         Some(FromWorker::Notification(message)) => multiplexer.told(message).await,

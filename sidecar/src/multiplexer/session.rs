@@ -512,14 +512,11 @@ impl Desk<'_> {
     }
 
     async fn tell_worker(&self, told: Notification) {
-        let (params, invocation) = (&told.params_json, &told.invocation_json);
-        let outcome = self
-            .multiplexer
-            .notify(&told.method, params, invocation, self.session.id)
-            .await;
+        let method = told.method.clone();
+        let outcome = self.multiplexer.notify(told, self.session.id).await;
         if let Err(error) = outcome {
             tracing::warn!(
-                method = told.method,
+                method,
                 error = error.message,
                 "a notification of a host was dropped"
             );

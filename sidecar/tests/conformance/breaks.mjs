@@ -1,5 +1,6 @@
 // Runs what the original is known to break against its own worker manager: each of the
 // scenarios of breaks.rs, with the same worker as its child.
+import { randomUUID } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
@@ -58,6 +59,33 @@ const scenarios = {
     await until(() => worker.status === "running", 22_000);
     return data(worker, "one");
   },
+  terminalNotClosed: async () => {
+    const worker = await start(entrypointPath);
+    const ids = { driverKey: "d", companyId: "c", environmentId: "e", providerLeaseId: "l", loginCommandKey: "claude" };
+    const terminal = await worker.openLoginPtySession({ ...ids, sessionHome: `/tmp/paperclip-adapter-login/${randomUUID()}` });
+    await terminal.close();
+    return retired(worker);
+  },
+  strayFrame: async () => {
+    const worker = await start(entrypointPath);
+    await data(worker, "stray");
+    return retired(worker);
+  },
+  callDuringStop: async () => {
+    const worker = await start(entrypointPath);
+    const slow = data(worker, "slow").then((result) => ({ result }), (error) => ({ error }));
+    await data(worker, "one");
+    await worker.stop();
+    const { result, error } = await slow;
+    if (error) throw error;
+    return result;
+  },
+};
+// What a worker answers that the manager has killed, once there was time for it to start again.
+const retired = async (worker) => {
+  await until(() => worker.status !== "running", 5000);
+  await until(() => worker.status === "running", 5000);
+  return data(worker, "one");
 };
 const results = {};
 const worker = await start(entrypointPath);

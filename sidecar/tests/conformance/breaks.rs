@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{Store, call, host, original, pod, support::pod::Pod, workers};
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "separatorInResult",
     "carriageReturn",
     "separatorInParams",
@@ -20,10 +20,13 @@ const NAMES: [&str; 8] = [
     "callDuringRestart",
     "configAfterCrash",
     "initializeHangs",
+    "terminalNotClosed",
+    "strayFrame",
+    "callDuringStop",
 ];
 
 struct Bench {
-    _pods: [Pod; 2],
+    pods: [Pod; 2],
     hosts: [SessionSender; 2],
     sdk: SessionSender,
 }
@@ -79,6 +82,27 @@ impl Bench {
                 self.die().await;
                 wait(|| self.data("one"), |answer| answer == &json!(1)).await
             }
+            "terminalNotClosed" => {
+                let route = json!({"hostRouteId": "route-1"});
+                for method in ["loginPtyOpen", "loginPtyClose"] {
+                    let case = json!({"name": name, "method": method, "params": route});
+                    assert!(call(&self.hosts[0], 1, &case).await["result"].is_object());
+                }
+                self.data("one").await
+            }
+            "strayFrame" => {
+                assert_eq!(self.data("stray").await, 1);
+                self.data("one").await
+            }
+            // The last: the pod is gone afterwards.
+            "callDuringStop" => {
+                let stop = async {
+                    // Behind the slow one, which is under way when this is answered.
+                    self.data("one").await;
+                    self.pods[0].ask_shim_to_stop();
+                };
+                tokio::join!(self.data("slow"), stop).0
+            }
             other => panic!("{other} is no scenario"),
         }
     }
@@ -130,7 +154,7 @@ async fn what_the_original_breaks_the_bridge_does_not() {
     let bench = Bench {
         hosts: [host(&pod, &store).await, host(&pod, &store).await],
         sdk: host(&sdk_pod, &store).await,
-        _pods: [pod, sdk_pod],
+        pods: [pod, sdk_pod],
     };
     let mut ours = Vec::new();
     for name in NAMES {

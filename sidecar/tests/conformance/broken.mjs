@@ -14,6 +14,10 @@ handlers.health = ({ id }) => send({ id, result: { status: "ok" } });
 handlers.onEvent = ({ params }) => events.push(params.event.eventId);
 handlers.configChanged = ({ id, params }) => { configs.push(params.config); send({ id, result: null }); };
 handlers.runJob = ({ id }) => { runs++; setTimeout(() => send({ id, result: null }), 100); };
+handlers.loginPtyOpen = ({ id, params }) => send({ id, result: { hostRouteId: params.hostRouteId, workerSessionId: "s-1" } });
+// Without the id that it should echo.
+handlers.loginPtyClose = ({ id }) => send({ id, result: {} });
+const stray = { hostRouteId: "duplex-route-0", workerSessionId: "nobody", chunk: "" };
 handlers.performAction = () => process.kill(process.pid, "SIGKILL");
 const ways = {
   separators: (id) => send({ id, result: "a\u2028b" }),
@@ -22,6 +26,8 @@ const ways = {
   runs: (id) => send({ id, result: runs }),
   configs: (id) => send({ id, result: configs }),
   one: (id) => send({ id, result: 1 }),
+  slow: (id) => setTimeout(() => send({ id, result: 1 }), 1000),
+  stray: (id) => { send({ id, result: 1 }); send({ method: "duplexChannel.data", params: stray }); },
   hang: (id) => { writeFileSync(hangs, ""); send({ id, result: 1 }); },
 };
 handlers.getData = ({ id, params }) => ways[params.key](id);

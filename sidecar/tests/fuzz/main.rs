@@ -2,13 +2,14 @@
 //! host goes on calling.
 //!
 //! Inputs are mutations of a stored corpus, and messages out of turn, repeated by their seed.
-//! Each target runs for 5 s, or for `PAPERCLIP_FUZZ_SECONDS`, 3600 before a release;
-//! `PAPERCLIP_FUZZ_SEED` begins elsewhere.
+//! Each target runs for 15 s, or for `PAPERCLIP_FUZZ_SECONDS`, 3600 before a release, side by
+//! side with the others; `PAPERCLIP_FUZZ_SEED` begins elsewhere.
 
 #[path = "../memory/mod.rs"]
 mod memory;
 mod mutate;
 mod neighbour;
+mod targets;
 
 use std::{
     fs,
@@ -28,7 +29,13 @@ use prost::Message as _;
 use tokio::io::AsyncWriteExt as _;
 use tonic::Status;
 
-/// What a run may add to the memory of the process: the largest inputs a few times over.
+const TARGETS: [targets::Target; 3] = [
+    ("lines_of_a_worker", lines_of_a_worker),
+    ("frames_of_a_host", frames_of_a_host),
+    ("lines_to_a_worker", lines_to_a_worker),
+];
+
+/// What all runs together may add to the memory of the process: the largest inputs a few times over.
 const MOST_MEMORY: u64 = 256 * 1024 * 1024;
 
 /// A panic in a task ends that task alone; this makes it the test's.
@@ -57,7 +64,7 @@ impl Run {
         Self {
             random: Random::new(seed),
             seed,
-            end: Instant::now() + Duration::from_secs(number("PAPERCLIP_FUZZ_SECONDS", 5)),
+            end: Instant::now() + Duration::from_secs(number("PAPERCLIP_FUZZ_SECONDS", 15)),
             inputs: 0,
             memory: resident(),
         }
@@ -106,8 +113,23 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-#[tokio::test]
-async fn whatever_a_worker_writes_other_calls_are_answered() {
+#[test]
+fn whatever_a_worker_writes_other_calls_are_answered() {
+    targets::end_of("lines_of_a_worker");
+}
+
+fn in_a_runtime(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(work);
+}
+
+fn lines_of_a_worker() {
+    in_a_runtime(write_lines());
+}
+
+async fn write_lines() {
     let corpus = corpus("lines");
     let mut run = Run::begin();
     let mut bridge = Bridge::start();
@@ -136,8 +158,16 @@ async fn whatever_a_worker_writes_other_calls_are_answered() {
     run.ended("lines of a worker");
 }
 
-#[tokio::test]
-async fn whatever_a_host_sends_other_hosts_are_answered() {
+#[test]
+fn whatever_a_host_sends_other_hosts_are_answered() {
+    targets::end_of("frames_of_a_host");
+}
+
+fn frames_of_a_host() {
+    in_a_runtime(send_frames());
+}
+
+async fn send_frames() {
     let corpus = corpus("frames");
     let mut run = Run::begin();
     let mut bridge = Bridge::start();
@@ -190,6 +220,10 @@ async fn a_host_that_does_not_read_is_detached_and_others_go_on() {
 
 #[test]
 fn whatever_is_passed_on_is_one_line_of_json() {
+    targets::end_of("lines_to_a_worker");
+}
+
+fn lines_to_a_worker() {
     let corpus = corpus("lines");
     let mut run = Run::begin();
     let mut passed = 0_u64;

@@ -1,11 +1,17 @@
 //! The shipped multiplexer between a worker and hosts that are in memory: real pipes of
 //! tokio's, real session loops, no process and no network.
 
+mod kept;
 pub mod random;
 
 use std::sync::Arc;
 
-use paperclip_proto::v1::{HostHello, PluginHello, SessionRequest, SessionResponse};
+use kept::Kept;
+
+use paperclip_proto::{
+    methods::{self, Version},
+    v1::{HostHello, PluginHello, SessionRequest, SessionResponse},
+};
 use paperclip_sidecar::multiplexer::{self, Multiplexer, Pipes};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, DuplexStream},
@@ -26,13 +32,21 @@ pub struct Worker {
     pub stdout: DuplexStream,
     /// The lines it is sent.
     pub stdin: mpsc::UnboundedReceiver<String>,
+    /// The sidecar's ends, which outlive a sidecar as the shim's duplicates do.
+    ends: (Kept, Kept),
     /// The tasks around it; they end with this.
-    _pipes: Pipes,
+    pipes: Pipes,
 }
 
+#[allow(dead_code, reason = "each of the tests that share this uses a part")]
 impl Worker {
     /// Starts a worker.
     pub fn start(multiplexer: &Arc<Multiplexer>) -> Self {
+        Self::start_as(multiplexer, methods::spoken())
+    }
+
+    /// Starts a worker of that version of the protocol.
+    pub fn start_as(multiplexer: &Arc<Multiplexer>, version: &'static Version) -> Self {
         let (stdin, theirs) = tokio::io::duplex(PIPE);
         let (stdout, ours) = tokio::io::duplex(PIPE);
         let (lines, queue) = mpsc::unbounded_channel();
@@ -44,11 +58,21 @@ impl Worker {
                 }
             }
         });
+        let ends = (Kept::of(stdin), Kept::of(ours));
+        let (stdin, ours) = ends.clone();
         Self {
             stdout,
             stdin: queue,
-            _pipes: multiplexer::run_pipes(multiplexer, stdin, ours, false),
+            ends,
+            pipes: multiplexer::run_pipes(multiplexer, version, stdin, ours, false),
         }
+    }
+
+    /// Hands the worker over to the multiplexer of another sidecar.
+    pub fn adopt(&mut self, multiplexer: &Arc<Multiplexer>) {
+        let (stdin, ours) = self.ends.clone();
+        let version = methods::spoken();
+        self.pipes = multiplexer::run_pipes(multiplexer, version, stdin, ours, true);
     }
 }
 

@@ -1,5 +1,5 @@
-//! The multiplexer under random joins, leaves, crashes, restarts, calls both ways, events and
-//! jobs that several hosts bring, against a ledger of what must come of each.
+//! The multiplexer under random joins, leaves, crashes of workers and of sidecars, restarts, calls
+//! both ways, events and jobs that several hosts bring, against a ledger of what must come of each.
 
 #[path = "../memory/mod.rs"]
 mod memory;
@@ -41,6 +41,7 @@ async fn a_seeded_fault_is_found() {
         Fault::OtherOutcome,
         Fault::EventsApart,
         Fault::SlotsApart,
+        Fault::Forgotten,
     ];
     for fault in faults {
         let mut slowest = 0;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use paperclip_proto::{
         response, session_request, session_response,
     },
 };
+use paperclip_shim::told::Told;
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -68,6 +69,8 @@ pub enum Fault {
     EventsApart,
     /// Each host has a name of its own for a slot.
     SlotsApart,
+    /// A sidecar does not learn what its predecessor told the worker.
+    Forgotten,
 }
 
 /// How often what happened.
@@ -76,6 +79,8 @@ pub struct Counts {
     joins: usize,
     leaves: usize,
     crashes: usize,
+    sidecars: usize,
+    adopted: usize,
     results_at_hosts: usize,
     errors_at_hosts: usize,
     timeouts_at_hosts: usize,
@@ -130,6 +135,8 @@ struct Ask {
     /// The company of the invocation is another than that of the params.
     crosses: bool,
     granted: bool,
+    /// A sidecar ended meanwhile, and perhaps the call with it.
+    may_be_lost: bool,
 }
 
 struct Running {
@@ -167,6 +174,8 @@ pub struct World {
     ran: HashSet<String>,
     /// Results that hosts got, by slot.
     joined: HashMap<String, usize>,
+    /// What the shim keeps for a sidecar to come.
+    told: Arc<Mutex<Told>>,
     pub counts: Counts,
 }
 
@@ -174,9 +183,9 @@ type Checked = Result<(), String>;
 
 impl World {
     pub fn new(seed: u64, fault: Fault) -> Self {
-        let grant = ["plugin.state.read", "events.subscribe"];
+        let told = Arc::default();
         Self {
-            multiplexer: Multiplexer::new(Grants::of(grant)),
+            multiplexer: sidecar(&told),
             random: Random::new(seed),
             fault,
             hosts: BTreeMap::new(),
@@ -191,6 +200,7 @@ impl World {
             heard: HashSet::new(),
             ran: HashSet::new(),
             joined: HashMap::new(),
+            told,
             counts: Counts::default(),
         }
     }
@@ -209,6 +219,7 @@ impl World {
             93..=94 => self.join(),
             95 if self.random.once_in(2) => self.leave().await,
             96 if self.random.once_in(4) => self.crash(),
+            99 if self.random.once_in(3) => self.replace_sidecar(),
             97 if self.running.is_none() => self.start(),
             98 => tokio::time::sleep(SHORT).await,
             99 => self.limit(),
@@ -243,7 +254,8 @@ impl World {
             return Err(format!("calls of hosts never ended: {open:?}"));
         }
         let running = self.running.as_ref().expect("it was started");
-        let open: Vec<&String> = running.asks.values().map(|ask| &ask.token).collect();
+        let asks = running.asks.values().filter(|ask| !ask.may_be_lost);
+        let open: Vec<&String> = asks.map(|ask| &ask.token).collect();
         if !open.is_empty() {
             return Err(format!("calls of the worker never ended: {open:?}"));
         }
@@ -267,7 +279,7 @@ impl World {
             || self
                 .running
                 .as_ref()
-                .is_some_and(|running| !running.asks.is_empty())
+                .is_some_and(|running| running.asks.values().any(|ask| !ask.may_be_lost))
     }
 
     fn token(&mut self, from: &str) -> String {
@@ -340,6 +352,32 @@ impl World {
             queue: is_tight.then(|| self.random.below(20) as u32),
             ..Limits::default()
         });
+    }
+
+    /// The sidecar is killed, and the next one takes the worker over from the shim. Hosts lose
+    /// their sessions with it, and dial again.
+    fn replace_sidecar(&mut self) {
+        self.counts.sidecars += 1;
+        let hosts = std::mem::take(&mut self.hosts).len();
+        let earlier = self.multiplexer.remembered();
+        self.multiplexer = sidecar(&self.told);
+        if self.fault != Fault::Forgotten {
+            let told = self.told.lock().unwrap().keys();
+            self.multiplexer.restore_told(&told);
+        }
+        if let Some(running) = &mut self.running {
+            self.counts.adopted += 1;
+            self.multiplexer.restore(earlier);
+            running.worker.adopt(&self.multiplexer);
+            running
+                .asks
+                .values_mut()
+                .for_each(|ask| ask.may_be_lost = true);
+            self.multiplexer.state.set_phase(Phase::Serving);
+        }
+        for _ in 0..hosts {
+            self.join();
+        }
     }
 
     async fn host_calls(&mut self) {
@@ -474,7 +512,8 @@ impl World {
         let Some(running) = &mut self.running else {
             return;
         };
-        if running.asks.len() >= MOST_OPEN {
+        let open = running.asks.values().filter(|ask| !ask.may_be_lost);
+        if open.count() >= MOST_OPEN {
             return;
         }
         let invocation = match self.random.below(4) {
@@ -507,6 +546,7 @@ impl World {
             invocation,
             crosses,
             granted,
+            may_be_lost: false,
         };
         running.asks.insert(id, ask);
         running.say(&line).await;
@@ -627,7 +667,7 @@ impl World {
         }
         let at = self.random.below(answers.len());
         match self.fault {
-            Fault::None | Fault::EventsApart | Fault::SlotsApart => {}
+            Fault::None | Fault::EventsApart | Fault::SlotsApart | Fault::Forgotten => {}
             Fault::WrongHost => {
                 if let Some(other) = self.any_host() {
                     answers[at].0 = other;
@@ -760,6 +800,10 @@ impl World {
         };
         let mut ended = Vec::new();
         while let Ok(line) = running.worker.stdin.try_recv() {
+            // A sidecar that takes over ends the line that the last one may have left half written.
+            if line.is_empty() {
+                continue;
+            }
             let message: Value = serde_json::from_str(&line)
                 .map_err(|error| format!("the worker was sent {line:?}: {error}"))?;
             if message["method"] == "onEvent" {
@@ -860,6 +904,18 @@ impl Running {
 /// Sends a frame; a session that has ended takes none.
 async fn send(host: &Host, frame: session_request::Frame) {
     let _ = host.requests.send(Ok(SessionRequest::from(frame))).await;
+}
+
+/// A sidecar whose shim keeps `told`.
+fn sidecar(told: &Arc<Mutex<Told>>) -> Arc<Multiplexer> {
+    let grant = ["plugin.state.read", "events.subscribe"];
+    let multiplexer = Multiplexer::new(Grants::of(grant));
+    let told = told.clone();
+    multiplexer.keep_told(move |keys| {
+        told.lock().unwrap().add(keys);
+        true
+    });
+    multiplexer
 }
 
 /// A name without what a fault put behind it.

@@ -1,15 +1,24 @@
 //! Workers that do all they can: what they do stays in their pod, the status says what it is,
 //! and another plugin's pod answers meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::{self, File},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use paperclip_proto::{client::CallError, jsonrpc, v1::Phase};
+use paperclip_shim::{
+    channel::{Channel, Full, Listener},
+    protocol::Report,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::{
-    artifact,
+    PATIENCE, artifact, eventually,
     host::{Host, Store},
     pod::Pod,
 };
@@ -180,10 +189,10 @@ async fn a_worker_that_speaks_to_the_shims_socket_is_not_heard() {
         .unwrap();
     assert_eq!(said, "EPROTOTYPE");
     // What Node cannot, a program can: it waits in line behind the shim.
-    let intruder = paperclip_shim::channel::Channel::connect(&socket).unwrap();
-    let report = paperclip_shim::protocol::Report::Terminating.encode();
-    let full = paperclip_shim::channel::Full::Drop;
-    intruder.send(&report, &[], full).unwrap();
+    let intruder = Channel::connect(&socket).unwrap();
+    intruder
+        .send(&Report::Terminating.encode(), &[], Full::Drop)
+        .unwrap();
     assert_eq!(
         host.call("getData", json!({"socket": socket}))
             .await
@@ -191,6 +200,98 @@ async fn a_worker_that_speaks_to_the_shims_socket_is_not_heard() {
         "EPROTOTYPE"
     );
     assert_eq!(pod.serving().await.phase(), Phase::Serving);
+}
+
+/// Whatever can be said without the lock: nothing, noise, a shim's words without its proof, with
+/// a descriptor of something else, and with one of the right folder that holds no lock.
+fn claims(socket: &Path) -> Vec<(Vec<u8>, Option<File>)> {
+    let hello = Report::Hello(Vec::new()).encode();
+    let folder = File::open(socket.parent().unwrap()).unwrap();
+    vec![
+        (b"noise".to_vec(), None),
+        (Report::Idle.encode(), None),
+        (hello.clone(), None),
+        (hello.clone(), Some(File::open("/dev/null").unwrap())),
+        (hello, Some(folder)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_first_at_the_socket_of_a_new_sidecar_is_not_taken_for_the_shim() {
+    let (mut pod, _host) = attached(GOOD, &[]).await;
+    let socket = pod.socket();
+    pod.kill_sidecar();
+    // The shim does not come before all others were refused.
+    pod.signal_shim("STOP");
+    pod.start_sidecar();
+    pod.logged("listening", "grpc").await;
+    for (number, (said, proof)) in (1..).zip(claims(&socket)) {
+        let intruder = Channel::connect(&socket).unwrap();
+        let proof = proof.as_ref().map(AsFd::as_fd);
+        let sent = intruder.send(&said, proof.as_slice(), Full::Wait);
+        sent.unwrap();
+        // Refused by now or not, this is not heard.
+        let _ = intruder.send(&Report::Terminating.encode(), &[], Full::Drop);
+        let refused = format!("refused_peers_total {number}\n");
+        let counting = async { while !pod.metrics().await.contains(&refused) {} };
+        tokio::time::timeout(PATIENCE, counting)
+            .await
+            .expect("it is refused");
+        assert!(intruder.receive().map_or(true, |said| said.is_none()));
+    }
+    pod.signal_shim("CONT");
+    pod.serving().await;
+    assert!(pod.has_logged("a running worker was taken over").is_some());
+    let host = Host::attach(&pod, &Store::default()).await;
+    assert_eq!(host.call("getData", json!({})).await.unwrap(), 1);
+}
+
+/// What a worker starts in the test below: it takes the sidecar's place at the socket and says
+/// whether the shim spoke to it.
+#[test]
+#[ignore = "a program of the test below"]
+fn an_impostor_at_the_socket() {
+    let socket = PathBuf::from(std::env::var_os("IMPOSTOR_SOCKET").unwrap());
+    let listener = Listener::bind(&socket).unwrap();
+    println!("listens");
+    let met = listener.accept().unwrap();
+    let heard = met.receive().is_ok_and(|received| received.is_some());
+    let said = if heard { "heard" } else { "heard nothing" };
+    fs::write(socket.with_extension("said"), said).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_in_the_sidecars_place_at_the_socket_gets_nothing_of_the_shim() {
+    let worker = r#"
+        import { spawn } from "node:child_process";
+        handlers.performAction = ({ id, params }) => {
+            const flags = ["--exact", "hostile::an_impostor_at_the_socket", "--ignored", "--nocapture"];
+            // Orphaned at once and in a session of its own, as far from its origin as it can get.
+            const child = spawn("/bin/sh", ["-c", `"$0" "$@" &`, params.program, ...flags],
+                { detached: true, stdio: ["ignore", "pipe", "ignore"], env: { IMPOSTOR_SOCKET: params.socket } });
+            let said = "";
+            child.stdout.on("data", (data) => {
+                if (!said.includes("listens") && (said += data).includes("listens")) send({ id, result: null });
+            });
+        };
+        handlers.getData = ({ id }) => send({ id, result: 1 });
+    "#;
+    let (mut pod, host) = attached(worker, &[]).await;
+    let program = std::env::current_exe().unwrap();
+    let impostor = json!({"program": program, "socket": pod.socket()});
+    host.call("performAction", impostor).await.unwrap();
+    pod.kill_sidecar();
+    let said = pod.socket().with_extension("said");
+    let said = eventually("the shim to have met the impostor", || {
+        fs::read_to_string(&said)
+            .ok()
+            .filter(|said| !said.is_empty())
+    });
+    assert_eq!(said.await, "heard nothing");
+    pod.start_sidecar();
+    pod.serving().await;
+    let host = Host::attach(&pod, &Store::default()).await;
+    assert_eq!(host.call("getData", json!({})).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! What is said once, through the loss of the sidecar or the worker.
 
+use bytes::Bytes;
 use paperclip_proto::client::CallError;
 use serde_json::{Value, json};
 
@@ -39,6 +40,39 @@ async fn a_slot_is_run_once_though_the_sidecar_is_replaced_in_the_middle() {
     let data: Value = serde_json::from_slice(&error.data_json).unwrap();
     assert_eq!(data, json!({"workerExited": true}));
     assert_eq!(second.call("getData", json!({})).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_told_again_after_the_sidecar_was_killed_reaches_the_same_worker_once() {
+    let worker = r#"
+        const heard = [];
+        handlers.onEvent = ({ params }) => heard.push(params.event.eventId);
+        handlers.getData = ({ id }) => send({ id, result: heard });
+    "#;
+    let mut pod = Pod::start(json!({}), |folder| artifact::raw(folder, worker, &[]));
+    pod.serving().await;
+    let tell = async |host: &Host, name: &str| {
+        let event = json!({"event": {"eventId": name}}).to_string().into();
+        host.sender
+            .notify("onEvent", event, Bytes::new())
+            .await
+            .unwrap();
+    };
+    let first = Host::attach(&pod, &Store::default()).await;
+    tell(&first, "e-1").await;
+    assert_eq!(
+        first.call("getData", json!({})).await.unwrap(),
+        json!(["e-1"])
+    );
+    pod.kill_sidecar();
+    pod.start_sidecar();
+    pod.serving().await;
+    let second = Host::attach(&pod, &Store::default()).await;
+    tell(&second, "e-1").await;
+    tell(&second, "e-2").await;
+    let heard = second.call("getData", json!({})).await.unwrap();
+    assert_eq!(heard, json!(["e-1", "e-2"]));
+    assert!(pod.metrics().await.contains("repeated_events_total 1"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

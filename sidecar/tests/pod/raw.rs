@@ -4,7 +4,7 @@ use bytes::Bytes;
 use paperclip_proto::{
     client::{self, CallError},
     identity::Identity,
-    v1::{HostHello, WatchStatusResponse},
+    v1::{HostHello, MethodDirection, WatchStatusResponse},
 };
 use serde_json::{Value, json};
 
@@ -207,6 +207,63 @@ async fn another_artifact_is_not_started() {
         .state("refused", |state| reason(state) == "StartRefused")
         .await;
     assert!(state.worker.unwrap().message.contains("says another"));
+}
+
+#[tokio::test]
+async fn a_worker_of_a_version_that_is_not_served_is_refused_by_name() {
+    let pod = Pod::start(json!({}), |folder| {
+        let artifact = artifact::raw(folder, "", &[]);
+        let path = artifact.0.join(".paperclip/plugin-manifest.json");
+        let manifest = std::fs::read_to_string(&path).unwrap();
+        let manifest = manifest.replace(r#""apiVersion":1"#, r#""apiVersion":7"#);
+        std::fs::write(path, manifest).unwrap();
+        artifact
+    });
+    let state = pod
+        .state("refused", |state| reason(state) == "ApiVersionUnsupported")
+        .await;
+    assert_eq!(
+        state.worker.unwrap().message,
+        "the plugin manifest says apiVersion 7, wanted 1"
+    );
+}
+
+#[tokio::test]
+async fn the_host_and_the_operator_may_ask_what_a_sidecar_serves_and_nobody_else() {
+    let (pod, _host) = attached("").await;
+    let address = pod.address().await;
+    for who in [host(), Identity::Operator] {
+        let tls = pod.authority.client(&who);
+        let matrix = client::compatibility(address, &tls, &plugin())
+            .await
+            .unwrap();
+        assert_eq!(
+            (matrix.plugin_api_version, matrix.session_api_version),
+            (1, 1)
+        );
+        assert_eq!(matrix.sidecar_version, env!("CARGO_PKG_VERSION"));
+        let [version] = &matrix.api_versions[..] else {
+            panic!("{:?}", matrix.api_versions);
+        };
+        assert_eq!((version.number, &*version.since), (1, "0.1.0"));
+        let found = version
+            .methods
+            .iter()
+            .find(|method| method.name == "state.set");
+        let found = found.unwrap();
+        assert_eq!(found.capability, "plugin.state.write");
+        assert_eq!(found.direction(), MethodDirection::WorkerAsks);
+        assert_eq!(
+            version.methods.len(),
+            paperclip_proto::methods::all().count()
+        );
+    }
+    let tls = pod.authority.client(&plugin());
+    assert!(
+        client::compatibility(address, &tls, &plugin())
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]

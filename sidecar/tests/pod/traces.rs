@@ -164,41 +164,129 @@ impl Drop for Host {
     }
 }
 
+/// Publishes an event within the call and asks the host on behalf of what it hears of it.
+const PUBLISHER: &str = r#"
+    let publishes, heard = null;
+    handlers.initialize = ({ id }) => {
+        send({ id: "s", method: "events.subscribe", params: { eventPattern: "plugin.test.raw.done" } });
+        send({ id, result: { ok: true, supportedMethods: [] } });
+    };
+    handlers.performAction = (call) => {
+        publishes = call;
+        send({ id: "e", method: "events.emit", paperclipInvocationId: call.paperclipInvocation.id,
+               params: { name: "done", payload: {}, companyId: call.paperclipInvocation.scope.companyId } });
+    };
+    handlers.answer = ({ id, error }) => {
+        if (id === "e") send({ id: publishes.id, result: error ?? null });
+        if (id === "w") heard = publishes.seen;
+    };
+    handlers.onEvent = ({ paperclipInvocation }) => {
+        publishes.seen = paperclipInvocation.traceparent;
+        send({ id: "w", method: "state.get", params: { scopeKind: "instance", stateKey: "k" },
+               paperclipInvocationId: paperclipInvocation.id });
+    };
+    handlers.getData = ({ id }) => send({ id, result: heard });
+"#;
+
+/// A host and a pod that export their spans, and a person at the host's API.
+struct Traced {
+    collector: Collector,
+    api: String,
+    _pod: Pod,
+    _host: Host,
+    _folder: tempfile::TempDir,
+}
+
+impl Traced {
+    async fn start(worker: &str, capabilities: &[&str]) -> Self {
+        let (collector, endpoint) = Collector::start().await;
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
+        ];
+        let config = json!({"active": {"revision": 1, "config": {}}});
+        let pod = Pod::start_in(&environment, config, |folder| {
+            artifact::raw(folder, worker, capabilities)
+        });
+        pod.serving().await;
+        let folder = tempfile::tempdir().unwrap();
+        let (host, api) = Host::start(&pod, folder.path(), &environment).await;
+        Self {
+            collector,
+            api,
+            _pod: pod,
+            _host: host,
+            _folder: folder,
+        }
+    }
+
+    /// Asks the host, within the caller's trace.
+    async fn ask(&self, kind: &str) -> Value {
+        let answer = reqwest::Client::new()
+            .post(format!("{}/api/plugins/{UID}/{kind}/k", self.api))
+            .bearer_auth("a-token")
+            .header("traceparent", format!("00-{TRACE}-{CALLER}-01"))
+            .json(&json!({"companyId": COMPANY}))
+            .send()
+            .await
+            .unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// Spans that are each the parent of the next, the first that of the caller.
+    async fn chain(&self, names: &[(&str, &str)]) -> Vec<Span> {
+        let trace = hex::decode(TRACE).unwrap();
+        let mut parent = hex::decode(CALLER).unwrap();
+        let mut chain = Vec::new();
+        for (service, name) in names {
+            let span = self.collector.span(service, name).await;
+            assert_eq!(span.trace_id, trace, "{name}");
+            assert_eq!(span.parent_span_id, parent, "{name}");
+            parent.clone_from(&span.span_id);
+            chain.push(span);
+        }
+        chain
+    }
+}
+
+/// What the worker is shown of a span.
+fn traceparent(span: &Span) -> String {
+    format!("00-{TRACE}-{}-01", hex::encode(&span.span_id))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_trace_joins_caller_host_sidecar_worker_and_what_it_asks_back() {
-    let (collector, endpoint) = Collector::start().await;
-    let environment = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
-        ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned()),
-    ];
-    let config = json!({"active": {"revision": 1, "config": {}}});
-    let pod = Pod::start_in(&environment, config, |folder| {
-        artifact::raw(folder, WORKER, &["plugin.state.read"])
-    });
-    pod.serving().await;
-    let folder = tempfile::tempdir().unwrap();
-    let (_host, api) = Host::start(&pod, folder.path(), &environment).await;
-    let answer = reqwest::Client::new()
-        .post(format!("{api}/api/plugins/{UID}/data/k"))
-        .bearer_auth("a-token")
-        .header("traceparent", format!("00-{TRACE}-{CALLER}-01"))
-        .json(&json!({"companyId": COMPANY}))
-        .send()
-        .await
-        .unwrap();
-    let answer: Value = answer.json().await.unwrap();
+    let traced = Traced::start(WORKER, &["plugin.state.read"]).await;
+    let answer = traced.ask("data").await;
+    let spans = traced
+        .chain(&[
+            ("paperclip-host", "call getData"),
+            ("paperclip-sidecar", "worker getData"),
+            ("paperclip-sidecar", "host state.get"),
+            ("paperclip-host", "answer state.get"),
+        ])
+        .await;
+    assert_eq!(answer["data"], traceparent(&spans[1]).as_str(), "{answer}");
+}
 
-    let call = collector.span("paperclip-host", "call getData").await;
-    let worker = collector.span("paperclip-sidecar", "worker getData").await;
-    let asked = collector.span("paperclip-sidecar", "host state.get").await;
-    let answered = collector.span("paperclip-host", "answer state.get").await;
-    let trace = hex::decode(TRACE).unwrap();
-    let mut parent = hex::decode(CALLER).unwrap();
-    for span in [&call, &worker, &asked, &answered] {
-        assert_eq!(span.trace_id, trace, "{}", span.name);
-        assert_eq!(span.parent_span_id, parent, "{}", span.name);
-        parent.clone_from(&span.span_id);
-    }
-    let seen = format!("00-{TRACE}-{}-01", hex::encode(&worker.span_id));
-    assert_eq!(answer["data"], seen.as_str(), "{answer}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_trace_goes_on_with_an_event_to_its_subscriber_and_what_that_asks_back() {
+    let capabilities = ["plugin.state.read", "events.emit", "events.subscribe"];
+    let traced = Traced::start(PUBLISHER, &capabilities).await;
+    let published = traced.ask("actions").await;
+    assert_eq!(published["data"], Value::Null, "{published}");
+    let spans = traced
+        .chain(&[
+            ("paperclip-host", "call performAction"),
+            ("paperclip-sidecar", "worker performAction"),
+            ("paperclip-sidecar", "host events.emit"),
+            ("paperclip-host", "answer events.emit"),
+            ("paperclip-host", "tell onEvent"),
+            ("paperclip-sidecar", "worker onEvent"),
+            ("paperclip-sidecar", "host state.get"),
+            ("paperclip-host", "answer state.get"),
+        ])
+        .await;
+    let heard = traced.ask("data").await;
+    assert_eq!(heard["data"], traceparent(&spans[5]).as_str(), "{heard}");
 }

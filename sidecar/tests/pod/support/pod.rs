@@ -245,7 +245,11 @@ impl Pod {
     }
 
     pub fn ask_shim_to_stop(&self) {
-        signal(self.shim.id(), "TERM");
+        self.signal_shim("TERM");
+    }
+
+    pub fn signal_shim(&self, name: &str) {
+        signal(self.shim.id(), name);
     }
 
     /// Waits until the worker's container is done.
