@@ -3,8 +3,8 @@
 use anyhow::Result;
 use paperclip_proto::{identity::Identity, tls::ClientTls};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 
 /// Signs for everybody.
@@ -22,6 +22,9 @@ impl Authority {
     /// A new one.
     pub fn new() -> Result<Self> {
         let mut params = CertificateParams::default();
+        // Unlike that of its leaves, which OpenSSL would otherwise take for self-signed.
+        let name = &mut params.distinguished_name;
+        name.push(DnType::CommonName, "benchmark");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         Ok(Self(CertifiedIssuer::self_signed(
