@@ -5,10 +5,14 @@ mod bridge;
 mod certificates;
 mod hosts;
 mod idle;
+mod idle_cluster;
 mod instructions;
 mod load;
+mod neighbours;
 mod node_bridge;
+mod nodes;
 mod pack;
+mod plugins;
 mod pod;
 mod raw;
 mod report;
@@ -28,13 +32,16 @@ use paperclip_tests::Cluster;
 use crate::pod::Programs;
 
 /// Titles of the page's sections, in their order.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 11] = [
     bridge::TITLE,
     rivals::TITLE,
     sizes::TITLE,
     hosts::TITLE,
     instructions::TITLE,
+    nodes::TITLE,
+    neighbours::TITLE,
     idle::TITLE,
+    idle_cluster::TITLE,
     apply::TITLE,
     pack::TITLE,
 ];
@@ -128,6 +135,38 @@ enum Command {
         /// Length of a run.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+    },
+    /// The operator, the host and the pods of plugins that nobody calls, on a cluster with the
+    /// platform installed.
+    IdleCluster {
+        /// Name of the cluster.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        /// How many plugins.
+        #[arg(long, default_value_t = 5)]
+        plugins: usize,
+        /// How long each look takes.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// File for the figures.
+        #[arg(long)]
+        figures: PathBuf,
+    },
+    /// A plugin beside one that misbehaves, on a cluster with the platform installed.
+    Neighbours {
+        /// Name of the cluster.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        #[command(flatten)]
+        runs: Runs,
+    },
+    /// The bridge on one node and across two, on a cluster with the platform installed.
+    Nodes {
+        /// Name of the cluster.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        #[command(flatten)]
+        runs: Runs,
     },
     /// Throughput and cost of the bridge alone, printed run by run.
     Quick {
@@ -223,6 +262,26 @@ async fn main() -> Result<()> {
             seconds,
         } => {
             let section = idle::measure(&built.programs()?, runs.rounds, seconds).await?;
+            section.save(&runs.figures)
+        }
+        Command::IdleCluster {
+            name,
+            plugins,
+            seconds,
+            figures,
+        } => {
+            let cluster = Cluster::attach(&name)?;
+            let section = idle_cluster::measure(&cluster, plugins, seconds).await?;
+            section.save(&figures)
+        }
+        Command::Neighbours { name, runs } => {
+            let cluster = Cluster::attach(&name)?;
+            let section = neighbours::measure(&cluster, runs.rounds).await?;
+            section.save(&runs.figures)
+        }
+        Command::Nodes { name, runs } => {
+            let cluster = Cluster::attach(&name)?;
+            let section = nodes::measure(&cluster, runs.rounds).await?;
             section.save(&runs.figures)
         }
         Command::Quick {

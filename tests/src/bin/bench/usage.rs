@@ -71,6 +71,15 @@ impl Activity {
     }
 }
 
+impl std::iter::Sum for Activity {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            milliseconds: sum.milliseconds + one.milliseconds,
+            wakeups: sum.wakeups + one.wakeups,
+        })
+    }
+}
+
 /// The processes that a process started and that run.
 pub fn children(pid: u32) -> Result<Vec<u32>> {
     let file = format!("/proc/{pid}/task/{pid}/children");
