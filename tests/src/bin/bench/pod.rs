@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use paperclip_proto::{
-    client::{self, Incoming, SessionSender},
+    client::{self, ConnectError, Incoming, SessionSender},
     facts::FILE_NAME,
     identity::Identity,
     v1::{HostHello, plugin_bridge_service_client::PluginBridgeServiceClient},
@@ -146,8 +146,15 @@ impl Pod {
 
     async fn initialised(&self) -> Result<()> {
         let tls = self.authority.client(&Identity::Operator)?;
-        let mut states = client::watch_status(self.address, &tls, &self.plugin).await?;
         let wait = async {
+            // A first handshake under a profiler takes longer than a client waits.
+            let mut states = loop {
+                match client::watch_status(self.address, &tls, &self.plugin).await {
+                    Ok(states) => break states,
+                    Err(ConnectError::Transport { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            };
             while let Some(state) = states.message().await? {
                 if state.worker.is_some_and(|worker| worker.initialised) {
                     return Ok(());
