@@ -72,6 +72,14 @@ cluster() {
   cargo run --locked --quiet -p paperclip-tests --bin cluster -- "$@"
 }
 
+# Counts instructions; from Debian, on first use.
+install_valgrind() {
+  command -v callgrind_control >/dev/null && return
+  say "installing valgrind"
+  apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind >/dev/null
+}
+
 # Licences, bans and sources. The advisory database is not in a package registry,
 # so advisories are a command of their own, see deny.toml.
 cargo_deny() {

@@ -2,9 +2,14 @@
 # The long run: benchmarks against the promises in numbers, Helm 3, and what the test
 # cluster promises of itself. Needs no cluster: it brings up its own and takes them down.
 #
+# `bash tests/long.sh [PART…]` runs the named parts alone: a benchmark, by the name of its
+# subcommand (bridge, rivals, sizes, hosts, instructions, idle, apply, pack, nodes, neighbours,
+# idle-cluster), `helm3`, `end-to-end`, `clusters` or `fuzz`. PAPERCLIP_FUZZ_SECONDS shortens
+# the last, which takes an hour.
+#
 # A missed target is printed as missed and fails nothing. The figures go to
-# docs/benchmarks.md. The last line reads `N passed, N failed, N skipped`; the exit code
-# is 0 only when nothing failed.
+# docs/benchmarks.md, each to its section. The last line reads `N passed, N failed, N skipped`;
+# the exit code is 0 only when nothing failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/lib.sh
@@ -13,10 +18,6 @@ source tests/lib.sh
 first="long-$$" second="long-$$-b"
 figures=$(mktemp -d)
 finish() {
-  for name in "$second" "$first"; do
-    say "taking the cluster $name down"
-    cluster down --name "$name" || true
-  done
   rm -rf "$figures"
   closing_line
 }
@@ -33,26 +34,74 @@ build_for_release() {
       cargo build --locked --quiet --release --target "$static" -p paperclip-shim
 }
 
-bench_bridge() {
-  "$release/bench" bridge --figures "$figures/bridge.json" \
-    --sidecar "$release/paperclip-sidecar" --shim "$CARGO_TARGET_DIR/$static/release/paperclip-shim"
+# Benchmarks of programs of this machine, and those on the cluster.
+local_benchmarks=(bridge rivals sizes hosts instructions idle)
+cluster_benchmarks=(apply pack nodes neighbours idle-cluster)
+parts=("$@")
+
+# Whether one of these parts is to be run.
+wanted() {
+  local one
+  [[ ${#parts[@]} -gt 0 ]] || return 0
+  for one in "$@"; do
+    [[ " ${parts[*]} " != *" $one "* ]] || return 0
+  done
+  return 1
 }
 
-bench_apply() {
-  "$release/bench" apply --name "$first" --figures "$figures/apply.json"
+bench() {
+  local part=$1
+  shift
+  "$release/bench" "$part" --figures "$figures/$part.json" "$@"
 }
 
-bench_pack() {
-  "$release/bench" pack --name "$first" --figures "$figures/pack.json" \
-    --packer "$release/paperclip-packer"
+# A benchmark of programs of this machine.
+bench_programs() {
+  local shim=$CARGO_TARGET_DIR/$static/release/paperclip-shim more=()
+  if [[ $1 == instructions ]]; then
+    install_valgrind || return 1
+    more=(--profiles "$figures/profiles")
+  fi
+  bench "$1" --sidecar "$release/paperclip-sidecar" --shim "$shim" ${more[@]+"${more[@]}"}
+}
+
+# A benchmark on the cluster.
+bench_cluster() {
+  local more=()
+  [[ $1 != pack ]] || more=(--packer "$release/paperclip-packer")
+  bench "$1" --name "$first" ${more[@]+"${more[@]}"}
 }
 
 bench_report() {
-  local files=() part
-  for part in bridge apply pack; do
+  local part files=()
+  for part in "${local_benchmarks[@]}" "${cluster_benchmarks[@]}"; do
     [[ ! -f $figures/$part.json ]] || files+=("$figures/$part.json")
   done
-  "$release/bench" report --page docs/benchmarks.md "${files[@]}"
+  "$release/bench" report --page docs/benchmarks.md ${files[@]+"${files[@]}"}
+}
+
+# Every fuzz target of sidecar and artifact, each a process of its own, side by side.
+fuzz() {
+  export PAPERCLIP_FUZZ_SECONDS=${PAPERCLIP_FUZZ_SECONDS:-3600}
+  local crate targets target status=0
+  local -A pids=()
+  for crate in paperclip-sidecar paperclip-artifact; do
+    targets=$(cargo test --locked --quiet -p "$crate" --test fuzz -- --list --format terse) || return 1
+    while read -r target; do
+      cargo test --locked --quiet -p "$crate" --test fuzz -- --exact "$target" --nocapture \
+        >"$figures/fuzz-$target" 2>&1 &
+      pids[$target]=$!
+    done < <(sed -n 's/: test$//p' <<<"$targets")
+  done
+  for target in "${!pids[@]}"; do
+    if wait "${pids[$target]}"; then
+      grep ' inputs, ' "$figures/fuzz-$target"
+    else
+      echo "$target failed:" && cat "$figures/fuzz-$target"
+      status=1
+    fi
+  done
+  return "$status"
 }
 
 # kubectl as an administrator of a cluster.
@@ -135,36 +184,74 @@ upgrade_with() {
   install_with "$1" && [[ $(revisions "$1" | grep -c ' 2 deployed$') -eq 3 ]]
 }
 
-prepare_machine
-check "programs, built for release" build_for_release
-check "benchmark: the bridge against raw stdio" bench_bridge
-
-if cluster up --name "$first" && cluster images --name "$first"; then
-  kubectl=$(cluster tool kubectl)
-  if helm3=$(cluster tool helm3); then
-    say "$("$helm3" version --short)"
-    check "Helm 3 installs the three charts" install_with "$helm3"
-    check "Helm 3 upgrades them" upgrade_with "$helm3"
-    check "Helm 3 uninstalls them" uninstall_with "$helm3"
-  else
-    failed=$((failed + 1))
-    failures+=("Helm 3 could not be built")
-  fi
-  if cluster install --name "$first"; then
-    check "benchmark: apply to Ready, and memory" bench_apply
-    check "benchmark: packing against npm ci" bench_pack
-    check "end-to-end tests that take their time" long_end_to_end
-  else
+# What needs the platform installed.
+on_the_platform() {
+  local part
+  if ! cluster install --name "$first"; then
     failed=$((failed + 1))
     failures+=("installation with Helm 4")
-    skip "benchmark: apply to Ready, and memory" "the platform is not installed"
+    skip "benchmarks on the cluster" "the platform is not installed"
+    return
   fi
+  for part in "${cluster_benchmarks[@]}"; do
+    ! wanted "$part" || check "benchmark: $part" bench_cluster "$part"
+  done
+  ! wanted end-to-end || check "end-to-end tests that take their time" long_end_to_end
+}
+
+with_helm3() {
+  local helm3
+  if ! helm3=$(cluster tool helm3); then
+    failed=$((failed + 1))
+    failures+=("Helm 3 could not be built")
+    return
+  fi
+  say "$("$helm3" version --short)"
+  check "Helm 3 installs the three charts" install_with "$helm3"
+  check "Helm 3 upgrades them" upgrade_with "$helm3"
+  check "Helm 3 uninstalls them" uninstall_with "$helm3"
+}
+
+several_clusters() {
   check "a second cluster comes and goes beside the first" second_cluster_leaves_the_first_alone
   check "kill -9 in the middle of an \`up\` does not break the next" interrupted_up_is_made_good
   check "a warm \`up\` takes under 60 s" warm_up_takes_under_a_minute
-else
-  failed=$((failed + 1))
-  failures+=("cluster bring-up")
+}
+
+take_clusters_down() {
+  local name
+  for name in "$second" "$first"; do
+    say "taking the cluster $name down"
+    cluster down --name "$name" || true
+  done
+}
+
+# What needs a cluster.
+on_clusters() {
+  if ! { cluster up --name "$first" && cluster images --name "$first"; }; then
+    failed=$((failed + 1))
+    failures+=("cluster bring-up")
+    return
+  fi
+  kubectl=$(cluster tool kubectl)
+  ! wanted helm3 || with_helm3
+  ! wanted "${cluster_benchmarks[@]}" end-to-end || on_the_platform
+  ! wanted clusters || several_clusters
+}
+
+prepare_machine
+if wanted "${local_benchmarks[@]}" "${cluster_benchmarks[@]}"; then
+  check "programs, built for release" build_for_release
 fi
-check "report: docs/benchmarks.md" bench_report
+for part in "${local_benchmarks[@]}"; do
+  ! wanted "$part" || check "benchmark: $part" bench_programs "$part"
+done
+if wanted "${cluster_benchmarks[@]}" helm3 end-to-end clusters; then
+  on_clusters
+  take_clusters_down
+fi
+! wanted fuzz || check "fuzz targets, for ${PAPERCLIP_FUZZ_SECONDS:-3600} s" fuzz
+if wanted "${local_benchmarks[@]}" "${cluster_benchmarks[@]}"; then
+  check "report: docs/benchmarks.md" bench_report
+fi
 finish

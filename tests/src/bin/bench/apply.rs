@@ -25,6 +25,8 @@ use crate::{
     usage,
 };
 
+/// Heading of the section.
+pub const TITLE: &str = "Apply to Ready, and memory";
 const NAMESPACE: &str = "bench-apply";
 const PACKAGE: &str = "paperclip-plugin-example-inventory";
 const CAPABILITIES: [&str; 7] = [
@@ -61,16 +63,18 @@ pub async fn measure(cluster: &Cluster, cold: usize, warm: usize) -> Result<Sect
     rows.push(bench.forgotten(cold, &version).await?);
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
     Ok(Section {
-        title: "Apply to Ready, and memory".into(),
-        method: format!(
-            "A two-node cluster of this machine's own with the platform installed, platform images present. \
+        rows,
+        ..Section::new(
+            TITLE,
+            format!(
+                "A two-node cluster of this machine's own with the platform installed, platform images present. \
              Cold: a version of `examples/plugins/inventory` published a moment before, so packing starts from \
              npm; against `npm install` of the same package by the pinned npm, with an empty cache, from the \
              same registry; {cold} interleaved runs. From the second run on, the dependencies' tarballs are in \
              the artifact store. Warm: the artifact is in the store and another plugin uses it; against a Deployment with the generated pod \
              template under labels of its own, until Available; {warm} interleaved runs."
-        ),
-        rows,
+            ),
+        )?
     })
 }
 

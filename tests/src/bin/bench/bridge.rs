@@ -4,8 +4,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    load::{Pace, Paced},
-    pod::{self, Pod, Programs},
+    load::{self, Caller as _, Pace, Paced},
+    pod::{Pod, Programs},
     raw::RawWorker,
     report::{Row, Section},
     statistics::{Samples, median},
@@ -13,6 +13,8 @@ use crate::{
     workers::{self, Worker},
 };
 
+/// Heading of the section.
+pub const TITLE: &str = "Bridge";
 const SEQUENTIAL_CALLS: usize = 3_000;
 const THROUGHPUT_CALLS: usize = 100_000;
 const IN_FLIGHT: usize = 64;
@@ -68,15 +70,17 @@ pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
     rows.extend(steady_rows(&steady));
     rows.extend(memory_rows(&runs[0], &steady));
     Ok(Section {
-        title: "Bridge".into(),
-        method: format!(
-            "The same worker on plain pipes, and behind shim, sidecar and a mutual-TLS session; release builds \
+        rows,
+        ..Section::new(
+            TITLE,
+            format!(
+                "The same worker on plain pipes, and behind shim, sidecar and a mutual-TLS session; release builds \
              as processes of one machine, {rounds} interleaved runs, each with a new worker and pod. Figures are \
              medians over the runs; *added* is the difference of both sides' percentiles in one run. The echo \
              worker is 20 lines without dependencies, the SDK worker the same on the plugin SDK. \
              Load of the machine before it began: {load}."
-        ),
-        rows,
+            ),
+        )?
     })
 }
 
@@ -181,7 +185,7 @@ async fn steady_rate(programs: &Programs, worker: &Worker) -> Result<Steady> {
         session.sequential(WARM_UP, &small).await?;
     }
     let before = spent(&pod)?;
-    let bridge = pod::paced(&sessions, PACE, &body).await?;
+    let bridge = load::paced(&sessions, PACE, &body).await?;
     let cost = (spent(&pod)? - before) / PACE.calls() as f64;
     Ok(Steady {
         latency: Both { raw, bridge },

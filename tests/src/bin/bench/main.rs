@@ -2,20 +2,49 @@
 
 mod apply;
 mod bridge;
+mod certificates;
+mod hosts;
+mod idle;
+mod idle_cluster;
+mod instructions;
 mod load;
+mod neighbours;
+mod node_bridge;
+mod nodes;
 mod pack;
+mod plugins;
 mod pod;
 mod raw;
 mod report;
+mod rivals;
+mod sizes;
 mod statistics;
+mod unary;
 mod usage;
 mod workers;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use paperclip_tests::Cluster;
+
+use crate::pod::Programs;
+
+/// Titles of the page's sections, in their order.
+const SECTIONS: [&str; 11] = [
+    bridge::TITLE,
+    rivals::TITLE,
+    sizes::TITLE,
+    hosts::TITLE,
+    instructions::TITLE,
+    nodes::TITLE,
+    neighbours::TITLE,
+    idle::TITLE,
+    idle_cluster::TITLE,
+    apply::TITLE,
+    pack::TITLE,
+];
 
 /// Measures what the design promises in numbers.
 #[derive(Parser)]
@@ -28,31 +57,121 @@ struct Arguments {
     command: Command,
 }
 
+/// The programs that are measured.
+#[derive(Args)]
+struct Built {
+    /// The sidecar, built for release.
+    #[arg(long)]
+    sidecar: PathBuf,
+    /// The shim, built for release.
+    #[arg(long)]
+    shim: PathBuf,
+}
+
+impl Built {
+    fn programs(&self) -> Result<Programs> {
+        pod::programs(&self.sidecar, &self.shim)
+    }
+}
+
+/// How often, and where the figures go.
+#[derive(Args)]
+struct Runs {
+    /// Interleaved runs.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// File for the figures.
+    #[arg(long)]
+    figures: PathBuf,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// The bridge against raw stdio, as processes of this machine.
     Bridge {
-        /// The sidecar, built for release.
+        #[command(flatten)]
+        built: Built,
+        #[command(flatten)]
+        runs: Runs,
+    },
+    /// The bridge against raw stdio, by size, from 100 B to 100 MB.
+    Sizes {
+        #[command(flatten)]
+        built: Built,
+        #[command(flatten)]
+        runs: Runs,
+    },
+    /// One worker that 1, 8 and 32 hosts share.
+    Hosts {
+        #[command(flatten)]
+        built: Built,
+        #[command(flatten)]
+        runs: Runs,
+    },
+    /// The bridge beside one written in Node, both as unary calls, and raw stdio.
+    Rivals {
+        #[command(flatten)]
+        built: Built,
+        #[command(flatten)]
+        runs: Runs,
+    },
+    /// Instructions of the sidecar a call, by callgrind.
+    Instructions {
+        #[command(flatten)]
+        built: Built,
+        /// Folder for what callgrind writes, for `callgrind_annotate`.
         #[arg(long)]
-        sidecar: PathBuf,
-        /// The shim, built for release.
-        #[arg(long)]
-        shim: PathBuf,
-        /// Interleaved runs.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
+        profiles: PathBuf,
         /// File for the figures.
         #[arg(long)]
         figures: PathBuf,
     },
+    /// What a plugin costs that nobody calls.
+    Idle {
+        #[command(flatten)]
+        built: Built,
+        #[command(flatten)]
+        runs: Runs,
+        /// Length of a run.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// The operator, the host and the pods of plugins that nobody calls, on a cluster with the
+    /// platform installed.
+    IdleCluster {
+        /// Name of the cluster.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        /// How many plugins.
+        #[arg(long, default_value_t = 5)]
+        plugins: usize,
+        /// How long each look takes.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// File for the figures.
+        #[arg(long)]
+        figures: PathBuf,
+    },
+    /// A plugin beside one that misbehaves, on a cluster with the platform installed.
+    Neighbours {
+        /// Name of the cluster.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        #[command(flatten)]
+        runs: Runs,
+    },
+    /// The bridge on one node and across two, on a cluster with the platform installed.
+    Nodes {
+        /// Name of the cluster.
+        #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
+        name: String,
+        #[command(flatten)]
+        runs: Runs,
+    },
     /// Throughput and cost of the bridge alone, printed run by run.
     Quick {
-        /// The sidecar, built for release.
-        #[arg(long)]
-        sidecar: PathBuf,
-        /// The shim, built for release.
-        #[arg(long)]
-        shim: PathBuf,
+        #[command(flatten)]
+        built: Built,
         /// Interleaved runs.
         #[arg(long, default_value_t = 3)]
         rounds: usize,
@@ -113,21 +232,63 @@ async fn main() -> Result<()> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("a crypto provider was installed before main"))?;
     match Arguments::parse().command {
-        Command::Bridge {
-            sidecar,
-            shim,
-            rounds,
+        Command::Bridge { built, runs } => {
+            let section = bridge::measure(&built.programs()?, runs.rounds).await?;
+            section.save(&runs.figures)
+        }
+        Command::Sizes { built, runs } => {
+            let section = sizes::measure(&built.programs()?, runs.rounds).await?;
+            section.save(&runs.figures)
+        }
+        Command::Hosts { built, runs } => {
+            let section = hosts::measure(&built.programs()?, runs.rounds).await?;
+            section.save(&runs.figures)
+        }
+        Command::Rivals { built, runs } => {
+            let section = rivals::measure(&built.programs()?, runs.rounds).await?;
+            section.save(&runs.figures)
+        }
+        Command::Instructions {
+            built,
+            profiles,
             figures,
         } => {
-            let programs = pod::programs(&sidecar, &shim)?;
-            bridge::measure(&programs, rounds).await?.save(&figures)
+            let section = instructions::measure(&built.programs()?, &profiles).await?;
+            section.save(&figures)
+        }
+        Command::Idle {
+            built,
+            runs,
+            seconds,
+        } => {
+            let section = idle::measure(&built.programs()?, runs.rounds, seconds).await?;
+            section.save(&runs.figures)
+        }
+        Command::IdleCluster {
+            name,
+            plugins,
+            seconds,
+            figures,
+        } => {
+            let cluster = Cluster::attach(&name)?;
+            let section = idle_cluster::measure(&cluster, plugins, seconds).await?;
+            section.save(&figures)
+        }
+        Command::Neighbours { name, runs } => {
+            let cluster = Cluster::attach(&name)?;
+            let section = neighbours::measure(&cluster, runs.rounds).await?;
+            section.save(&runs.figures)
+        }
+        Command::Nodes { name, runs } => {
+            let cluster = Cluster::attach(&name)?;
+            let section = nodes::measure(&cluster, runs.rounds).await?;
+            section.save(&runs.figures)
         }
         Command::Quick {
-            sidecar,
-            shim,
+            built,
             rounds,
             calls,
-        } => bridge::quick(&pod::programs(&sidecar, &shim)?, rounds, calls).await,
+        } => bridge::quick(&built.programs()?, rounds, calls).await,
         Command::Apply {
             name,
             cold,
@@ -147,6 +308,6 @@ async fn main() -> Result<()> {
             pack::measure(&cluster, &packer, rounds)?.save(&figures)
         }
         Command::Measured { command } => pack::measured(&command),
-        Command::Report { page, figures } => report::write_page(&figures, &page),
+        Command::Report { page, figures } => report::write_page(&figures, &page, &SECTIONS),
     }
 }

@@ -25,6 +25,8 @@ struct Size {
 }
 
 /// What plugins look like, from next to nothing to a whole tool chain.
+/// Heading of the section.
+pub const TITLE: &str = "Packing";
 const SIZES: [Size; 3] = [
     Size {
         name: "small",
@@ -84,16 +86,18 @@ pub fn measure(cluster: &Cluster, packer: &Path, rounds: usize) -> Result<Sectio
         rows.extend(Bench::new(cluster, packer, size)?.rows(rounds)?);
     }
     Ok(Section {
-        title: "Packing".into(),
-        method: format!(
-            "A plugin that depends on real packages, packed by the packer as a process of this machine, \
+        rows,
+        ..Section::new(
+            TITLE,
+            format!(
+                "A plugin that depends on real packages, packed by the packer as a process of this machine, \
              release build, against the pinned npm's `npm ci` of the same lock; both with an empty cache \
              from a registry on this machine that has the tarballs; medians of {rounds} interleaved runs. \
              Packing does more: it walks each tarball, evaluates the plugin manifest twice in a sealed \
              process, builds image, bill of materials and provenance, and writes the layout. Memory is the \
              resident peak of the largest process of a run."
-        ),
-        rows,
+            ),
+        )?
     })
 }
 

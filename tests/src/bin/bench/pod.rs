@@ -1,6 +1,7 @@
 //! The same worker behind shim, sidecar and mutual TLS, as processes of this machine.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -8,34 +9,26 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use paperclip_proto::{
-    client::{self, CallError, Incoming, SessionSender},
+    client::{self, ConnectError, Incoming, SessionSender},
     facts::FILE_NAME,
     identity::Identity,
-    tls::ClientTls,
-    v1::HostHello,
-};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    v1::{HostHello, plugin_bridge_service_client::PluginBridgeServiceClient},
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 
-use crate::{
-    load::{Pace, Paced},
-    statistics::Samples,
-    workers::Worker,
-};
+use crate::{certificates::Authority, load::Caller, unary::Unary, workers::Worker};
 
 /// Longest wait for a process to be ready, and for one call.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Memory limit of a worker that says nothing else.
+const WORKER_MEMORY: u64 = 256 * 1024 * 1024;
 
 /// The programs under test.
 #[derive(Clone)]
@@ -44,6 +37,23 @@ pub struct Programs {
     pub sidecar: PathBuf,
     /// `paperclip-shim`.
     pub shim: PathBuf,
+}
+
+/// What may differ from pod to pod.
+pub struct Setting {
+    /// Memory limit of the worker in bytes, which its heap limit follows.
+    pub worker_memory: u64,
+    /// A program that runs the sidecar, with its own arguments. Empty for none.
+    pub runs_sidecar: Vec<OsString>,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            worker_memory: WORKER_MEMORY,
+            runs_sidecar: Vec::new(),
+        }
+    }
 }
 
 /// Shim, sidecar and worker, ready for calls.
@@ -60,6 +70,11 @@ pub struct Pod {
 impl Pod {
     /// Starts the processes and waits until the worker is initialised.
     pub async fn start(programs: &Programs, worker: &Worker) -> Result<Self> {
+        Self::start_as(programs, worker, &Setting::default()).await
+    }
+
+    /// The same, with something changed.
+    pub async fn start_as(programs: &Programs, worker: &Worker, setting: &Setting) -> Result<Self> {
         let facts = worker.facts();
         let plugin = Identity::Plugin {
             namespace: facts.plugin_namespace.clone(),
@@ -84,7 +99,10 @@ impl Pod {
             .arg(&socket)
             .spawn()
             .with_context(|| format!("start {}", programs.shim.display()))?;
-        let mut sidecar = Command::new(&programs.sidecar)
+        let mut line = setting.runs_sidecar.clone();
+        line.push(programs.sidecar.clone().into());
+        let mut sidecar = Command::new(&line[0])
+            .args(&line[1..])
             .arg("serve")
             .arg("--facts-dir")
             .arg(path("facts"))
@@ -98,7 +116,8 @@ impl Pod {
             .arg(worker.node())
             .args(["--grpc-listen", "127.0.0.1:0"])
             .args(["--health-listen", "127.0.0.1:0"])
-            .args(["--worker-memory-bytes", "268435456"])
+            .arg("--worker-memory-bytes")
+            .arg(setting.worker_memory.to_string())
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("start {}", programs.sidecar.display()))?;
@@ -127,8 +146,15 @@ impl Pod {
 
     async fn initialised(&self) -> Result<()> {
         let tls = self.authority.client(&Identity::Operator)?;
-        let mut states = client::watch_status(self.address, &tls, &self.plugin).await?;
         let wait = async {
+            // A first handshake under a profiler takes longer than a client waits.
+            let mut states = loop {
+                match client::watch_status(self.address, &tls, &self.plugin).await {
+                    Ok(states) => break states,
+                    Err(ConnectError::Transport { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            };
             while let Some(state) = states.message().await? {
                 if state.worker.is_some_and(|worker| worker.initialised) {
                     return Ok(());
@@ -143,17 +169,13 @@ impl Pod {
 
     /// Opens a session as a replica of the plugin's host.
     pub async fn attach(&self, replica: &str) -> Result<Session> {
-        let host = Identity::Host {
-            namespace: "paperclip".into(),
-            name: "main".into(),
-        };
         let hello = HostHello {
             host_namespace: "paperclip".into(),
             host_name: "main".into(),
             replica: replica.into(),
             ..HostHello::default()
         };
-        let tls = self.authority.client(&host)?;
+        let tls = self.authority.client(&host())?;
         let (_, sender, mut incoming) =
             client::connect(self.address, &tls, &self.plugin, hello).await?;
         let answers = sender.clone();
@@ -167,6 +189,21 @@ impl Pod {
         });
         Ok(Session(sender))
     }
+
+    /// Opens a connection for single calls.
+    pub async fn unary(&self) -> Result<Unary> {
+        let tls = self.authority.client(&host())?;
+        let channel = client::channel(self.address, &tls, &self.plugin).await?;
+        Ok(Unary(PluginBridgeServiceClient::new(channel)))
+    }
+}
+
+/// The one host that the facts name.
+pub fn host() -> Identity {
+    Identity::Host {
+        namespace: "paperclip".into(),
+        name: "main".into(),
+    }
 }
 
 impl Drop for Pod {
@@ -178,8 +215,8 @@ impl Drop for Pod {
     }
 }
 
-/// The address in the sidecar's record that it listens. Later records are read and dropped.
-fn listening(sidecar: &mut Child) -> Result<SocketAddr> {
+/// The address in a bridge's record that it listens. Later records are read and dropped.
+pub fn listening(sidecar: &mut Child) -> Result<SocketAddr> {
     let stdout = sidecar.stdout.take().context("standard output is piped")?;
     let (found, address) = mpsc::channel();
     thread::spawn(move || {
@@ -194,7 +231,7 @@ fn listening(sidecar: &mut Child) -> Result<SocketAddr> {
     });
     let address = address
         .recv_timeout(PATIENCE)
-        .context("wait for the sidecar to listen")?;
+        .context("wait for the bridge to listen")?;
     Ok(address.parse()?)
 }
 
@@ -202,127 +239,12 @@ fn listening(sidecar: &mut Child) -> Result<SocketAddr> {
 #[derive(Clone)]
 pub struct Session(SessionSender);
 
-impl Session {
-    /// Makes one call and gives its result as JSON.
-    pub async fn call(&self, params: &Value) -> Result<Value> {
-        let answer = self.answer(Bytes::from(params.to_string())).await?;
-        Ok(serde_json::from_slice(&answer)?)
-    }
-
-    async fn answer(&self, params: Bytes) -> Result<Bytes, CallError> {
-        self.0
-            .call("getData", params, Bytes::new(), PATIENCE, false)
-            .await
-    }
-
-    async fn timed(&self, params: Bytes) -> Result<Duration, CallError> {
-        let start = Instant::now();
-        self.answer(params).await?;
-        Ok(start.elapsed())
-    }
-
-    /// Calls one after the other.
-    pub async fn sequential(&self, calls: usize, params: &Value) -> Result<Samples> {
-        let params = Bytes::from(params.to_string());
-        let mut durations = Vec::with_capacity(calls);
-        for _ in 0..calls {
-            durations.push(self.timed(params.clone()).await?);
-        }
-        Ok(Samples::new(durations))
-    }
-
-    /// Calls a second with so many open at any time.
-    pub async fn throughput(&self, calls: usize, in_flight: usize, params: &Value) -> Result<f64> {
-        let params = Bytes::from(params.to_string());
-        let start = Instant::now();
-        let mut lanes = JoinSet::new();
-        for lane in 0..in_flight {
-            let (session, params) = (self.clone(), params.clone());
-            let share = calls / in_flight + usize::from(lane < calls % in_flight);
-            lanes.spawn(async move {
-                for _ in 0..share {
-                    session.answer(params.clone()).await?;
-                }
-                anyhow::Ok(())
-            });
-        }
-        while let Some(lane) = lanes.join_next().await {
-            lane??;
-        }
-        Ok(calls as f64 / start.elapsed().as_secs_f64())
-    }
-}
-
-/// Calls at a steady rate, in turn through each session, whether answers come or not.
-pub async fn paced(sessions: &[Session], pace: Pace, params: &Value) -> Result<Paced> {
-    let params = Bytes::from(params.to_string());
-    let sessions = sessions.to_vec();
-    let runtime = tokio::runtime::Handle::current();
-    let calls = tokio::task::spawn_blocking(move || -> Result<_> {
-        let mut calls = Vec::with_capacity(pace.calls());
-        pace.run(|index| {
-            let session = sessions[index % sessions.len()].clone();
-            let params = params.clone();
-            calls.push(runtime.spawn(async move { session.timed(params).await }));
-            Ok(())
-        })?;
-        Ok(calls)
-    });
-    let mut durations = Vec::with_capacity(pace.calls());
-    for call in calls.await?? {
-        durations.extend(call.await?.ok());
-    }
-    Ok(Paced {
-        errors: pace.calls() - durations.len(),
-        samples: Samples::new(durations),
-    })
-}
-
-/// A certificate authority of the benchmark's own.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-struct Leaf {
-    certificate: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        Ok(Self(CertifiedIssuer::self_signed(
-            params,
-            KeyPair::generate()?,
-        )?))
-    }
-
-    fn certificate(&self) -> String {
-        self.0.pem()
-    }
-
-    fn issue(&self, identity: &Identity) -> Result<Leaf> {
-        let mut params = CertificateParams::default();
-        let name = identity.to_string().try_into()?;
-        params.subject_alt_names = vec![SanType::URI(name)];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate()?;
-        Ok(Leaf {
-            certificate: params.signed_by(&key, &self.0)?.pem(),
-            key: key.serialize_pem(),
-        })
-    }
-
-    fn client(&self, identity: &Identity) -> Result<ClientTls> {
-        let leaf = self.issue(identity)?;
-        Ok(ClientTls::from_pem(
-            leaf.certificate.as_bytes(),
-            leaf.key.as_bytes(),
-            self.certificate().as_bytes(),
-        )?)
+impl Caller for Session {
+    async fn answer(&self, params: Bytes) -> Result<Bytes> {
+        let call = self
+            .0
+            .call("getData", params, Bytes::new(), PATIENCE, false);
+        Ok(call.await?)
     }
 }
 

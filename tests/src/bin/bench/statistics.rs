@@ -25,6 +25,11 @@ impl Samples {
         self.0.get(index).copied().unwrap_or(f64::NAN)
     }
 
+    /// All of them, one after the other.
+    pub fn sum(&self) -> f64 {
+        self.0.iter().sum()
+    }
+
     /// Half are at most this.
     pub fn p50(&self) -> f64 {
         self.percentile(0.50)

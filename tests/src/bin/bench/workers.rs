@@ -17,22 +17,24 @@ const SDK: &str = "@paperclipai/plugin-sdk@2026.916.1";
 
 /// Answers each call with its params and depends on nothing.
 const ECHO: &str = r#"
-let rest = "";
+let parts = [];
 const send = (id, result) =>
   process.stdout.write(JSON.stringify({ jsonrpc: "2.0", id, result }) + "\n");
+const take = (line) => {
+  const { id, method, params } = JSON.parse(line);
+  if (id === undefined) return;
+  if (method === "initialize") send(id, { ok: true, supportedMethods: ["getData"] });
+  else send(id, params?.params ?? null);
+  if (method === "shutdown") process.exit(0);
+};
 process.stdin.setEncoding("utf8");
 process.stdin.on("end", () => process.exit(0));
 process.stdin.on("data", (data) => {
-  rest += data;
-  let from = 0;
-  for (let at; (at = rest.indexOf("\n", from)) >= 0; from = at + 1) {
-    const { id, method, params } = JSON.parse(rest.slice(from, at));
-    if (id === undefined) continue;
-    if (method === "initialize") send(id, { ok: true, supportedMethods: ["getData"] });
-    else send(id, params?.params ?? null);
-    if (method === "shutdown") process.exit(0);
-  }
-  rest = rest.slice(from);
+  const lines = data.split("\n");
+  if (lines.length === 1) return void parts.push(data);
+  lines[0] = parts.join("") + lines[0];
+  parts = [lines.pop()];
+  lines.forEach(take);
 });
 "#;
 

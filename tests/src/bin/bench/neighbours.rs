@@ -1,0 +1,226 @@
+//! What a plugin notices of another that misbehaves, and what is said of that one.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use bytes::Bytes;
+use paperclip_tests::Cluster;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    load::{self, Caller as _, Pace, Paced},
+    plugins::{self, Host, Plugins, Tool},
+    report::{Row, Section},
+    statistics::median,
+};
+
+/// Heading of the section.
+pub const TITLE: &str = "Neighbours of a hostile worker";
+const NAMESPACE: &str = "bench-neighbours";
+const NEIGHBOUR: &str = "neighbour";
+const HOSTILE: &str = "hostile";
+const BODY: usize = 1_000;
+const PACE: Pace = Pace {
+    rate: 100,
+    seconds: 20,
+};
+/// How often the hostile worker is told again, since it may have been restarted.
+const REMINDER: Duration = Duration::from_secs(1);
+/// How long the operator may take to name what is wrong.
+const NAMED_WITHIN: Duration = Duration::from_secs(30);
+
+struct Behaviour {
+    name: &'static str,
+    /// What the worker is told.
+    how: &'static str,
+}
+
+const QUIET: &str = "not";
+const BEHAVIOURS: [Behaviour; 4] = [
+    Behaviour {
+        name: "fork bomb",
+        how: "fork",
+    },
+    Behaviour {
+        name: "memory hog",
+        how: "memory",
+    },
+    Behaviour {
+        name: "flood on stdout",
+        how: "stdout",
+    },
+    Behaviour {
+        name: "flood of callbacks",
+        how: "callbacks",
+    },
+];
+
+/// A quiet window and a hostile one.
+struct Run {
+    quiet: Paced,
+    hostile: Paced,
+    /// Reasons that the hostile plugin's conditions gave in the hostile window alone.
+    named: BTreeSet<String>,
+}
+
+/// Measures every behaviour, so many times.
+pub async fn measure(cluster: &Cluster, rounds: usize) -> Result<Section> {
+    ensure!(rounds > 0, "nothing to measure");
+    let namespace = Plugins::new(cluster, NAMESPACE).await?;
+    for name in [NEIGHBOUR, HOSTILE] {
+        namespace.start(name).await?;
+    }
+    let host = Host::of(cluster)?;
+    let bench = Bench {
+        neighbour: namespace.tool(&host, NEIGHBOUR, "echo"),
+        calm: namespace.tool(&host, HOSTILE, "echo"),
+        told: namespace.tool(&host, HOSTILE, "misbehave"),
+        namespace,
+    };
+    plugins::answers(&bench.neighbour).await?;
+    let mut runs = [const { Vec::new() }; BEHAVIOURS.len()];
+    for round in 1..=rounds {
+        for (behaviour, runs) in BEHAVIOURS.iter().zip(&mut runs) {
+            let name = behaviour.name;
+            eprintln!("neighbours, run {round} of {rounds}: {name}");
+            runs.push(bench.run(behaviour.how).await?);
+        }
+    }
+    let rows = BEHAVIOURS.iter().zip(&runs);
+    let rows = rows.flat_map(|(behaviour, runs)| rows_of(behaviour.name, runs));
+    Ok(Section {
+        rows: rows.collect(),
+        ..Section::new(
+            TITLE,
+            format!(
+                "Two plugins with default limits, each in its own pod, served by one host. One is called {} \
+                 times a second through the host's HTTP API, in windows of {} s; the other's worker is quiet in \
+                 one window and misbehaves in the next, and is told again each second in case it was restarted; \
+                 {rounds} interleaved runs, medians over them. The cluster's nodes share the machine's cores, \
+                 and a worker may use one.",
+                PACE.rate, PACE.seconds
+            ),
+        )?
+    })
+}
+
+struct Bench<'a> {
+    namespace: Plugins<'a>,
+    neighbour: Tool,
+    calm: Tool,
+    told: Tool,
+}
+
+impl Bench<'_> {
+    async fn run(&self, how: &str) -> Result<Run> {
+        self.namespace.ready(HOSTILE).await?;
+        plugins::answers(&self.calm).await?;
+        let (quiet, usual) = self.window(QUIET).await?;
+        let (hostile, seen) = self.window(how).await?;
+        let mut named: BTreeSet<String> = seen.difference(&usual).cloned().collect();
+        if named.is_empty() {
+            named = self.named_later(&usual).await?;
+        }
+        Ok(Run {
+            quiet,
+            hostile,
+            named,
+        })
+    }
+
+    /// Calls the neighbour while the hostile worker does as it is told. Gives the reasons that
+    /// were seen meanwhile.
+    async fn window(&self, how: &str) -> Result<(Paced, BTreeSet<String>)> {
+        let params = json!({"text": "x".repeat(BODY)});
+        let over = CancellationToken::new();
+        let calls = async {
+            let called = load::paced(std::slice::from_ref(&self.neighbour), PACE, &params).await;
+            over.cancel();
+            called
+        };
+        let (called, seen) = tokio::join!(calls, self.remind(how, &over));
+        Ok((called?, seen?))
+    }
+
+    /// Tells the hostile worker what to do until the window is over, and looks at what is said
+    /// of it. Whether it answers does not matter.
+    async fn remind(&self, how: &str, over: &CancellationToken) -> Result<BTreeSet<String>> {
+        let end = Instant::now() + Duration::from_secs(PACE.seconds.into());
+        let mut ticks = tokio::time::interval(REMINDER);
+        let mut seen = BTreeSet::new();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = over.cancelled() => return Ok(seen),
+            }
+            let left = end.saturating_duration_since(Instant::now()).as_secs_f64();
+            let order = Bytes::from(json!({"how": how, "seconds": left}).to_string());
+            let _ = tokio::time::timeout(REMINDER / 2, self.told.answer(order)).await;
+            seen.extend(self.reasons().await?);
+        }
+    }
+
+    /// Reasons that come after the window, as long as the operator may take.
+    async fn named_later(&self, usual: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+        let deadline = Instant::now() + NAMED_WITHIN;
+        loop {
+            let found = &self.reasons().await? - usual;
+            if !found.is_empty() || Instant::now() > deadline {
+                return Ok(found);
+            }
+            tokio::time::sleep(REMINDER).await;
+        }
+    }
+
+    /// The reasons of the hostile plugin's conditions now.
+    async fn reasons(&self) -> Result<BTreeSet<String>> {
+        let plugin = self.namespace.get(HOSTILE).await?;
+        let reasons = plugins::conditions(&plugin).filter_map(|found| found["reason"].as_str());
+        Ok(reasons.map(str::to_owned).collect())
+    }
+}
+
+fn rows_of(name: &str, runs: &[Run]) -> Vec<Row> {
+    let p99 = |paced: &Paced| paced.samples.p99();
+    let ratio = median(runs.iter().map(|run| p99(&run.hostile) / p99(&run.quiet)));
+    let errors: usize = runs.iter().map(|run| run.hostile.errors).sum();
+    let named = runs.iter().filter(|run| !run.named.is_empty()).count();
+    let reasons: BTreeSet<&String> = runs.iter().flat_map(|run| &run.named).collect();
+    let reasons: Vec<&str> = reasons.into_iter().map(String::as_str).collect();
+    let reasons = match reasons.is_empty() {
+        true => "nothing".to_owned(),
+        false => reasons.join(", "),
+    };
+    vec![
+        Row::at_most(
+            format!("{name}, p99 of the neighbour"),
+            format!(
+                "{ratio:.2} of the quiet window's ({:.1} ms against {:.1})",
+                median(runs.iter().map(|run| p99(&run.hostile))),
+                median(runs.iter().map(|run| p99(&run.quiet))),
+            ),
+            ratio,
+            1.1,
+            "",
+        ),
+        Row::at_most(
+            format!("{name}, errors of the neighbour"),
+            format!("{errors} in {} calls", runs.len() * PACE.calls()),
+            errors as f64,
+            0.0,
+            "",
+        ),
+        Row {
+            target: "named in status".into(),
+            met: Some(named == runs.len()),
+            ..Row::plain(
+                format!("{name}, reasons in the hostile plugin's status"),
+                format!("{reasons}; in {named} of {} runs", runs.len()),
+            )
+        },
+    ]
+}
