@@ -829,6 +829,17 @@ pub async fn find(
         let found = manifest.annotations.get(name);
         found.ok_or_else(|| store.mismatch(&format!("tag {tag}"), &format!("it has no {name}")))
     };
+    // A tag is the store's word; what the manifest says is under the digest that is signed.
+    for (name, wanted) in [
+        (annotations::PACKAGE, &request.package),
+        (annotations::VERSION, &request.version),
+    ] {
+        let found = annotation(name)?;
+        if found != wanted {
+            let why = format!("its {name} is {found:.200}, wanted {wanted}");
+            return Err(store.mismatch(&format!("tag {tag}"), &why));
+        }
+    }
     let lock_digest = annotation(annotations::LOCK_DIGEST)?;
     Ok(Some(Pushed {
         repository: request.repository.clone(),

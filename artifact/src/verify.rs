@@ -216,14 +216,16 @@ impl Referrers<'_> {
             }
             Kind::Lock if content == self.lock.bytes() => Ok(()),
             Kind::Evidence => {
+                let evidence = Evidence::read(content).map_err(|e| e.to_string())?;
+                // A copy is the image that it was copied from.
+                let copied = evidence.subject.source_digest.as_ref();
                 let subject = Subject {
                     package: package.clone(),
                     version: version.clone(),
                     integrity: self.lock.integrity(package).unwrap_or_default().into(),
-                    source_digest: None,
+                    source_digest: copied.map(|_| subject.clone()),
                 };
-                let evidence = Evidence::parse(content, &subject);
-                evidence.map(|_| ()).map_err(|e| e.to_string())
+                evidence.check_subject(&subject).map_err(|e| e.to_string())
             }
             Kind::Verification => record::check(content, subject),
             Kind::Lock => {

@@ -25,7 +25,7 @@ use paperclip_artifact::inline::Inline;
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::lock::Lock;
 use paperclip_artifact::outcome::{self, Failure, FailureReason, Published, StepOutcome};
-use paperclip_artifact::pack::Work;
+use paperclip_artifact::pack::{self, Work};
 use paperclip_artifact::publish::{Publication, PublishError, bring_image};
 use paperclip_artifact::referrers::{self, Kind};
 use paperclip_artifact::request::{PackRequest, Platform, RemoteImage, StoreEndpoints};
@@ -40,6 +40,7 @@ use paperclip_artifact::trust::{
     Cause, Demand, Evidence, Keyless, Pattern, Policy, PublicKey, Requirement, SigningKey, Subject,
     TrustRoot, demand, npm,
 };
+use paperclip_artifact::verify;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
 use support::oci::OciRegistry;
@@ -657,6 +658,29 @@ async fn what_is_pushed_is_signed_and_the_signed_text_says_what_it_was_made_from
     assert_eq!(layer["mediaType"], PAYLOAD);
 }
 
+/// A store may point any tag at anything that was signed once.
+#[tokio::test]
+async fn artifact_of_another_version_under_the_tag_of_a_request_is_not_taken_for_it() {
+    let signed = Signed::new().await;
+    let (store, digest) = (signed.store(), &signed.digest);
+    let manifest = store.manifest_bytes(REPOSITORY, digest).await.unwrap();
+    let request = |version: &str| PackRequest {
+        package: PLUGIN.into(),
+        version: version.into(),
+        repository: REPOSITORY.into(),
+        ..PackRequest::default()
+    };
+    for version in ["1.0.0", "2.0.0"] {
+        let tag = request(version).tag();
+        let tagged = store.push_manifest(REPOSITORY, &tag, manifest.clone());
+        tagged.await.unwrap();
+    }
+    let found = pack::find(&store, &request("1.0.0")).await.unwrap();
+    assert_eq!(&found.unwrap().digest, digest);
+    let other = pack::find(&store, &request("2.0.0")).await.unwrap_err();
+    assert!(other.to_string().contains("wanted 2.0.0"), "{other}");
+}
+
 /// The check that `cosign verify --key` makes of the signed text, by a program not written
 /// here.
 #[tokio::test]
@@ -764,6 +788,22 @@ async fn copy_of_an_image_is_signed_by_the_platform_that_took_it() {
     let keys = [key.public().clone()];
     let checked = platform::check(&store, REPOSITORY, &team.digest, &keys).await;
     assert!(checked.is_ok());
+    let copied = Source::Store {
+        client: store,
+        repository: REPOSITORY.into(),
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let whole = verify::verify(&copied, &team.digest, scratch.path()).await;
+    let parts: Vec<_> = whole
+        .unwrap()
+        .checks
+        .into_iter()
+        .map(|it| it.what)
+        .collect();
+    assert!(
+        parts.contains(&Kind::Evidence.name().to_owned()),
+        "{parts:?}"
+    );
 }
 
 #[test]

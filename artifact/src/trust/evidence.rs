@@ -91,7 +91,7 @@ impl Evidence {
     }
 
     /// Reads recorded evidence, whatever it is about.
-    pub(super) fn read(text: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn read(text: &[u8]) -> Result<Self, Refusal> {
         let invalid = |why: String| Refusal::new(Cause::SignatureInvalid, why);
         if text.len() > MAX_BYTES {
             let found = text.len();
@@ -104,7 +104,7 @@ impl Evidence {
     }
 
     /// Checks that it is about this artifact.
-    pub(super) fn check_subject(&self, subject: &Subject) -> Result<(), Refusal> {
+    pub(crate) fn check_subject(&self, subject: &Subject) -> Result<(), Refusal> {
         let found = &self.subject;
         let is_same_tarball = lock::sha512(&found.integrity) == lock::sha512(&subject.integrity);
         let is_same = found.package == subject.package

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::cosign::{annotated_payload, check_simple};
+use super::evidence::SimpleSignature;
 use super::keys::{InvalidSigningKey, PublicKey, SigningKey};
 use super::{Cause, Refusal, any_of, tagged};
 use crate::digest::Digest;
@@ -83,10 +84,11 @@ pub async fn sign(
         artifact: artifact.clone(),
         source: Box::new(source),
     };
-    let is_signed = |signature| check_simple(signature, key.public(), artifact).is_ok();
+    let is_ours =
+        |signature: &SimpleSignature| check_simple(signature, key.public(), artifact).is_ok();
     for _ in 0..ROUNDS {
         let there = tagged::read(store, repository, artifact).await;
-        if there.map_err(failed)?.iter().any(is_signed) {
+        if there.map_err(failed)?.iter().any(is_ours) {
             return Ok(id);
         }
         let reference = format!("{}/{repository}", store.address());

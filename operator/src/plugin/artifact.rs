@@ -105,7 +105,7 @@ pub async fn resolve(
         return Ok(Stage::stalled(finding));
     }
     if status.artifact.as_ref().is_none_or(|artifact| {
-        artifact.request != request.name() || is_withdrawn(context, artifact)
+        artifact.request != request.name() || is_withdrawn(context, artifact.signed_by.as_deref())
     }) {
         match pack(context, plugin, &request, asked, access).await? {
             Progress::Under(finding) => {
@@ -145,10 +145,9 @@ fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequ
 
 /// Whether the key that signed an artifact was taken back since: it is packed again, which adds
 /// a signature by the current key.
-fn is_withdrawn(context: &Context, artifact: &ArtifactStatus) -> bool {
+fn is_withdrawn(context: &Context, signed_by: Option<&str>) -> bool {
     let mut accepted = context.signing.keys().iter().map(|key| key.id());
-    let by = artifact.signed_by.as_deref();
-    by.is_some_and(|by| !accepted.any(|key| key.as_str() == by))
+    signed_by.is_some_and(|by| !accepted.any(|key| key.as_str() == by))
 }
 
 /// Names the act of locking anew, where there is a lock to be resolved.
@@ -356,7 +355,17 @@ async fn pack(
     let package = packing::package_of(request);
     if let Some(job) = job(context, &name, access).await? {
         let pods = context.pods.of_job(namespace, &name);
-        return Ok(packing::progress(&job, &package, &pods));
+        return Ok(match packing::progress(&job, &package, &pods) {
+            Progress::Done(done)
+                if is_withdrawn(context, done.signed_by.as_ref().map(Digest::as_str)) =>
+            {
+                let message = format!(
+                    "{package} was signed with a key that was taken back since, and is packed again once that Job is gone."
+                );
+                Progress::Under(Finding::no(Reason::Packing, message))
+            }
+            progress => progress,
+        });
     }
     if let Some((pushed, key)) = context.packed(request).await {
         tracing::info!(package, digest = %pushed.digest, "artifact found in the store");
