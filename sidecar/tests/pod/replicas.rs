@@ -36,7 +36,7 @@ const WORKER: &str = r#"
     handlers.performAction = ({ id, params, paperclipInvocation }) => {
         if (params.key === "emit")
             send({ id: "emit", method: "events.emit", paperclipInvocationId: paperclipInvocation?.id,
-                   params: { name: "done", companyId: params.params.companyId, payload: {} } });
+                   params: { name: "done", companyId: "00000000-0000-4000-8000-000000000001", payload: {} } });
         if (params.key === "say") {
             console.error("stderr knows s3cret-value");
             send({ method: "log", params: { level: "error", message: "told s3cret-value", meta: { also: "s3cret-value" } } });
