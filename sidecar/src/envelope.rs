@@ -239,26 +239,21 @@ fn put_text(line: &mut BytesMut, text: &str) {
 /// Writes JSON so that no reader of lines finds an end in it: line breaks between tokens
 /// become spaces, U+2028 and U+2029, which can only stand in strings, become escapes.
 fn put_json(line: &mut BytesMut, json: &[u8]) {
-    if !json.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0xE2)) {
-        return line.put_slice(json);
-    }
     let mut rest = json;
-    while let Some((&byte, after)) = rest.split_first() {
-        match rest {
-            [0xE2, 0x80, last @ (0xA8 | 0xA9), after @ ..] => {
-                line.put_slice(if *last == 0xA8 {
-                    b"\\u2028"
-                } else {
-                    b"\\u2029"
-                });
-                rest = after;
-                continue;
-            }
-            [b'\n' | b'\r', ..] => line.put_u8(b' '),
-            _ => line.put_u8(byte),
-        }
-        rest = after;
+    while let Some(at) = memchr::memchr3(b'\n', b'\r', 0xE2, rest) {
+        let (plain, found) = rest.split_at(at);
+        line.put_slice(plain);
+        let (written, length): (&[u8], usize) = match found {
+            [0xE2, 0x80, 0xA8, ..] => (b"\\u2028", 3),
+            [0xE2, 0x80, 0xA9, ..] => (b"\\u2029", 3),
+            // The first byte of another character.
+            [0xE2, ..] => (&[0xE2], 1),
+            _ => (b" ", 1),
+        };
+        line.put_slice(written);
+        rest = &found[length..];
     }
+    line.put_slice(rest);
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     fn take(&mut self) -> Option<Line> {
         let fresh = &self.buffer[self.scanned..];
-        let Some(at) = fresh.iter().position(|byte| *byte == b'\n') else {
+        let Some(at) = memchr::memchr(b'\n', fresh) else {
             self.scanned = self.buffer.len();
             if self.dropping.is_some() || self.buffer.len() > self.limit {
                 self.dropping = Some(self.dropping.unwrap_or(0) + self.buffer.len());
