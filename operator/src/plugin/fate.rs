@@ -144,13 +144,10 @@ mod tests {
         let ready = serde_json::json!([{"type": "Ready", "status": "True"}]);
         unheard.status.get_or_insert_default().conditions = serde_json::from_value(ready).unwrap();
         let taken = || pod(Phase::Serving, 2, 0);
-        assert_eq!(
-            verdict(&[taken(), starting.clone()], true, 0),
-            Verdict::Serves
-        );
-        assert_eq!(verdict(&[starting], true, 0), Verdict::Wait);
+        assert_eq!(fate(&[taken(), starting.clone()], true, 0), Fate::Serves);
+        assert_eq!(fate(&[starting], true, 0), Fate::Wait);
         let pods = [taken(), fixtures::seen(unheard)];
-        assert_eq!(verdict(&pods, true, 0), Verdict::Wait);
+        assert_eq!(fate(&pods, true, 0), Fate::Wait);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use paperclip_crds::{
 };
 use paperclip_proto::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
 
-use super::{conditions::Finding, diagnose, verdict};
+use super::{conditions::Finding, diagnose, fate};
 use crate::pods::Seen;
 
 /// What a sidecar calls the steps of a start that goes well.
@@ -56,7 +56,7 @@ fn how_many_serve(serving: usize, wanted: Option<i32>) -> String {
 }
 
 fn waits_for(current: &[&Seen]) -> &'static str {
-    if current.iter().any(|seen| verdict::is_ready(&seen.pod)) {
+    if current.iter().any(|seen| fate::is_ready(&seen.pod)) {
         "The pod is ready, but the operator hears nothing from its sidecar."
     } else {
         "The pod is being started."

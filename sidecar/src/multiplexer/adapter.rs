@@ -10,13 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_proto::{
+    limits::CONCURRENCY,
     methods::{Change, Part, Version},
     v1::RpcError,
 };
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{MAX_ASKED, MAX_OPEN};
+use super::MAX_ASKED;
 use crate::envelope::{self, FromWorker, Message};
 
 /// Translates for one worker.
@@ -106,7 +107,7 @@ impl Adapter {
     }
 
     /// What the worker wrote, as it is spoken.
-    pub(super) fn from_worker(&self, said: FromWorker) -> FromWorker {
+    pub(super) fn heard(&self, said: FromWorker) -> FromWorker {
         match said {
             FromWorker::Response { id, outcome } => {
                 let method = id.and_then(|id| self.lock().asked.remove(&id));
@@ -192,7 +193,7 @@ impl Open {
     /// Notes a call to the worker. One that it never answers is forgotten in time.
     fn ask(&mut self, id: u64, method: String) {
         self.asked.insert(id, method);
-        if self.asked.len() > 2 * MAX_OPEN {
+        if self.asked.len() > 2 * CONCURRENCY {
             self.asked.pop_first();
         }
     }

@@ -224,7 +224,7 @@ impl Multiplexer {
         };
         match another_keeps_up {
             true => session.leave_behind(),
-            false => session.post_in_turn(frame).await,
+            false => session.post_in_turn(*frame).await,
         }
     }
 

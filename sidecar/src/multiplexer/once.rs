@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,9 +17,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{
-    Call, DEFAULT_TIMEOUT, MAX_TIMEOUT, Multiplexer, timed_out, unavailable, worker_exited,
-};
+use super::{Call, MAX_TIMEOUT, Multiplexer, timed_out, unavailable, worker_exited};
 
 /// Events that are known for having been told.
 const EVENTS: usize = 8192;

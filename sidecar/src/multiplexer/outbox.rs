@@ -40,7 +40,7 @@ impl Outbox {
         &self,
         link: &link::Sender<SessionResponse>,
         frame: SessionResponse,
-    ) -> Result<(), SessionResponse> {
+    ) -> Result<(), Box<SessionResponse>> {
         let is_empty = self.room.available_permits() == ROOM as usize;
         let frame = match is_empty {
             true => match link.try_send(frame) {
@@ -54,7 +54,7 @@ impl Outbox {
                 let _ = self.queue.send((frame, room));
                 Ok(())
             }
-            Err(_) => Err(frame),
+            Err(_) => Err(Box::new(frame)),
         }
     }
 

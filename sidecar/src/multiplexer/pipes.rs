@@ -147,7 +147,7 @@ async fn take(
 ) {
     let said = parse(line);
     let said = match adapter {
-        Some(adapter) => said.map(|said| adapter.from_worker(said)),
+        Some(adapter) => said.map(|said| adapter.heard(said)),
         None => said,
     };
     match said {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    slice,
     time::Duration,
 };
 
@@ -189,8 +190,8 @@ fn three_pods_share_the_calls_and_one_has_jobs_and_events() -> Result<()> {
     })?;
 
     let first = names.first().context("a first pod")?;
-    ensure!(heard(&namespace, "one")? == [first.clone()]);
-    ensure!(ticked(&namespace)? == [first.clone()]);
+    ensure!(heard(&namespace, "one")? == slice::from_ref(first));
+    ensure!(ticked(&namespace)? == slice::from_ref(first));
 
     kubectl(&[
         "delete",
@@ -203,8 +204,8 @@ fn three_pods_share_the_calls_and_one_has_jobs_and_events() -> Result<()> {
     let left = ready_pods(&namespace, 3)?;
     ensure!(!left.contains(first));
     let next = left.first().context("a next pod")?;
-    ensure!(heard(&namespace, "two")? == [next.clone()]);
-    ensure!(ticked(&namespace)? == [next.clone()]);
+    ensure!(heard(&namespace, "two")? == slice::from_ref(next));
+    ensure!(ticked(&namespace)? == slice::from_ref(next));
     for (event, pods) in done(&namespace, "event")? {
         ensure!(pods.len() == 1, "{event} was heard by {pods:?}");
     }
