@@ -214,7 +214,7 @@ impl Multiplexer {
     /// Hands a host what it did not ask for. One that is far behind is left there where another
     /// keeps up, so that it stalls nobody; else the worker waits, who is too fast for all.
     pub(super) async fn hand(&self, session: &Arc<Session>, frame: SessionResponse) {
-        let Err(frame) = session.post(frame) else {
+        let Some(frame) = session.post(frame) else {
             return;
         };
         let another_keeps_up = {
@@ -224,7 +224,7 @@ impl Multiplexer {
         };
         match another_keeps_up {
             true => session.leave_behind(),
-            false => session.post_in_turn(*frame).await,
+            false => session.post_in_turn(frame).await,
         }
     }
 

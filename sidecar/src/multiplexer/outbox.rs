@@ -40,11 +40,11 @@ impl Outbox {
         &self,
         link: &link::Sender<SessionResponse>,
         frame: SessionResponse,
-    ) -> Result<(), Box<SessionResponse>> {
+    ) -> Option<SessionResponse> {
         let is_empty = self.room.available_permits() == ROOM as usize;
         let frame = match is_empty {
             true => match link.try_send(frame) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return None,
                 Err(frame) => frame,
             },
             false => frame,
@@ -52,9 +52,9 @@ impl Outbox {
         match self.room.clone().try_acquire_many_owned(size(&frame)) {
             Ok(room) => {
                 let _ = self.queue.send((frame, room));
-                Ok(())
+                None
             }
-            Err(_) => Err(Box::new(frame)),
+            Err(_) => Some(frame),
         }
     }
 

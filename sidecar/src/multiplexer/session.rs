@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Hands over what the host did not ask for, or gives it back when the host is far behind.
-    pub(super) fn post(&self, frame: SessionResponse) -> Result<(), Box<SessionResponse>> {
+    pub(super) fn post(&self, frame: SessionResponse) -> Option<SessionResponse> {
         self.outbox.post(&self.link, frame)
     }
 

@@ -317,7 +317,7 @@ async fn a_flood_of_callbacks_is_limited_and_counted() {
     assert!(
         codes
             .keys()
-            .all(|code| ["0", "-32000"].contains(&code.as_str())),
+            .all(|code| ["0", "-32010"].contains(&code.as_str())),
         "{codes:?}"
     );
     assert_eq!(host.call("performAction", json!({})).await.unwrap(), 1);

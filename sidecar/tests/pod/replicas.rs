@@ -33,9 +33,10 @@ const WORKER: &str = r#"
     handlers.getData = ({ id }) => { state.calls++; send({ id, result: state }); };
     handlers.runJob = ({ id }) => { state.jobs++; send({ id, result: null }); };
     handlers.onEvent = () => { state.events++; };
-    handlers.performAction = ({ id, params, paperclipInvocation }) => {
+    handlers.answer = ({ id, error }) => { if (error) console.error(`${id}: ${error.message}`); };
+    handlers.performAction = ({ id, params }) => {
         if (params.key === "emit")
-            send({ id: "emit", method: "events.emit", paperclipInvocationId: paperclipInvocation?.id,
+            send({ id: "emit", method: "events.emit",
                    params: { name: "done", companyId: "00000000-0000-4000-8000-000000000001", payload: {} } });
         if (params.key === "say") {
             console.error("stderr knows s3cret-value");
