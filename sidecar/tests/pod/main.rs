@@ -8,4 +8,5 @@ mod other_clients;
 mod published;
 mod raw;
 mod support;
+mod tls;
 mod traces;

@@ -189,6 +189,16 @@ impl Pod {
         self.state("serving", is_serving).await
     }
 
+    /// Hands over another certificate of the plugin's, in one step, as the kubelet does.
+    pub fn renew_certificate(&self) {
+        let leaf = self.authority.issue(&plugin());
+        let folder = self.folder.path().join("tls");
+        for (name, text) in [("tls.key", &leaf.key), ("tls.crt", &leaf.certificate)] {
+            fs::write(folder.join("next"), text).unwrap();
+            fs::rename(folder.join("next"), folder.join(name)).unwrap();
+        }
+    }
+
     /// Hands over another config of its activation, in one step, as the kubelet does.
     pub fn deliver(&self, delivered: Value) {
         let folder = self.folder.path().join("config");
