@@ -128,13 +128,13 @@ impl Bridge {
         loop {
             let frame = tokio::time::timeout(PATIENCE, self.host.frames.recv()).await;
             let frame: Option<SessionResponse> = frame.expect("a frame to the host");
-            match frame.expect("an open session").frame {
-                Some(
-                    frame @ (session_response::Frame::Request(_)
-                    | session_response::Frame::Response(_)
-                    | session_response::Frame::Notification(_)),
-                ) => return frame,
-                _ => {}
+            if let Some(
+                frame @ (session_response::Frame::Request(_)
+                | session_response::Frame::Response(_)
+                | session_response::Frame::Notification(_)),
+            ) = frame.expect("an open session").frame
+            {
+                return frame;
             }
         }
     }

@@ -148,6 +148,11 @@ impl Pod {
         log.iter().rev().find(|r| r["message"] == message).cloned()
     }
 
+    /// Everything that the sidecars logged.
+    pub fn records(&self) -> Vec<Value> {
+        self.log.lock().unwrap().clone()
+    }
+
     pub async fn address(&self) -> SocketAddr {
         let address = self.logged("listening", "grpc").await;
         address.as_str().unwrap().parse().unwrap()
