@@ -1,4 +1,4 @@
-//! Who listens at the socket: a sidecar, or a process of the worker's that took its place there.
+//! Which processes are the worker's: the one that listens at the socket, and all that it left.
 //!
 //! The socket's folder is open to the worker, so the worker can put a socket of its own at the
 //! path. What it would get over it is the shim's proof of being the shim, so the shim looks first.
@@ -7,7 +7,14 @@
 
 use std::{fs, io, os::fd::AsFd as _, process};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
+    },
+    unistd::Pid,
+};
 
 use crate::channel::Channel;
 
@@ -25,6 +32,7 @@ pub fn is_outside(channel: &Channel) -> io::Result<bool> {
     ))
 }
 
+/// Whether a process was started by `from`, at any remove, or is it.
 fn descends(process: i32, from: i32) -> bool {
     let mut at = process;
     while at != from {
@@ -35,6 +43,30 @@ fn descends(process: i32, from: i32) -> bool {
         }
     }
     true
+}
+
+/// Ends every process that descends from this one, in whatever group or session it is: a worker
+/// that is gone leaves nothing behind, and nothing that it started goes on beside the next one.
+pub fn end_descendants() -> io::Result<()> {
+    if process::id() == 1 {
+        // Everything else in the namespace, in one step that no fork escapes.
+        return match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let own = i32::try_from(process::id()).unwrap_or(i32::MAX);
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let found = name.to_str().and_then(|name| name.parse().ok());
+        // Not one that ended meanwhile: it counts as a descendant when it cannot be looked up.
+        if let Some(found) = found.filter(|found| *found != own && parent(*found).is_some())
+            && descends(found, own)
+        {
+            let _ = kill(Pid::from_raw(found), Signal::SIGKILL);
+        }
+    }
+    Ok(())
 }
 
 /// The parent of a process; 0 for the first of all.

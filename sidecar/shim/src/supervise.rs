@@ -316,6 +316,9 @@ impl Shim {
         }
         // What the worker left behind belongs to it.
         worker.signal(Signal::SIGKILL);
+        if let Err(error) = peer::end_descendants() {
+            eprintln!("paperclip-shim: ending what the worker left behind: {error}");
+        }
         let stderr = worker.tail.kept().to_owned();
         drop(worker);
         self.report_exit(Exit {

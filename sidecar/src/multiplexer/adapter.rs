@@ -77,7 +77,7 @@ impl Adapter {
     }
 
     /// A line to the worker, in its version.
-    pub(super) fn to_worker(&self, line: Bytes) -> Bytes {
+    pub(super) fn outgoing(&self, line: Bytes) -> Bytes {
         let Ok(parsed) = serde_json::from_slice::<Line<'_>>(&line) else {
             return line;
         };
@@ -107,7 +107,7 @@ impl Adapter {
     }
 
     /// What the worker wrote, as it is spoken.
-    pub(super) fn heard(&self, said: FromWorker) -> FromWorker {
+    pub(super) fn incoming(&self, said: FromWorker) -> FromWorker {
         match said {
             FromWorker::Response { id, outcome } => {
                 let method = id.and_then(|id| self.lock().asked.remove(&id));

@@ -86,7 +86,7 @@ async fn write<W: AsyncWrite + Unpin>(
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         if let Some(adapter) = &adapter {
             for line in &mut batch {
-                *line = adapter.to_worker(std::mem::take(line));
+                *line = adapter.outgoing(std::mem::take(line));
             }
         }
         let written = match &batch[..] {
@@ -147,7 +147,7 @@ async fn take(
 ) {
     let said = parse(line);
     let said = match adapter {
-        Some(adapter) => said.map(|said| adapter.heard(said)),
+        Some(adapter) => said.map(|said| adapter.incoming(said)),
         None => said,
     };
     match said {

@@ -171,6 +171,73 @@ async fn a_worker_that_never_rests_is_called_unresponsive_and_can_still_be_ended
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_takes_all_memory_ends_and_its_last_words_say_why() {
+    let worker = r#"
+        handlers.getData = () => { for (const kept = [];;) kept.push(new Array(1_000_000).fill({})); };
+    "#;
+    let neighbour = Neighbour::start().await;
+    let (pod, host) = attached(worker, &[]).await;
+    let ends = async {
+        let taken = host.call("getData", json!({})).await;
+        let Err(CallError::Rpc(error)) = taken else {
+            panic!("{taken:?}");
+        };
+        assert_eq!(error.code, jsonrpc::WORKER_UNAVAILABLE);
+        let ended = pod.state("ended", |state| {
+            let worker = state.worker.as_ref();
+            worker.is_some_and(|worker| worker.restarts == 1)
+        });
+        ended.await;
+        pod.serving().await;
+    };
+    neighbour.answers_during(ends).await;
+    assert!(error_says(&pod, "heap out of memory"));
+    assert!(pod.sidecar_memory() < MOST_MEMORY);
+}
+
+/// Whether some record of the sidecar says this.
+fn error_says(pod: &Pod, words: &str) -> bool {
+    pod.records().iter().any(|record| {
+        let message = record["message"].as_str();
+        message.is_some_and(|message| message.contains(words))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_a_worker_started_outlives_it() {
+    let worker = r#"
+        import { spawn } from "node:child_process";
+        handlers.getData = ({ id, params }) => {
+            // In its group, in a session of their own, and orphaned there.
+            const sleep = `sleep ${params.name}`;
+            for (let at = 0; at < 20; at++) {
+                spawn("sleep", [params.name], { stdio: "ignore" });
+                spawn("sleep", [params.name], { stdio: "ignore", detached: true }).unref();
+                spawn("/bin/sh", ["-c", `${sleep} & ${sleep} &`], { stdio: "ignore", detached: true }).unref();
+            }
+            setTimeout(() => send({ id, result: 1 }), 200);
+        };
+        handlers.performAction = () => process.exit(1);
+    "#;
+    let (pod, host) = attached(worker, &[]).await;
+    // A number of seconds that no other process sleeps for.
+    let name = format!("7{}", std::process::id());
+    host.call("getData", json!({"name": name})).await.unwrap();
+    eventually("all to be there", || (sleeping(&name) == 80).then_some(())).await;
+    assert!(host.call("performAction", json!({})).await.is_err());
+    eventually("all to be gone", || (sleeping(&name) == 0).then_some(())).await;
+    pod.serving().await;
+}
+
+/// Processes that sleep for a time of that name.
+fn sleeping(name: &str) -> usize {
+    let command = format!("sleep\0{name}\0");
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let commands = processes.map(|entry| fs::read_to_string(entry.path().join("cmdline")));
+    commands.flatten().filter(|found| *found == command).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_speaks_to_the_shims_socket_is_not_heard() {
     let worker = r#"
         import net from "node:net";

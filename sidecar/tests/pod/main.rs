@@ -10,4 +10,5 @@ mod published;
 mod raw;
 mod replicas;
 mod support;
+mod tls;
 mod traces;

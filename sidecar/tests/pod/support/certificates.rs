@@ -3,7 +3,7 @@
 use paperclip_proto::{identity::Identity, tls::ClientTls};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -28,9 +28,18 @@ impl Authority {
     }
 
     pub fn issue(&self, identity: &Identity) -> Leaf {
+        self.issue_for(&[uri(&identity.to_string())], Validity::Now)
+    }
+
+    /// A leaf with these names.
+    pub fn issue_for(&self, names: &[SanType], validity: Validity) -> Leaf {
         let mut params = CertificateParams::default();
-        let uri = identity.to_string().try_into().unwrap();
-        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.subject_alt_names = names.to_vec();
+        match validity {
+            Validity::Now => {}
+            Validity::Past => params.not_after = date_time_ymd(2024, 1, 1),
+            Validity::Future => params.not_before = date_time_ymd(2100, 1, 1),
+        }
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -44,12 +53,29 @@ impl Authority {
     }
 
     pub fn client(&self, identity: &Identity) -> ClientTls {
-        let leaf = self.issue(identity);
-        ClientTls::from_pem(
-            leaf.certificate.as_bytes(),
-            leaf.key.as_bytes(),
-            leaf.ca.as_bytes(),
-        )
-        .unwrap()
+        self.issue(identity).client()
+    }
+}
+
+/// When a leaf holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Validity {
+    Now,
+    Past,
+    Future,
+}
+
+pub fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+pub fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().unwrap())
+}
+
+impl Leaf {
+    pub fn client(&self) -> ClientTls {
+        let [certificate, key, ca] = [&self.certificate, &self.key, &self.ca].map(String::as_bytes);
+        ClientTls::from_pem(certificate, key, ca).unwrap()
     }
 }

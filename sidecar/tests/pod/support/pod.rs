@@ -157,6 +157,11 @@ impl Pod {
         log.iter().rev().find(|r| r["message"] == message).cloned()
     }
 
+    /// Everything that the sidecars logged.
+    pub fn records(&self) -> Vec<Value> {
+        self.log.lock().unwrap().clone()
+    }
+
     pub async fn address(&self) -> SocketAddr {
         let address = self.logged("listening", "grpc").await;
         address.as_str().unwrap().parse().unwrap()
@@ -196,6 +201,16 @@ impl Pod {
                     .is_some_and(|worker| worker.initialised)
         };
         self.state("serving", is_serving).await
+    }
+
+    /// Hands over another certificate of the plugin's, in one step, as the kubelet does.
+    pub fn renew_certificate(&self) {
+        let leaf = self.authority.issue(&plugin());
+        let folder = self.folder.path().join("tls");
+        for (name, text) in [("tls.key", &leaf.key), ("tls.crt", &leaf.certificate)] {
+            fs::write(folder.join("next"), text).unwrap();
+            fs::rename(folder.join("next"), folder.join(name)).unwrap();
+        }
     }
 
     /// Hands over another config of its activation, in one step, as the kubelet does.
