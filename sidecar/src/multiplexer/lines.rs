@@ -6,6 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// Longest line: 128 Mi UTF-16 units take at most three bytes each in UTF-8.
 pub const MAX_LINE: usize = 3 * 128 * 1024 * 1024;
 const LEAST_READ: usize = 16 * 1024;
+/// Longer lines take the memory they were read into along.
+const LARGE: usize = 256 * 1024;
 
 /// A line, or how long one was that went over the limit.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +67,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         };
         let line = self.buffer.split_to(self.scanned + at + 1);
         self.scanned = 0;
+        if line.len() > LARGE {
+            // Otherwise what follows would keep all of it for as long as the worker runs.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         let dropped = self.dropping.take();
         if dropped.is_some() || line.len() > self.limit + 1 {
             return Some(Line::Oversized(dropped.unwrap_or(0) + line.len() - 1));
@@ -96,6 +102,23 @@ mod tests {
     async fn only_a_newline_ends_a_line() {
         let found = lines("a\u{2028}b\rc\n\nd\nrest".as_bytes(), 100).await;
         assert_eq!(found, [whole("a\u{2028}b\rc"), whole(""), whole("d")]);
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_large_line_goes_with_it() {
+        let input = [&vec![b'x'; 8 * LARGE][..], b"\nok\n"].concat();
+        let mut lines = Lines::new(&input[..], MAX_LINE);
+        let large = lines.next().await.unwrap();
+        let wanted = Bytes::copy_from_slice(&input[..8 * LARGE]);
+        assert_eq!(large, Some(Line::Whole(wanted)));
+        assert_eq!(lines.next().await.unwrap(), Some(whole("ok")));
+        drop(large);
+        lines.buffer.reserve(LEAST_READ);
+        assert!(
+            lines.buffer.capacity() < LARGE,
+            "{}",
+            lines.buffer.capacity()
+        );
     }
 
     #[tokio::test]

@@ -447,7 +447,7 @@ impl Multiplexer {
 
     async fn exchange(
         &self,
-        call: Call,
+        mut call: Call,
         kind: OpenKind,
         deadline: Instant,
     ) -> Result<Bytes, RpcError> {
@@ -458,6 +458,8 @@ impl Multiplexer {
             invocation: self.begin(&call.invocation, call.origin, None),
         };
         let line = envelope::call(Some(id), &call.method, &call.params, &call.invocation);
+        // They stand in the line, and may be large.
+        call.params = Bytes::new();
         let exchange = async {
             if lines.send(line).await.is_err() {
                 return Err(unavailable());

@@ -1,14 +1,14 @@
 //! What a plugin notices of another that misbehaves, and what is said of that one.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use paperclip_tests::Cluster;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -32,6 +32,9 @@ const PACE: Pace = Pace {
 const REMINDER: Duration = Duration::from_secs(1);
 /// How long the operator may take to name what is wrong.
 const NAMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Characters of a message that are shown.
+const LONGEST_MESSAGE: usize = 120;
 
 struct Behaviour {
     name: &'static str,
@@ -63,8 +66,17 @@ const BEHAVIOURS: [Behaviour; 4] = [
 struct Run {
     quiet: Paced,
     hostile: Paced,
-    /// Reasons that the hostile plugin's conditions gave in the hostile window alone.
-    named: BTreeSet<String>,
+    /// What the hostile plugin's conditions said in the hostile window alone.
+    named: Reasons,
+}
+
+/// Reasons of conditions, each with its message.
+type Reasons = BTreeMap<String, String>;
+
+/// What is in some reasons and not in others.
+fn without(mut reasons: Reasons, others: &Reasons) -> Reasons {
+    reasons.retain(|reason, _| !others.contains_key(reason));
+    reasons
 }
 
 /// Measures every behaviour, so many times.
@@ -117,11 +129,13 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     async fn run(&self, how: &str) -> Result<Run> {
-        self.namespace.ready(HOSTILE).await?;
+        // A new pod, which no back-off of an earlier run holds up.
+        self.namespace.delete_pods(HOSTILE)?;
         plugins::answers(&self.calm).await?;
+        self.namespace.ready(HOSTILE).await?;
         let (quiet, usual) = self.window(QUIET).await?;
         let (hostile, seen) = self.window(how).await?;
-        let mut named: BTreeSet<String> = seen.difference(&usual).cloned().collect();
+        let mut named = without(seen, &usual);
         if named.is_empty() {
             named = self.named_later(&usual).await?;
         }
@@ -134,7 +148,7 @@ impl Bench<'_> {
 
     /// Calls the neighbour while the hostile worker does as it is told. Gives the reasons that
     /// were seen meanwhile.
-    async fn window(&self, how: &str) -> Result<(Paced, BTreeSet<String>)> {
+    async fn window(&self, how: &str) -> Result<(Paced, Reasons)> {
         let params = json!({"text": "x".repeat(BODY)});
         let over = CancellationToken::new();
         let calls = async {
@@ -148,10 +162,10 @@ impl Bench<'_> {
 
     /// Tells the hostile worker what to do until the window is over, and looks at what is said
     /// of it. Whether it answers does not matter.
-    async fn remind(&self, how: &str, over: &CancellationToken) -> Result<BTreeSet<String>> {
+    async fn remind(&self, how: &str, over: &CancellationToken) -> Result<Reasons> {
         let end = Instant::now() + Duration::from_secs(PACE.seconds.into());
         let mut ticks = tokio::time::interval(REMINDER);
-        let mut seen = BTreeSet::new();
+        let mut seen = Reasons::new();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -165,10 +179,10 @@ impl Bench<'_> {
     }
 
     /// Reasons that come after the window, as long as the operator may take.
-    async fn named_later(&self, usual: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+    async fn named_later(&self, usual: &Reasons) -> Result<Reasons> {
         let deadline = Instant::now() + NAMED_WITHIN;
         loop {
-            let found = &self.reasons().await? - usual;
+            let found = without(self.reasons().await?, usual);
             if !found.is_empty() || Instant::now() > deadline {
                 return Ok(found);
             }
@@ -177,10 +191,12 @@ impl Bench<'_> {
     }
 
     /// The reasons of the hostile plugin's conditions now.
-    async fn reasons(&self) -> Result<BTreeSet<String>> {
+    async fn reasons(&self) -> Result<Reasons> {
         let plugin = self.namespace.get(HOSTILE).await?;
-        let reasons = plugins::conditions(&plugin).filter_map(|found| found["reason"].as_str());
-        Ok(reasons.map(str::to_owned).collect())
+        let text = |found: &Value, field: &str| found[field].as_str().map(str::to_owned);
+        let reasons = plugins::conditions(&plugin)
+            .filter_map(|found| Some((text(found, "reason")?, text(found, "message")?)));
+        Ok(reasons.collect())
     }
 }
 
@@ -189,8 +205,11 @@ fn rows_of(name: &str, runs: &[Run]) -> Vec<Row> {
     let ratio = median(runs.iter().map(|run| p99(&run.hostile) / p99(&run.quiet)));
     let errors: usize = runs.iter().map(|run| run.hostile.errors).sum();
     let named = runs.iter().filter(|run| !run.named.is_empty()).count();
-    let reasons: BTreeSet<&String> = runs.iter().flat_map(|run| &run.named).collect();
-    let reasons: Vec<&str> = reasons.into_iter().map(String::as_str).collect();
+    let reasons: BTreeMap<_, _> = runs.iter().flat_map(|run| &run.named).collect();
+    let reasons: Vec<String> = reasons
+        .into_iter()
+        .map(|(reason, message)| format!("{reason} ({})", cell(message)))
+        .collect();
     let reasons = match reasons.is_empty() {
         true => "nothing".to_owned(),
         false => reasons.join(", "),
@@ -223,4 +242,25 @@ fn rows_of(name: &str, runs: &[Run]) -> Vec<Row> {
             )
         },
     ]
+}
+
+/// The beginning of a message, as a cell of a table takes it.
+fn cell(message: &str) -> String {
+    let plain = message.replace(['|', '\n', '\r'], " ");
+    match plain.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", &plain[..end]),
+        None => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_does_not_break_the_table() {
+        assert_eq!(cell("a | b\nc"), "a   b c");
+        let long = cell(&"é".repeat(LONGEST_MESSAGE + 1));
+        assert_eq!(long, "é".repeat(LONGEST_MESSAGE) + "…");
+    }
 }

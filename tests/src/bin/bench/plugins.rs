@@ -106,6 +106,14 @@ impl<'a> Plugins<'a> {
         placed(&serde_json::from_str(&list)?)
     }
 
+    /// Deletes a plugin's pods and waits until they are gone; others take their place.
+    pub fn delete_pods(&self, name: &str) -> Result<()> {
+        let selector = format!("plugins.paperclip.ing/plugin={name}");
+        let pods = ["delete", "pods", "--wait", "-n", self.namespace, "-l"];
+        let deleted = self.cluster.kubectl(&[&pods[..], &[&selector]].concat());
+        deleted.map(drop)
+    }
+
     /// A way to call a tool of a plugin.
     pub fn tool(&self, host: &Host, plugin: &str, tool: &'static str) -> Tool {
         Tool {

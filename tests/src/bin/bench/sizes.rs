@@ -42,8 +42,9 @@ const fn size(name: &'static str, bytes: usize, calls: usize) -> Size {
 struct Run {
     raw: Samples,
     bridge: Samples,
-    /// Most memory of the sidecar meanwhile, in megabytes.
+    /// Most memory of the sidecar meanwhile, and its memory afterwards, in megabytes.
     peak: f64,
+    after: f64,
 }
 
 /// Measures every size, so many times.
@@ -90,7 +91,13 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Vec<Run>> {
         usage::forget_peak(pod.sidecar())?;
         let bridge = session.sequential(size.calls, &params).await?;
         let peak = usage::peak_megabytes(pod.sidecar())?;
-        all.push(Run { raw, bridge, peak });
+        let after = usage::resident_megabytes(pod.sidecar())?;
+        all.push(Run {
+            raw,
+            bridge,
+            peak,
+            after,
+        });
     }
     Ok(all)
 }
@@ -119,12 +126,13 @@ fn row(size: &Size, runs: &[Run]) -> Row {
         size.name,
         format!(
             "p50 {p50:.1} times raw ({:.3} ms against {:.3}); {rates:.2} of raw's MB/s ({:.1} against {:.1}); \
-             peak {:.1} MB",
+             peak {:.1} MB, {:.1} afterwards",
             of(&|run| run.bridge.p50()),
             of(&|run| run.raw.p50()),
             of(&|run| rate(size, &run.bridge)),
             of(&|run| rate(size, &run.raw)),
             of(&|run| run.peak),
+            of(&|run| run.after),
         ),
     )
 }
