@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nodejs_semver::{Range, Version};
@@ -16,9 +17,9 @@ use tokio::process::Command;
 use crate::bounded;
 use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
+use crate::platform::Platform;
 use crate::registry::gateway::Gateways;
 use crate::registry::{FetchError, RegistryClient};
-use crate::request::Platform;
 use crate::tarballs;
 use crate::toolchain::Toolchain;
 
@@ -129,7 +130,7 @@ pub enum InstallError {
 #[derive(Debug)]
 pub struct Npm<'a> {
     toolchain: &'a Toolchain,
-    gateways: Gateways,
+    gateways: Arc<Gateways>,
     platform: &'a Platform,
     home: PathBuf,
     root: PathBuf,
@@ -149,10 +150,7 @@ impl<'a> Npm<'a> {
     ) -> Result<Self, InstallError> {
         let home = work.join(HOME);
         for folder in [&home, root] {
-            if folder.exists() {
-                fs::remove_dir_all(folder).map_err(|e| work_error("clear", folder, e))?;
-            }
-            fs::create_dir_all(folder).map_err(|e| work_error("create", folder, e))?;
+            clear(folder)?;
         }
         let opened = Gateways::open(registry).await;
         let gateways = opened.map_err(|e| work_error("open a gateway", &home, e))?;
@@ -162,11 +160,32 @@ impl<'a> Npm<'a> {
         }
         Ok(Self {
             toolchain,
-            gateways,
+            gateways: Arc::new(gateways),
             platform,
             home,
             root: root.to_owned(),
         })
+    }
+
+    /// The same npm, which installs for another platform into another root.
+    ///
+    /// # Errors
+    /// When the root cannot be made empty.
+    pub fn for_platform(&self, platform: &'a Platform, root: &Path) -> Result<Self, InstallError> {
+        clear(root)?;
+        Ok(Self {
+            toolchain: self.toolchain,
+            gateways: Arc::clone(&self.gateways),
+            platform,
+            home: self.home.clone(),
+            root: root.to_owned(),
+        })
+    }
+
+    /// The root that it installs into.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// npm's integrity of an exact version.
@@ -419,6 +438,14 @@ impl<'a> Npm<'a> {
     }
 }
 
+/// Makes a folder that is empty.
+fn clear(folder: &Path) -> Result<(), InstallError> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(|e| work_error("clear", folder, e))?;
+    }
+    fs::create_dir_all(folder).map_err(|e| work_error("create", folder, e))
+}
+
 fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
     InstallError::Work {
         action: action.to_owned(),
@@ -428,6 +455,12 @@ fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
 }
 
 impl InstallError {
+    /// Whether npm refuses a package that must be there, because it is for other platforms.
+    #[must_use]
+    pub fn is_of_platform(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.starts_with(BAD_PLATFORM))
+    }
+
     /// A fault of a look-up of the package itself, where "404" means that it is not there.
     /// npm gives a missing version the same code, and names the version in its words.
     pub(crate) fn of_lookup(self, package: &str) -> Self {
@@ -486,12 +519,14 @@ const REGISTRY_CODES: [&str; 11] = [
 ];
 /// npm's error codes that speak of our access to the registry.
 const ACCESS_CODES: [&str; 3] = ["E401", "E403", "ENEEDAUTH"];
+/// npm's error code of a package that is for other platforms.
+const BAD_PLATFORM: &str = "EBADPLATFORM";
 /// npm's error codes that speak of the package or its lock.
 const PACKAGE_CODES: [&str; 9] = [
     "E404",
     "ETARGET",
     "EINTEGRITY",
-    "EBADPLATFORM",
+    BAD_PLATFORM,
     "EBADENGINE",
     "ERESOLVE",
     "EUSAGE",

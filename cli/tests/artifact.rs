@@ -10,6 +10,7 @@ use std::{
 
 use paperclip_artifact::{
     image::{Image, ImageBuilder, LayerBuilder},
+    index::Packed,
     layout::Layout,
     referrers::{self, Kind, Referrer},
     store::{Credentials, StoreClient, StoreOptions},
@@ -84,7 +85,7 @@ fn sample() -> (Image, Vec<Referrer>) {
 
 fn layout(folder: &Path) {
     let (image, referrers) = sample();
-    Layout::write(folder, &image, &referrers, "1.0.0").unwrap();
+    Layout::write(folder, &Packed::Image(image), &referrers, "1.0.0").unwrap();
 }
 
 #[test]

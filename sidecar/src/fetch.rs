@@ -1,4 +1,6 @@
 //! `paperclip-sidecar fetch`: the artifact and the shim, delivered into the pod's folders.
+//!
+//! Of an artifact with an image a platform it takes that of this node's CPU.
 
 use std::{
     fs, io,
@@ -8,7 +10,9 @@ use std::{
 
 use anyhow::Context as _;
 use paperclip_artifact::{
-    Digest, pull,
+    Digest,
+    platform::Platform,
+    pull,
     store::{StoreClient, StoreOptions},
 };
 
@@ -27,6 +31,8 @@ pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
     };
     copy_shim(&shim, &args.bin_dir.join(SHIM))
         .with_context(|| format!("copying {} to {}", shim.display(), args.bin_dir.display()))?;
+    let platform =
+        Platform::here().context("this node's CPU is none that artifacts are packed for")?;
     let options = StoreOptions::from_folder(reference.store, &args.store_dir)?;
     let store = StoreClient::new(options)?;
     pull::fetch(
@@ -35,6 +41,7 @@ pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
         &reference.digest,
         &args.marker,
         &args.artifact_dir,
+        &platform,
     )
     .await
     .with_context(|| format!("fetching {}", args.reference))

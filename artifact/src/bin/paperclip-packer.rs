@@ -15,7 +15,7 @@ use paperclip_artifact::local::{self, Local};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
 use paperclip_artifact::pack::{Assembled, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::promote;
-use paperclip_artifact::request::{self, PackRequest, Platform, StoreEndpoints};
+use paperclip_artifact::request::{self, PackRequest, Platform, Platforms, StoreEndpoints};
 use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
 use paperclip_artifact::source::Source;
@@ -163,6 +163,10 @@ struct Pack {
     /// An .npmrc with the credential for the registry
     #[arg(long)]
     npmrc: Option<PathBuf>,
+    /// A platform to pack for, as in `linux/arm64`; may be given more than once
+    /// [default: linux/amd64]
+    #[arg(long)]
+    platform: Vec<Platform>,
     /// Folder for the OCI image layout and the lock
     #[arg(long)]
     output: PathBuf,
@@ -293,7 +297,7 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     let request = parse_request(step)?;
     if let Some(inline) = &request.inline {
         let work = Work::at(&step.npm.work_dir);
-        let laid_out = work.lay_out(inline, &request.platform).await;
+        let laid_out = work.lay_out(inline, &request.platforms);
         return laid_out.map_err(|e| Failure::from(&e));
     }
     if let Some(image) = &request.image {
@@ -301,7 +305,9 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
         let work = &step.npm.work_dir;
         let (layout, scratch) = (work.join(LAYOUT), work.join("scratch"));
         let brought = promote::bring(&source, &image.digest, &layout, &scratch).await;
-        return brought.map_err(|e| Failure::from(&e));
+        let brought = brought.map_err(|e| Failure::from(&e))?;
+        let fits = promote::check_platforms(&layout, &image.digest, &request.platforms).await;
+        return fits.map(|()| brought).map_err(|e| Failure::from(&e));
     }
     let access = request.tarball.as_deref();
     let access = access.map(|url| (url, registry_of(url, &step.npm.source_dir, true)));
@@ -393,12 +399,20 @@ async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
         version: &pack.version,
         lock: lock.as_deref(),
         relock: None,
-        platform: &Platform::default(),
+        platforms: &platforms_of(&pack.platform),
     };
     let assembled = local.pack(&package, |_| ()).await;
     let assembled = assembled.map_err(|e| Failure::from(&e))?;
     local::write(&assembled, &pack.output).map_err(|e| Failure::from(&e))?;
     Ok(assembled)
+}
+
+/// The platforms that were named, else the one that every cluster had before there were more.
+fn platforms_of(named: &[Platform]) -> Platforms {
+    match named {
+        [] => Platforms::default(),
+        named => named.iter().cloned().collect(),
+    }
 }
 
 fn parse_request(step: &Step) -> Result<PackRequest, Failure> {
@@ -470,7 +484,7 @@ fn report<T: Serialize>(path: &Path, result: Result<T, Failure>) -> ExitCode {
 fn print(result: Result<Assembled, Failure>) -> ExitCode {
     let code = exit_code(&result);
     match result {
-        Ok(assembled) => println!("{}", assembled.image().digest()),
+        Ok(assembled) => println!("{}", assembled.packed().digest()),
         Err(failure) => eprintln!("{:?}: {}", failure.reason, failure.message),
     }
     code

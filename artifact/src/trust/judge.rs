@@ -12,7 +12,6 @@ use super::{Cause, Policy, Proof, Refusal, check};
 use crate::canonical;
 use crate::causes::chain;
 use crate::digest::Digest;
-use crate::image::Descriptor;
 use crate::inspect::{self, InspectError, Opened};
 use crate::lock::Lock;
 use crate::outcome::{Failure, FailureReason};
@@ -148,8 +147,7 @@ pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judge
         proofs,
     };
     let content = Bytes::from(canonical::readable(&serde_json::json!(record)));
-    let manifest = store.manifest_bytes(repository, digest).await?;
-    let subject = Descriptor::of(crate::image::MANIFEST_MEDIA_TYPE, &manifest);
+    let subject = opened.descriptor().clone();
     let referrer = Referrer::new(Kind::Verification, subject, content);
     referrers::push(store, repository, digest, &[referrer]).await?;
     Ok(Judged {

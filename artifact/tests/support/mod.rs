@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod oci;
+pub mod real;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
