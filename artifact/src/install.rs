@@ -48,6 +48,11 @@ const PEERS_ARE_NPMS: &str = "--no-legacy-peer-deps";
 /// Origins in the lock are spelled by this crate, each with the gateway of its scope.
 const ORIGINS_ARE_OURS: &str = "--replace-registry-host=never";
 
+/// npm compares packages that must be there with the machine it runs on, whatever it is told to
+/// install for. It is told to let that be where this module compares them, see
+/// [`Lock::misfit`]; peers, the other thing it then lets be, are chosen by this module or given.
+const FOR_ANY_PLATFORM: &str = "--force";
+
 /// One run of npm.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -93,6 +98,14 @@ pub enum InstallError {
         action: String,
         /// What npm, or this module, said.
         message: String,
+    },
+    /// A package that must be there is for other platforms.
+    #[error("{package} is not for {platform}, and it is no optional dependency")]
+    Platform {
+        /// Path of the package in the lock.
+        package: String,
+        /// The platform.
+        platform: Platform,
     },
     /// The lock is at fault.
     #[error(transparent)]
@@ -182,12 +195,6 @@ impl<'a> Npm<'a> {
         })
     }
 
-    /// The root that it installs into.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// npm's integrity of an exact version.
     ///
     /// # Errors
@@ -248,8 +255,14 @@ impl<'a> Npm<'a> {
         let action = format!("resolve the dependencies of {package}@{version}");
         for _ in 0..PEER_ROUNDS {
             self.write("package.json", &lock::package_json(&dependencies))?;
-            self.run(&action, &["install", "--package-lock-only", PEERS_ARE_OURS])
-                .await?;
+            let arguments = ["install", "--package-lock-only", PEERS_ARE_OURS];
+            match self.run(&action, &arguments).await {
+                Err(InstallError::Refused { message, .. }) if message.starts_with(BAD_PLATFORM) => {
+                    let anyway = [&arguments[..], &[FOR_ANY_PLATFORM]].concat();
+                    self.run(&action, &anyway).await?
+                }
+                resolved => resolved?,
+            };
             let path = self.root.join("package-lock.json");
             let text =
                 bounded::read(&path, limits::LOCK).map_err(|e| work_error("read", &path, e))?;
@@ -307,8 +320,15 @@ impl<'a> Npm<'a> {
     /// see [`tarballs::bring`].
     ///
     /// # Errors
-    /// When the tree is not what the lock says, or does not fit the platform.
+    /// When the tree is not what the lock says, or a package that must be there is for other
+    /// platforms.
     pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
+        if let Some(package) = lock.misfit(self.platform) {
+            return Err(InstallError::Platform {
+                package: package.to_owned(),
+                platform: self.platform.clone(),
+            });
+        }
         self.write("package.json", &lock.package_json())?;
         let spelled = tarballs::with_origins(lock, |name| self.gateways.url_of(name));
         self.write("package-lock.json", &spelled)?;
@@ -317,11 +337,13 @@ impl<'a> Npm<'a> {
         } else {
             PEERS_ARE_OURS
         };
-        self.run(
-            "install the package from its lock",
-            &["ci", "--offline", ORIGINS_ARE_OURS, peers],
-        )
-        .await?;
+        let mut arguments = vec!["ci", "--offline", ORIGINS_ARE_OURS, peers];
+        let here = Platform::here().unwrap_or_default();
+        if lock.misfit(&here).is_some() {
+            arguments.push(FOR_ANY_PLATFORM);
+        }
+        self.run("install the package from its lock", &arguments)
+            .await?;
         compare(&self.root, lock)
     }
 
@@ -455,12 +477,6 @@ fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
 }
 
 impl InstallError {
-    /// Whether npm refuses a package that must be there, because it is for other platforms.
-    #[must_use]
-    pub fn is_of_platform(&self) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.starts_with(BAD_PLATFORM))
-    }
-
     /// A fault of a look-up of the package itself, where "404" means that it is not there.
     /// npm gives a missing version the same code, and names the version in its words.
     pub(crate) fn of_lookup(self, package: &str) -> Self {

@@ -359,6 +359,14 @@ impl Lock {
         variants.into_iter().map(|(_, alike)| alike).collect()
     }
 
+    /// The first package that must be there and is for other platforms.
+    #[must_use]
+    pub fn misfit(&self, platform: &Platform) -> Option<&str> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, entry)| !entry.optional && !entry.fits(platform));
+        found.map(|(path, _)| path.as_str())
+    }
+
     /// The first package of a tree that npm would not have put there on this platform.
     pub(crate) fn foreign<'a>(&'a self, platform: &Platform, tree: &Path) -> Option<&'a str> {
         let foreign = self
@@ -809,6 +817,17 @@ mod tests {
             .map(|tarball| tarball.name)
             .collect();
         assert_eq!(names, ["any", "linux", "not-windows", "p"]);
+    }
+
+    #[test]
+    fn package_that_must_be_there_and_is_for_other_platforms_is_named() {
+        let misfit = |optional: bool| {
+            let entry = json!({"version": "1.0.0", "integrity": integrity(), "optional": optional, "cpu": ["arm64"]});
+            let lock = with(json!({"node_modules/a": entry})).unwrap();
+            lock.misfit(&Platform::default()).map(str::to_owned)
+        };
+        assert_eq!(misfit(false).as_deref(), Some("node_modules/a"));
+        assert_eq!(misfit(true), None);
     }
 
     #[test]

@@ -314,7 +314,9 @@ fn reason_of_install(error: &InstallError) -> FailureReason {
         InstallError::VersionNotFound { .. } => FailureReason::VersionNotFound,
         InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
         InstallError::AccessDenied { .. } => FailureReason::RegistryAccessDenied,
-        InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
+        InstallError::Refused { .. } | InstallError::Platform { .. } | InstallError::Lock(_) => {
+            FailureReason::PackageRefused
+        }
         InstallError::Fetch { source, .. } => reason_of_fetch(source),
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
     }
@@ -554,7 +556,7 @@ impl Work {
             };
             let folder = self.tree_for(first);
             match npm.for_platform(first, &folder)?.install(lock).await {
-                Err(error) if error.is_of_platform() => {
+                Err(error @ InstallError::Platform { .. }) => {
                     left_out.push((variant, PackError::from(error)));
                     continue;
                 }
@@ -829,7 +831,7 @@ async fn choose_lock(
         version,
         lock,
         relock,
-        platforms,
+        ..
     } = *package;
     if let Some(text) = lock {
         return Ok((Lock::parse(text.as_bytes(), name, version)?, Origin::Given));
@@ -840,24 +842,7 @@ async fn choose_lock(
         return Ok((Lock::parse(&text, name, version)?, Origin::Recorded));
     }
     tracing::info!("no lock is recorded: resolving a new one");
-    let mut refused = None;
-    for platform in platforms.iter() {
-        let root = npm.root().to_owned();
-        match npm
-            .for_platform(platform, &root)?
-            .resolve(name, version)
-            .await
-        {
-            Ok(lock) => return Ok((lock, Origin::Resolved)),
-            // Another platform may have what this one lacks; a lock is for all of them.
-            Err(error) if error.is_of_platform() => refused = refused.or(Some(error)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(refused.map_or_else(
-        || work_error(npm.root(), "no platform is wanted"),
-        Into::into,
-    ))
+    Ok((npm.resolve(name, version).await?, Origin::Resolved))
 }
 
 /// Whether npm makes the tree alike for every platform of this release, and it has addons for

@@ -253,7 +253,7 @@ async fn delivered(
 fn engines(pod: &Path) -> Vec<String> {
     let found = fs::read_dir(pod.join("node_modules")).unwrap();
     let names = found.map(|one| one.unwrap().file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("engine")).collect();
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("engine-")).collect();
     names.sort();
     names
 }
@@ -425,7 +425,11 @@ async fn a_package_is_packed_for_the_platforms_it_has_and_refused_where_it_has_n
             "linux/arm64",
             "native addon build/a.node is x64 glibc, wanted Linux/arm64",
         ),
-        ("arm", "linux/amd64", "EBADPLATFORM"),
+        (
+            "arm",
+            "linux/amd64",
+            "node_modules/engine-arm64 is not for linux/amd64, and it is no optional dependency",
+        ),
     ] {
         let work = tempfile::tempdir().unwrap();
         let lacking = asked(package, &platforms(&[on]));
@@ -550,28 +554,31 @@ async fn an_index_is_promoted_whole_and_not_to_nodes_it_is_not_for() {
     let Some(registry) = RealRegistry::start().await else {
         return;
     };
-    let packed = Packed::new("engines").await;
-    let there = Source::Layout(Layout::open(packed.folder.path()).unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, scratch) = (folder.path().join("layout"), folder.path().join("scratch"));
-    promote::bring(&there, &packed.digest, &layout, &scratch)
-        .await
-        .unwrap();
+    let npm = npm().await;
     let store = StoreClient::new(registry.options()).unwrap();
-    let pushed = promote::push(
-        &layout,
-        &packed.digest,
-        &store,
-        "plugins/engines",
-        "request-0",
-    )
-    .await;
-    let pushed = pushed.unwrap();
-    assert_eq!(pushed.digest, packed.digest);
-    assert_eq!(pushed.platforms.len(), 2);
+    let promoted = async |package: &str| {
+        let packed = job(&registry, &request(&npm, &registry, package, both())).await;
+        let there = Source::Store {
+            client: store.clone(),
+            repository: packed.repository.clone(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (layout, scratch) = (folder.path().join("layout"), folder.path().join("scratch"));
+        let brought = promote::bring(&there, &packed.digest, &layout, &scratch).await;
+        assert_eq!(brought.unwrap().lock_digest, packed.lock_digest);
+        (folder, layout, packed)
+    };
+    let (_folder, layout, packed) = promoted("engines").await;
+    let repository = "promoted/engines";
+    let pushed = promote::push(&layout, &packed.digest, &store, repository, "request-0").await;
+    let wanted = Pushed {
+        repository: repository.into(),
+        ..packed.clone()
+    };
+    assert_eq!(pushed.unwrap(), wanted);
     let here = Source::Store {
-        client: store,
-        repository: "plugins/engines".into(),
+        client: store.clone(),
+        repository: repository.into(),
     };
     assert_eq!(here.tagged("request-0").await.unwrap(), packed.digest);
     let work = tempfile::tempdir().unwrap();
@@ -579,15 +586,9 @@ async fn an_index_is_promoted_whole_and_not_to_nodes_it_is_not_for() {
         .await
         .unwrap();
 
-    let addon = Packed::new("addon").await;
-    let there = Source::Layout(Layout::open(addon.folder.path()).unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let (layout, scratch) = (folder.path().join("layout"), folder.path().join("scratch"));
-    promote::bring(&there, &addon.digest, &layout, &scratch)
-        .await
-        .unwrap();
+    let (_folder, layout, packed) = promoted("addon").await;
     let fits =
-        async |on: &[&str]| promote::check_platforms(&layout, &addon.digest, &platforms(on)).await;
+        async |on: &[&str]| promote::check_platforms(&layout, &packed.digest, &platforms(on)).await;
     fits(&["linux/amd64", "linux/arm64"]).await.unwrap();
     let said = chain(&fits(&["linux/arm64"]).await.unwrap_err());
     assert!(

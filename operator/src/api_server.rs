@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets};
 
 /// Kinds that are listed without a selector.
-const LISTED: [&str; 2] = [
+const LISTED: [&str; 3] = [
+    "/api/v1/nodes",
     "/v1alpha1/papercliptrustpolicies",
     "/v1alpha1/paperclipplugins",
 ];

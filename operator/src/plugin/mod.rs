@@ -17,8 +17,11 @@ mod flow;
 mod handover;
 mod moved;
 mod network;
+#[cfg(test)]
+mod nodes;
 mod packing;
 mod pins;
+mod platforms;
 mod pod;
 mod queue;
 mod reconcile;

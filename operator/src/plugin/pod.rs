@@ -21,7 +21,7 @@ use paperclip_artifact::Digest;
 use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
 use paperclip_proto::facts;
 
-use super::desired::Wanted;
+use super::{desired::Wanted, platforms};
 use crate::args::Args;
 
 const ARTIFACT: &str = "/paperclip/artifact";
@@ -131,6 +131,7 @@ fn build_pod(wanted: &Wanted<'_>, args: &Args) -> PodSpec {
         init_containers: Some(vec![build_fetch(wanted, args), build_sidecar(args)]),
         containers: vec![build_worker(args)],
         volumes: Some(build_volumes(wanted)),
+        affinity: platforms::affinity(wanted.artifact),
         ..restricted_pod()
     }
 }
@@ -409,6 +410,16 @@ mod tests {
             .collect();
         assert_eq!(names, ["artifact", "bin", "run", "tmp"]);
         assert_eq!(worker.env, None);
+    }
+
+    #[test]
+    fn pods_of_an_artifact_for_some_cpus_are_kept_to_their_nodes() {
+        let (plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
+        assert_eq!(pod().affinity, None);
+        artifact.platforms = vec!["linux/amd64".into()];
+        let pod = build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args());
+        assert_eq!(pod.affinity, platforms::affinity(&artifact));
+        assert!(pod.affinity.is_some());
     }
 
     #[test]

@@ -183,6 +183,7 @@ pub fn artifact(found: &ArtifactStatus) -> RevisionArtifact {
         digest: found.digest.clone(),
         marker: found.marker.clone(),
         size_bytes: found.size_bytes,
+        platforms: found.platforms.clone(),
     }
 }
 

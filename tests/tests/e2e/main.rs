@@ -24,6 +24,7 @@ mod load;
 mod manifests;
 mod move_node;
 mod one_file;
+mod platforms;
 mod poison;
 mod queue;
 mod ranges;
