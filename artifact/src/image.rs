@@ -364,6 +364,14 @@ pub struct Manifest {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Manifest {
+    /// Size of the stored layers in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).sum()
+    }
+}
+
 /// An image config, as far as this project reads and writes one.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct Config {
@@ -498,6 +506,13 @@ impl ImageBuilder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The CPU that the image says it is for, in OCI's words.
+    #[must_use]
+    pub fn architecture(mut self, architecture: &str) -> Self {
+        architecture.clone_into(&mut self.architecture);
+        self
     }
 
     /// Adds a layer above the others.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::request::Platform;
+use crate::platform::Platforms;
 use crate::toolchain;
 
 /// Media type and artifact type of a recorded lock.
@@ -25,7 +25,8 @@ pub struct Inputs {
     /// npm's integrity of its tarball: `sha512-…`.
     pub integrity: String,
     /// Where the artifact is to run.
-    pub platform: Platform,
+    #[serde(rename = "platform")]
+    pub platforms: Platforms,
     /// Fingerprint of the tenant whose registry or credential this was, if not the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
@@ -45,9 +46,17 @@ struct Complete<'a> {
 impl Inputs {
     /// Hash of the inputs without lock and packer: the key of a recorded lock. A lock that was
     /// asked for anew has a key of its own, so that nobody else's artifact moves with it.
+    ///
+    /// A lock is for every platform, so its key names the same one always: an artifact that is
+    /// packed for more platforms is of the lock it had.
     #[must_use]
     pub fn lock_key(&self, relock: Option<&str>) -> Digest {
-        let mut text = serde_json::to_vec(self).expect("a struct of strings is always JSON");
+        let everywhere = Self {
+            platforms: Platforms::default(),
+            ..self.clone()
+        };
+        let text = serde_json::to_vec(&everywhere);
+        let mut text = text.expect("a struct of strings is always JSON");
         text.extend(relock.unwrap_or_default().bytes());
         Digest::of(&text)
     }
@@ -192,7 +201,7 @@ mod tests {
             package: "p".into(),
             version: "1.0.0".into(),
             integrity: "sha512-x".into(),
-            platform: Platform::default(),
+            platforms: Platforms::default(),
             owner: None,
         };
         let tags = [None, Some("2026-01-01"), Some("2026-01-02")].map(|at| inputs.lock_tag(at));
@@ -208,7 +217,7 @@ mod tests {
             package: "p".into(),
             version: "1.0.0+build".into(),
             integrity: "sha512-x".into(),
-            platform: Platform::default(),
+            platforms: Platforms::default(),
             owner: None,
         };
         let lock = Digest::of(b"{}");

@@ -8,9 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::digest::Digest;
-use crate::image::{Config, Descriptor, INDEX_MEDIA_TYPE, Manifest};
+use crate::image::{Config, Descriptor, Manifest};
+use crate::index::Top;
 use crate::limits;
 use crate::pack::annotations;
+use crate::platform::Platform;
 use crate::pull::{self, PullError};
 use crate::referrers::{Kind, Listed};
 use crate::source::{Source, SourceError};
@@ -56,18 +58,41 @@ pub enum InspectError {
     Unpack(#[from] PullError),
 }
 
-/// An artifact whose manifest and config were read and have the shape of one.
+/// An artifact whose manifests and configs were read and have the shape of one.
 #[derive(Clone, Debug)]
 pub struct Opened<'a> {
     source: &'a Source,
-    digest: Digest,
-    manifest: Manifest,
-    manifest_size: u64,
-    config: Config,
+    descriptor: Descriptor,
+    annotations: BTreeMap<String, String>,
+    images: Vec<OpenedImage>,
+}
+
+/// An image of an artifact.
+#[derive(Clone, Debug)]
+pub struct OpenedImage {
+    /// Where it runs, by the index above it; without one on every platform.
+    pub platform: Option<Platform>,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its OCI manifest.
+    pub manifest: Manifest,
+    /// Its OCI config.
+    pub config: Config,
+}
+
+impl OpenedImage {
+    /// What a person calls a part of it.
+    #[must_use]
+    pub fn named(&self, part: &str) -> String {
+        match &self.platform {
+            Some(platform) => format!("{part} of {platform}"),
+            None => part.to_owned(),
+        }
+    }
 }
 
 /// The facts that an artifact carries about itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// Name of the package.
     pub package: String,
@@ -80,51 +105,101 @@ pub struct Facts {
 }
 
 impl<'a> Opened<'a> {
-    /// Reads manifest and config of an artifact.
+    /// Reads manifest and config of an artifact, of each image if it is an index.
     ///
     /// # Errors
     /// When they cannot be had, or are not those of a plugin artifact.
     pub async fn open(source: &'a Source, digest: &Digest) -> Result<Self, InspectError> {
-        let read = |what: &str| {
-            let what = what.to_owned();
-            move |source: SourceError| InspectError::Read {
-                what,
-                artifact: digest.clone(),
-                source: Box::new(source),
-            }
-        };
-        let refused = |what: &str, why: String| InspectError::Refused {
-            what: what.to_owned(),
+        const TOP: &str = "the OCI manifest";
+        let bytes = source.manifest(digest).await;
+        let bytes = bytes.map_err(|source| InspectError::Read {
+            what: TOP.into(),
+            artifact: digest.clone(),
+            source: Box::new(source),
+        })?;
+        let refused = |why: String| InspectError::Refused {
+            what: TOP.into(),
             artifact: digest.clone(),
             why,
         };
-        let bytes = source
-            .manifest(digest)
-            .await
-            .map_err(read("the OCI manifest"))?;
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if value["mediaType"] == INDEX_MEDIA_TYPE {
-            let why = format!("it is an index of images: name one of {}", images(&value));
-            return Err(refused("the OCI manifest", why));
+        let top = Top::parse(&bytes).map_err(refused)?;
+        let mut opened = Self {
+            source,
+            descriptor: Descriptor::of(top.media_type(), &bytes),
+            annotations: top.annotations().clone(),
+            images: Vec::new(),
+        };
+        match &top {
+            Top::Image(manifest) => {
+                let image = opened.open_image(None, digest.clone(), manifest.clone());
+                opened.images = vec![image.await?];
+            }
+            Top::Index(index) => {
+                for (platform, child) in index.images().map_err(refused)? {
+                    let image = opened.open_child(platform, child).await?;
+                    opened.images.push(image);
+                }
+            }
         }
-        let manifest: Manifest = serde_json::from_value(value)
-            .map_err(|e| refused("the OCI manifest", e.to_string()))?;
-        pull::check_shape(&manifest).map_err(|why| refused("the OCI manifest", why.into()))?;
-        let config = source
-            .blob(&manifest.config, MAX_CONFIG)
-            .await
-            .map_err(read("the OCI config"))?;
-        let config: Config = serde_json::from_slice(&config)
-            .map_err(|e| refused("the OCI config", e.to_string()))?;
+        Ok(opened)
+    }
+
+    async fn open_child(
+        &self,
+        platform: Platform,
+        child: &Descriptor,
+    ) -> Result<OpenedImage, InspectError> {
+        let what = format!("the OCI manifest of {platform}");
+        let bytes = self.source.manifest(&child.digest).await;
+        let bytes = bytes.map_err(|e| self.read(&what, e))?;
+        if bytes.len() as u64 != child.size {
+            let why = format!("it has {} bytes, wanted {}", bytes.len(), child.size);
+            return Err(self.refused(&what, why));
+        }
+        match Top::parse(&bytes).map_err(|why| self.refused(&what, why))? {
+            Top::Image(manifest) => {
+                self.open_image(Some(platform), child.digest.clone(), manifest)
+                    .await
+            }
+            Top::Index(_) => Err(self.refused(&what, "it is an index, wanted an image")),
+        }
+    }
+
+    async fn open_image(
+        &self,
+        platform: Option<Platform>,
+        digest: Digest,
+        manifest: Manifest,
+    ) -> Result<OpenedImage, InspectError> {
+        let named = |part: &str| match &platform {
+            Some(platform) => format!("{part} of {platform}"),
+            None => part.to_owned(),
+        };
+        let what = named("the OCI manifest");
+        pull::check_shape(&manifest).map_err(|why| self.refused(&what, why))?;
+        let what = named("the OCI config");
+        let config = self.source.blob(&manifest.config, MAX_CONFIG).await;
+        let config = config.map_err(|e| self.read(&what, e))?;
+        let config: Config =
+            serde_json::from_slice(&config).map_err(|e| self.refused(&what, e.to_string()))?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             let why = "it names another number of layers than the manifest";
-            return Err(refused("the OCI config", why.into()));
+            return Err(self.refused(&what, why));
         }
-        Ok(Self {
-            source,
-            digest: digest.clone(),
+        let stated = Platform::of_oci(&config.os, &config.architecture);
+        if let Some(wanted) = &platform
+            && stated.as_ref() != Some(wanted)
+        {
+            let Config {
+                os, architecture, ..
+            } = &config;
+            let why = format!("it is for {os:.32}/{architecture:.32}, wanted {wanted}");
+            return Err(self.refused(&what, why));
+        }
+        Ok(OpenedImage {
+            platform,
+            digest,
             manifest,
-            manifest_size: bytes.len() as u64,
             config,
         })
     }
@@ -138,19 +213,36 @@ impl<'a> Opened<'a> {
     /// Its digest.
     #[must_use]
     pub fn digest(&self) -> &Digest {
-        &self.digest
+        &self.descriptor.digest
     }
 
-    /// Its OCI manifest.
+    /// The artifact as a referrer names it.
     #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
     }
 
-    /// Its OCI config.
+    /// Its images, in order of their platforms.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn images(&self) -> &[OpenedImage] {
+        &self.images
+    }
+
+    /// The platforms it is for; none where it runs on every one.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<Platform> {
+        let named = self
+            .images
+            .iter()
+            .filter_map(|image| image.platform.clone());
+        named.collect()
+    }
+
+    /// Bytes of its layers as stored.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let layers = self.images.iter().flat_map(|image| &image.manifest.layers);
+        layers.map(|layer| layer.size).sum()
     }
 
     /// An annotation that every artifact has.
@@ -158,26 +250,36 @@ impl<'a> Opened<'a> {
     /// # Errors
     /// When this one has not.
     pub fn annotation(&self, name: &str) -> Result<&str, InspectError> {
-        let found = self.manifest.annotations.get(name);
+        let found = self.annotations.get(name);
         found
             .map(String::as_str)
             .ok_or_else(|| self.refused("the OCI manifest", format!("it has no {name}")))
     }
 
-    /// Reads the facts, from the small first layer.
+    /// Reads the facts, from the small first layer. Every image of a sound artifact has the
+    /// same ones.
     ///
     /// # Errors
     /// When the layer cannot be had or does not hold them.
     pub async fn facts(&self) -> Result<Facts, InspectError> {
-        const WHAT: &str = "the facts layer";
-        let layer = &self.manifest.layers[0];
+        // An artifact that was opened has an image.
+        self.facts_of(&self.images[0]).await
+    }
+
+    /// Reads the facts of one image.
+    ///
+    /// # Errors
+    /// As [`Self::facts`].
+    pub async fn facts_of(&self, image: &OpenedImage) -> Result<Facts, InspectError> {
+        let what = &*image.named("the facts layer");
+        let layer = &image.manifest.layers[0];
         let blob = self.source.blob(layer, limits::FACTS).await;
-        let blob = blob.map_err(|e| self.read(WHAT, e))?;
-        let mut files = pull::read_facts(&blob, &self.config.rootfs.diff_ids[0])
-            .map_err(|why| self.refused(WHAT, why))?;
+        let blob = blob.map_err(|e| self.read(what, e))?;
+        let mut files = pull::read_facts(&blob, &image.config.rootfs.diff_ids[0])
+            .map_err(|why| self.refused(what, why))?;
         let mut take = |name: &str| {
             let why = || format!("it holds no {name}");
-            files.remove(name).ok_or_else(|| self.refused(WHAT, why()))
+            files.remove(name).ok_or_else(|| self.refused(what, why()))
         };
         let artifact = self.json("artifact.json", &take("artifact.json")?)?;
         let plugin_manifest = self.json("plugin-manifest.json", &take("plugin-manifest.json")?)?;
@@ -200,7 +302,7 @@ impl<'a> Opened<'a> {
     /// # Errors
     /// When the list cannot be had.
     pub async fn referrers(&self) -> Result<Vec<Listed>, InspectError> {
-        let found = self.source.referrers(&self.digest).await;
+        let found = self.source.referrers(self.digest()).await;
         found.map_err(|e| self.read("the referrers", e))
     }
 
@@ -215,11 +317,12 @@ impl<'a> Opened<'a> {
         let manifest: Manifest =
             serde_json::from_slice(&bytes).map_err(|e| self.refused(&what, e.to_string()))?;
         let subject = manifest.subject.as_ref();
-        let is_ours =
-            subject.is_some_and(|one| one.digest == self.digest && one.size == self.manifest_size);
+        let is_ours = subject.is_some_and(|one| {
+            one.digest == self.descriptor.digest && one.size == self.descriptor.size
+        });
         if !is_ours {
             let found = subject.map_or("nothing", |subject| subject.digest.as_str());
-            let why = format!("its subject is {found}, wanted {}", self.digest);
+            let why = format!("its subject is {found}, wanted {}", self.digest());
             return Err(self.refused(&what, why));
         }
         Ok(manifest)
@@ -240,7 +343,7 @@ impl<'a> Opened<'a> {
             }
         }
         Err(InspectError::Missing {
-            artifact: self.digest.clone(),
+            artifact: self.digest().clone(),
             kind: wanted,
         })
     }
@@ -266,7 +369,7 @@ impl<'a> Opened<'a> {
     pub(crate) fn read(&self, what: &str, source: SourceError) -> InspectError {
         InspectError::Read {
             what: what.to_owned(),
-            artifact: self.digest.clone(),
+            artifact: self.digest().clone(),
             source: Box::new(source),
         }
     }
@@ -274,7 +377,7 @@ impl<'a> Opened<'a> {
     pub(crate) fn refused(&self, what: &str, why: impl Into<String>) -> InspectError {
         InspectError::Refused {
             what: what.to_owned(),
-            artifact: self.digest.clone(),
+            artifact: self.digest().clone(),
             why: why.into(),
         }
     }
@@ -287,21 +390,6 @@ pub fn kind(manifest: &Manifest) -> Option<Kind> {
     Kind::of(artifact_type, &manifest.annotations)
 }
 
-fn images(index: &Value) -> String {
-    let manifests = index["manifests"].as_array();
-    let named = manifests.into_iter().flatten().take(16).map(|one| {
-        let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
-        let platform = &one["platform"];
-        format!(
-            "{} ({}/{})",
-            text(&one["digest"]),
-            text(&platform["os"]),
-            text(&platform["architecture"])
-        )
-    });
-    named.collect::<Vec<_>>().join(", ")
-}
-
 /// What a person wants to know of an artifact.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -310,17 +398,32 @@ pub struct Inspection {
     pub digest: Digest,
     /// Bytes of its layers, as stored.
     pub size_bytes: u64,
-    /// Where it runs, as in `linux/amd64`.
+    /// Where it runs, as in `linux/amd64`; `any` where its tree is the same on every CPU.
     pub platforms: Vec<String>,
-    /// Annotations of the OCI manifest.
+    /// Annotations of the OCI manifest, or of the index.
     pub annotations: BTreeMap<String, String>,
-    /// The layers: facts, tree.
-    pub layers: Vec<Descriptor>,
+    /// Its images: one, or with an index one a platform.
+    pub images: Vec<ImageSummary>,
     /// What the plugin declares.
     pub plugin: PluginSummary,
     /// What refers to it.
     pub referrers: Vec<Listed>,
 }
+
+/// An image of an artifact, in short.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageSummary {
+    /// Its digest.
+    pub digest: Digest,
+    /// Where it runs.
+    pub platform: String,
+    /// The layers: facts, tree.
+    pub layers: Vec<Descriptor>,
+}
+
+/// The word for an artifact that runs on every platform of this release.
+pub const ANY: &str = "any";
 
 /// What a plugin declares, in short.
 #[derive(Clone, Debug, Serialize)]
@@ -386,16 +489,22 @@ impl PluginSummary {
 /// When a part that is read cannot be had or is not what its digest says.
 pub async fn inspect(opened: &Opened<'_>) -> Result<Inspection, InspectError> {
     let facts = opened.facts().await?;
-    let Opened {
-        manifest, config, ..
-    } = opened;
     opened.annotation(annotations::MARKER)?;
+    let images = opened.images.iter().map(|image| ImageSummary {
+        digest: image.digest.clone(),
+        platform: match &image.platform {
+            Some(platform) => platform.to_string(),
+            None => ANY.to_owned(),
+        },
+        layers: image.manifest.layers.clone(),
+    });
+    let images: Vec<_> = images.collect();
     Ok(Inspection {
-        digest: opened.digest.clone(),
-        size_bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
-        platforms: vec![format!("{}/{}", config.os, config.architecture)],
-        annotations: manifest.annotations.clone(),
-        layers: manifest.layers.clone(),
+        digest: opened.digest().clone(),
+        size_bytes: opened.size(),
+        platforms: images.iter().map(|image| image.platform.clone()).collect(),
+        annotations: opened.annotations.clone(),
+        images,
         plugin: PluginSummary::of(&facts.plugin_manifest),
         referrers: opened.referrers().await?,
     })

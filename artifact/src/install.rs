@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nodejs_semver::{Range, Version};
@@ -16,9 +17,9 @@ use tokio::process::Command;
 use crate::bounded;
 use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
+use crate::platform::Platform;
 use crate::registry::gateway::Gateways;
 use crate::registry::{FetchError, RegistryClient};
-use crate::request::Platform;
 use crate::tarballs;
 use crate::toolchain::Toolchain;
 
@@ -46,6 +47,11 @@ const PEERS_ARE_NPMS: &str = "--no-legacy-peer-deps";
 
 /// Origins in the lock are spelled by this crate, each with the gateway of its scope.
 const ORIGINS_ARE_OURS: &str = "--replace-registry-host=never";
+
+/// npm compares packages that must be there with the machine it runs on, whatever it is told to
+/// install for. It is told to let that be where this module compares them, see
+/// [`Lock::misfit`]; peers, the other thing it then lets be, are chosen by this module or given.
+const FOR_ANY_PLATFORM: &str = "--force";
 
 /// One run of npm.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -93,6 +99,14 @@ pub enum InstallError {
         /// What npm, or this module, said.
         message: String,
     },
+    /// A package that must be there is for other platforms.
+    #[error("{package} is not for {platform}, and it is no optional dependency")]
+    Platform {
+        /// Path of the package in the lock.
+        package: String,
+        /// The platform.
+        platform: Platform,
+    },
     /// The lock is at fault.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -129,7 +143,7 @@ pub enum InstallError {
 #[derive(Debug)]
 pub struct Npm<'a> {
     toolchain: &'a Toolchain,
-    gateways: Gateways,
+    gateways: Arc<Gateways>,
     platform: &'a Platform,
     home: PathBuf,
     root: PathBuf,
@@ -149,10 +163,7 @@ impl<'a> Npm<'a> {
     ) -> Result<Self, InstallError> {
         let home = work.join(HOME);
         for folder in [&home, root] {
-            if folder.exists() {
-                fs::remove_dir_all(folder).map_err(|e| work_error("clear", folder, e))?;
-            }
-            fs::create_dir_all(folder).map_err(|e| work_error("create", folder, e))?;
+            clear(folder)?;
         }
         let opened = Gateways::open(registry).await;
         let gateways = opened.map_err(|e| work_error("open a gateway", &home, e))?;
@@ -162,9 +173,24 @@ impl<'a> Npm<'a> {
         }
         Ok(Self {
             toolchain,
-            gateways,
+            gateways: Arc::new(gateways),
             platform,
             home,
+            root: root.to_owned(),
+        })
+    }
+
+    /// The same npm, which installs for another platform into another root.
+    ///
+    /// # Errors
+    /// When the root cannot be made empty.
+    pub fn for_platform(&self, platform: &'a Platform, root: &Path) -> Result<Self, InstallError> {
+        clear(root)?;
+        Ok(Self {
+            toolchain: self.toolchain,
+            gateways: Arc::clone(&self.gateways),
+            platform,
+            home: self.home.clone(),
             root: root.to_owned(),
         })
     }
@@ -229,8 +255,14 @@ impl<'a> Npm<'a> {
         let action = format!("resolve the dependencies of {package}@{version}");
         for _ in 0..PEER_ROUNDS {
             self.write("package.json", &lock::package_json(&dependencies))?;
-            self.run(&action, &["install", "--package-lock-only", PEERS_ARE_OURS])
-                .await?;
+            let arguments = ["install", "--package-lock-only", PEERS_ARE_OURS];
+            match self.run(&action, &arguments).await {
+                Err(InstallError::Refused { message, .. }) if message.starts_with(BAD_PLATFORM) => {
+                    let anyway = [&arguments[..], &[FOR_ANY_PLATFORM]].concat();
+                    self.run(&action, &anyway).await?
+                }
+                resolved => resolved?,
+            };
             let path = self.root.join("package-lock.json");
             let text =
                 bounded::read(&path, limits::LOCK).map_err(|e| work_error("read", &path, e))?;
@@ -288,8 +320,15 @@ impl<'a> Npm<'a> {
     /// see [`tarballs::bring`].
     ///
     /// # Errors
-    /// When the tree is not what the lock says, or does not fit the platform.
+    /// When the tree is not what the lock says, or a package that must be there is for other
+    /// platforms.
     pub async fn install(&self, lock: &Lock) -> Result<(), InstallError> {
+        if let Some(package) = lock.misfit(self.platform) {
+            return Err(InstallError::Platform {
+                package: package.to_owned(),
+                platform: self.platform.clone(),
+            });
+        }
         self.write("package.json", &lock.package_json())?;
         let spelled = tarballs::with_origins(lock, |name| self.gateways.url_of(name));
         self.write("package-lock.json", &spelled)?;
@@ -298,11 +337,13 @@ impl<'a> Npm<'a> {
         } else {
             PEERS_ARE_OURS
         };
-        self.run(
-            "install the package from its lock",
-            &["ci", "--offline", ORIGINS_ARE_OURS, peers],
-        )
-        .await?;
+        let mut arguments = vec!["ci", "--offline", ORIGINS_ARE_OURS, peers];
+        let here = Platform::here().unwrap_or_default();
+        if lock.misfit(&here).is_some() {
+            arguments.push(FOR_ANY_PLATFORM);
+        }
+        self.run("install the package from its lock", &arguments)
+            .await?;
         compare(&self.root, lock)
     }
 
@@ -419,6 +460,14 @@ impl<'a> Npm<'a> {
     }
 }
 
+/// Makes a folder that is empty.
+fn clear(folder: &Path) -> Result<(), InstallError> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(|e| work_error("clear", folder, e))?;
+    }
+    fs::create_dir_all(folder).map_err(|e| work_error("create", folder, e))
+}
+
 fn work_error(action: &str, path: &Path, source: io::Error) -> InstallError {
     InstallError::Work {
         action: action.to_owned(),
@@ -486,12 +535,14 @@ const REGISTRY_CODES: [&str; 11] = [
 ];
 /// npm's error codes that speak of our access to the registry.
 const ACCESS_CODES: [&str; 3] = ["E401", "E403", "ENEEDAUTH"];
+/// npm's error code of a package that is for other platforms.
+const BAD_PLATFORM: &str = "EBADPLATFORM";
 /// npm's error codes that speak of the package or its lock.
 const PACKAGE_CODES: [&str; 9] = [
     "E404",
     "ETARGET",
     "EINTEGRITY",
-    "EBADPLATFORM",
+    BAD_PLATFORM,
     "EBADENGINE",
     "ERESOLVE",
     "EUSAGE",

@@ -1,4 +1,5 @@
-//! An artifact on disk: an OCI image layout with the image and its referrers.
+//! An artifact on disk: an OCI image layout with the image, or the index of images, and its
+//! referrers.
 //!
 //! `index.json` is written last, so a folder without it holds nothing yet. What is read
 //! back is checked against its digest, whoever wrote the folder.
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::digest::{Digest, Hashing};
-use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest};
+use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Manifest};
+use crate::index::Packed;
 use crate::limits;
 use crate::referrers::{self, Listed, Referrer};
 
@@ -64,13 +66,13 @@ impl Layout {
         })
     }
 
-    /// Writes an image and its referrers, and names the image in the index by `tag`.
+    /// Writes an artifact and its referrers, and names it in the layout's index by `tag`.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn write(
         folder: &Path,
-        image: &Image,
+        packed: &Packed,
         referrers: &[Referrer],
         tag: &str,
     ) -> Result<Self, LayoutError> {
@@ -85,10 +87,13 @@ impl Layout {
             path: blobs,
             source,
         })?;
-        for (digest, content) in image.blobs() {
-            write(layout.path(&digest), &content)?;
+        for image in packed.images() {
+            for (digest, content) in image.blobs() {
+                write(layout.path(&digest), &content)?;
+            }
+            write(layout.path(&image.digest()), image.manifest())?;
         }
-        write(layout.path(&image.digest()), image.manifest())?;
+        write(layout.path(&packed.digest()), packed.manifest())?;
         for referrer in referrers {
             for (digest, content) in referrer.blobs() {
                 write(layout.path(&digest), &content)?;
@@ -96,7 +101,7 @@ impl Layout {
             let digest = &referrer.listed().descriptor.digest;
             write(layout.path(digest), referrer.manifest())?;
         }
-        let mut manifests = vec![json!(image.descriptor())];
+        let mut manifests = vec![json!(packed.descriptor())];
         manifests[0]["annotations"] = json!({ REF_NAME: tag });
         manifests.extend(referrers.iter().map(|referrer| json!(referrer.listed())));
         let index = json!({
@@ -107,10 +112,11 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Completes a folder that holds every blob already with manifests, the image's first, and
-    /// lists it and its referrers.
+    /// Completes a folder that holds every blob already with manifests, and lists the artifact
+    /// and its referrers.
     pub(crate) fn write_copied(
         folder: &Path,
+        artifact: &Descriptor,
         manifests: &[(Digest, bytes::Bytes)],
         referrers: &[Listed],
     ) -> Result<Self, LayoutError> {
@@ -123,11 +129,8 @@ impl Layout {
         for (digest, content) in manifests {
             write(layout.path(digest), content)?;
         }
-        let image = manifests.first();
-        let image = image.map(|(_, content)| json!(Descriptor::of(MANIFEST_MEDIA_TYPE, content)));
-        let listed = image
-            .into_iter()
-            .chain(referrers.iter().map(|one| json!(one)));
+        let listed = std::iter::once(json!(artifact));
+        let listed = listed.chain(referrers.iter().map(|one| json!(one)));
         let index = json!({
             "schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE,
             "manifests": listed.collect::<Vec<_>>(),
@@ -143,10 +146,10 @@ impl Layout {
         self.folder.join("blobs/sha256").join(digest.hex())
     }
 
-    /// The one image of the layout.
+    /// The one artifact of the layout: an image, or an index of images.
     ///
     /// # Errors
-    /// When the index cannot be read, or lists no image or several.
+    /// When the index cannot be read, or lists no artifact or several.
     pub fn image(&self) -> Result<Digest, LayoutError> {
         let mut images = Vec::new();
         for listed in self.listed()? {

@@ -12,7 +12,8 @@ use crate::install::Registry;
 use crate::layout::{Layout, LayoutError};
 use crate::outcome::{Failure, FailureReason};
 use crate::pack::{Assembled, PackError, Package, Work};
-use crate::request::{self, InvalidRequest, Platform};
+use crate::platform::Platforms;
+use crate::request::{self, InvalidRequest};
 use crate::toolchain::{Toolchain, ToolchainError};
 
 /// The lock's file beside the layout, to pack from again.
@@ -53,7 +54,7 @@ pub enum LocalError {
         /// What is wanted.
         wanted: &'static str,
     },
-    /// The registry's URL is none that npm may ask.
+    /// The registry's URL is none that npm may ask, or a platform is none to pack for.
     #[error(transparent)]
     Registry(#[from] InvalidRequest),
     /// Node and npm.
@@ -115,7 +116,7 @@ impl Local<'_> {
         let toolchain = Toolchain::provision(self.cache, self.registry).await?;
         let folder = tempfile::tempdir().map_err(LocalError::Work)?;
         let work = Work::at(folder.path());
-        work.lay_out(inline, &Platform::default()).await?;
+        work.lay_out(inline, &Platforms::default())?;
         self.finish(&work, toolchain, progress)
     }
 
@@ -149,6 +150,7 @@ fn check(package: &Package<'_>, registry: &Registry) -> Result<(), LocalError> {
     if semver::Version::parse(package.version).is_err() {
         return refuse(package.version, "an exact version such as 1.2.3");
     }
+    request::check_platforms(package.platforms)?;
     Ok(request::check_registry(&registry.url)?)
 }
 
@@ -159,7 +161,7 @@ fn check(package: &Package<'_>, registry: &Registry) -> Result<(), LocalError> {
 pub fn write(assembled: &Assembled, folder: &Path) -> Result<Layout, LocalError> {
     let layout = Layout::write(
         folder,
-        assembled.image(),
+        assembled.packed(),
         assembled.referrers(),
         &assembled.version_tag(),
     )?;

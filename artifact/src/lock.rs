@@ -1,6 +1,7 @@
 //! The lock of a dependency tree: npm's `package-lock.json`, checked and brought to one spelling.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use base64::Engine as _;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::canonical;
 use crate::digest::Digest;
 use crate::limits;
-use crate::request::Platform;
+use crate::platform::{Platform, Platforms};
 
 /// Name and version of the root that npm installs into.
 const ROOT_NAME: &str = "paperclip-artifact";
@@ -72,6 +73,13 @@ struct Entry {
     link: bool,
     in_bundle: bool,
     peer: bool,
+}
+
+impl Entry {
+    fn fits(&self, platform: &Platform) -> bool {
+        let Platform { os, cpu, libc } = platform;
+        self.os.fit(os) && self.cpu.fit(cpu) && self.libc.fit(libc)
+    }
 }
 
 /// A word or a list of words, as npm lets authors write it.
@@ -317,14 +325,9 @@ impl Lock {
 
     /// The tarballs that an installation on this platform may unpack.
     pub fn tarballs<'a>(&'a self, platform: &'a Platform) -> impl Iterator<Item = Tarball<'a>> {
-        let fits = |entry: &Entry| {
-            entry.os.fit(&platform.os)
-                && entry.cpu.fit(&platform.cpu)
-                && entry.libc.fit(&platform.libc)
-        };
         self.entries.iter().filter_map(move |(path, entry)| {
             // npm leaves out what is optional and for another platform, and refuses the rest.
-            if entry.optional && !fits(entry) {
+            if entry.optional && !entry.fits(platform) {
                 return None;
             }
             let in_tree = path.rsplit("node_modules/").next().unwrap_or(path);
@@ -335,6 +338,43 @@ impl Lock {
                 hash: sha512(entry.integrity.as_deref()?)?,
             })
         })
+    }
+
+    /// Platforms for which npm makes one and the same tree, since each package fits all of them
+    /// or none; in order.
+    #[must_use]
+    pub fn variants(&self, platforms: &Platforms) -> Vec<Vec<Platform>> {
+        let fitting = |platform: &Platform| {
+            let fits = self.entries.values().map(|entry| entry.fits(platform));
+            fits.collect::<Vec<_>>()
+        };
+        let mut variants: Vec<(Vec<bool>, Vec<Platform>)> = Vec::new();
+        for platform in platforms.iter() {
+            let fits = fitting(platform);
+            match variants.iter_mut().find(|(known, _)| *known == fits) {
+                Some((_, alike)) => alike.push(platform.clone()),
+                None => variants.push((fits, vec![platform.clone()])),
+            }
+        }
+        variants.into_iter().map(|(_, alike)| alike).collect()
+    }
+
+    /// The first package that must be there and is for other platforms.
+    #[must_use]
+    pub fn misfit(&self, platform: &Platform) -> Option<&str> {
+        let mut entries = self.entries.iter();
+        let found = entries.find(|(_, entry)| !entry.optional && !entry.fits(platform));
+        found.map(|(path, _)| path.as_str())
+    }
+
+    /// The first package of a tree that npm would not have put there on this platform.
+    pub(crate) fn foreign<'a>(&'a self, platform: &Platform, tree: &Path) -> Option<&'a str> {
+        let foreign = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.fits(platform));
+        let mut there = foreign.filter(|(path, _)| tree.join(path).exists());
+        there.next().map(|(path, _)| path.as_str())
     }
 
     /// Peers to bring in: those a worker needs and cannot find. Optional peers and those
@@ -777,6 +817,43 @@ mod tests {
             .map(|tarball| tarball.name)
             .collect();
         assert_eq!(names, ["any", "linux", "not-windows", "p"]);
+    }
+
+    #[test]
+    fn package_that_must_be_there_and_is_for_other_platforms_is_named() {
+        let misfit = |optional: bool| {
+            let entry = json!({"version": "1.0.0", "integrity": integrity(), "optional": optional, "cpu": ["arm64"]});
+            let lock = with(json!({"node_modules/a": entry})).unwrap();
+            lock.misfit(&Platform::default()).map(str::to_owned)
+        };
+        assert_eq!(misfit(false).as_deref(), Some("node_modules/a"));
+        assert_eq!(misfit(true), None);
+    }
+
+    #[test]
+    fn platforms_differ_where_a_package_is_for_one_of_them() {
+        let variants = |entry: Value| {
+            let whole = json!({"version": "1.0.0", "integrity": integrity(), "optional": true});
+            let mut whole = whole.as_object().unwrap().clone();
+            whole.extend(entry.as_object().unwrap().clone());
+            let lock = with(json!({"node_modules/a": whole})).unwrap();
+            lock.variants(&Platforms::supported()).len()
+        };
+        for alike in [
+            json!({}),
+            json!({"cpu": ["x64", "arm64"]}),
+            json!({"cpu": ["!ia32"]}),
+            json!({"os": ["darwin"], "cpu": ["arm64"]}),
+            json!({"cpu": ["x64"], "libc": ["musl"]}),
+        ] {
+            assert_eq!(variants(alike.clone()), 1, "{alike}");
+        }
+        for different in [
+            json!({"cpu": "x64"}),
+            json!({"cpu": ["!x64"], "os": ["linux"]}),
+        ] {
+            assert_eq!(variants(different.clone()), 2, "{different}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    request::Platform,
+    platform::Platform,
     tree::{Entry, Kind},
 };
 

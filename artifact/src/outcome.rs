@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::digest::Digest;
+use crate::platform::Platform;
 
 /// The kubelet keeps no more than this of a termination message.
 pub const MAX_BYTES: usize = 4096;
@@ -116,14 +117,17 @@ pub struct Evaluated {
 pub struct Pushed {
     /// Repository in the store, without the store's address.
     pub repository: String,
-    /// Digest of the OCI image.
+    /// Digest of the OCI image, or of the index of images.
     pub digest: Digest,
-    /// Content of the artifact's marker file.
+    /// Content of the artifact's marker file; of an index that of each platform.
     pub marker: String,
     /// Size of the packed layers in bytes.
     pub size_bytes: u64,
     /// Digest of the lock the tree was installed from.
     pub lock_digest: Digest,
+    /// Platforms it is for; none where it runs on every one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
 }
 
 /// What `push` reports in a Job: where the artifact is, and what was found on the way there.

@@ -3,6 +3,7 @@
 //! The steps share a work folder and nothing else, so that each can run in a container
 //! of its own, with only the credential it needs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::given::{Given, GivenError};
 use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
+use crate::index::{self, Packed, Top};
 use crate::inline::{self, Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::inspect::InspectError;
@@ -26,12 +28,13 @@ use crate::lock::{self, Lock, LockError};
 use crate::native::{self, NativeError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
+use crate::platform::{Platform, Platforms};
 use crate::promote::PromoteError;
 use crate::provenance;
 use crate::pull::PullError;
 use crate::referrers::{self, Kind, Referrer};
 use crate::registry::{FetchError, RegistryClient};
-use crate::request::{PackRequest, Platform};
+use crate::request::PackRequest;
 use crate::resolve::Resolved;
 use crate::sbom::{self, SbomError};
 use crate::source::SourceError;
@@ -53,7 +56,7 @@ pub struct Package<'a> {
     /// The act of locking anew that a recorded lock must come from.
     pub relock: Option<&'a str>,
     /// Where the artifact is to run.
-    pub platform: &'a Platform,
+    pub platforms: &'a Platforms,
 }
 
 impl<'a> From<&'a PackRequest> for Package<'a> {
@@ -63,7 +66,7 @@ impl<'a> From<&'a PackRequest> for Package<'a> {
             version: &request.version,
             lock: request.lock.as_deref(),
             relock: request.relock.as_deref(),
-            platform: &request.platform,
+            platforms: &request.platforms,
         }
     }
 }
@@ -112,6 +115,16 @@ pub enum PackError {
     /// The manifest.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The package is another plugin on another CPU.
+    #[error(
+        "the plugin manifest is not the same in the trees for {first} and {second}: wanted one for the whole artifact"
+    )]
+    Manifests {
+        /// A platform.
+        first: Platform,
+        /// One with another plugin manifest.
+        second: Platform,
+    },
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -204,7 +217,8 @@ impl From<&PackError> for Failure {
             PackError::Given(error) => reason_of_given(error),
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
-            PackError::Inline(InlineError::Field { .. } | InlineError::Manifest(_))
+            PackError::Manifests { .. }
+            | PackError::Inline(InlineError::Field { .. } | InlineError::Manifest(_))
             | PackError::Evaluate(
                 EvaluateError::Failed { .. }
                 | EvaluateError::Unstable { .. }
@@ -258,14 +272,11 @@ impl From<&PromoteError> for Failure {
             PromoteError::Inspect(InspectError::Unpack(
                 PullError::Write { .. } | PullError::Interrupted,
             )) => FailureReason::PackingFailed,
-            PromoteError::Inspect(_)
-            | PromoteError::Tree(TreeError::Refused { .. })
-            | PromoteError::Native(NativeError::Foreign { .. }) => FailureReason::PackageRefused,
+            PromoteError::Inspect(_) | PromoteError::Platforms { .. } => {
+                FailureReason::PackageRefused
+            }
             PromoteError::Store(_) => FailureReason::StoreUnavailable,
-            PromoteError::Tree(_)
-            | PromoteError::Native(NativeError::Read { .. })
-            | PromoteError::Layout(_)
-            | PromoteError::Work { .. } => FailureReason::PackingFailed,
+            PromoteError::Layout(_) | PromoteError::Work { .. } => FailureReason::PackingFailed,
         };
         Self {
             reason,
@@ -303,7 +314,9 @@ fn reason_of_install(error: &InstallError) -> FailureReason {
         InstallError::VersionNotFound { .. } => FailureReason::VersionNotFound,
         InstallError::Registry { .. } => FailureReason::RegistryUnavailable,
         InstallError::AccessDenied { .. } => FailureReason::RegistryAccessDenied,
-        InstallError::Refused { .. } | InstallError::Lock(_) => FailureReason::PackageRefused,
+        InstallError::Refused { .. } | InstallError::Platform { .. } | InstallError::Lock(_) => {
+            FailureReason::PackageRefused
+        }
         InstallError::Fetch { source, .. } => reason_of_fetch(source),
         InstallError::Npm { .. } | InstallError::Work { .. } => FailureReason::PackingFailed,
     }
@@ -345,6 +358,23 @@ struct State {
     lock_origin: Origin,
     #[serde(default)]
     relock: Option<String>,
+    trees: Vec<Tree>,
+    /// Whether the artifact names the platforms it is for.
+    bound: bool,
+}
+
+/// A tree that npm made, and the platforms it fits.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+struct Tree {
+    folder: PathBuf,
+    platforms: Vec<Platform>,
+}
+
+/// The trees of an artifact.
+struct Planted {
+    trees: Vec<Tree>,
+    bound: bool,
 }
 
 /// The folder that the steps share.
@@ -364,6 +394,10 @@ impl Work {
 
     fn tree(&self) -> PathBuf {
         self.folder.join("tree")
+    }
+
+    fn tree_for(&self, platform: &Platform) -> PathBuf {
+        self.folder.join(format!("tree-{}", platform.cpu))
     }
 
     fn state(&self) -> PathBuf {
@@ -459,7 +493,7 @@ impl Work {
         let Package {
             name,
             version,
-            platform,
+            platforms,
             ..
         } = *package;
         let mut client = RegistryClient::new(registry)?;
@@ -474,7 +508,8 @@ impl Work {
             client = given.known_to(client);
         }
         let tree = self.tree();
-        let npm = Npm::new(toolchain, client.clone(), platform, &self.folder, &tree).await?;
+        let any = Platform::default();
+        let npm = Npm::new(toolchain, client.clone(), &any, &self.folder, &tree).await?;
         tracing::info!(package = name, version, "looking the package up");
         let integrity = npm.integrity(name, version).await?;
         check_served(package, &integrity, terms.integrity)?;
@@ -484,7 +519,7 @@ impl Work {
             package: name.into(),
             version: version.into(),
             integrity,
-            platform: platform.clone(),
+            platforms: platforms.clone(),
             owner: terms.owner.map(str::to_owned),
         };
         let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
@@ -496,13 +531,69 @@ impl Work {
             store: store.map(|(store, _)| store),
             registry: &client,
         };
-        tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platform).await?;
-        npm.install(&lock).await?;
+        tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platforms).await?;
+        let planted = self.plant(&npm, &lock, platforms).await?;
         if terms.tarball.is_none() {
             self.keep_evidence(&client, &inputs).await?;
         }
-        self.keep(inputs, &lock, (lock_origin, package.relock))
-            .await
+        self.keep(inputs, &lock, planted, (lock_origin, package.relock))
+    }
+
+    /// Has npm make the trees, one after the other, and leaves them as the steps after this
+    /// want them. A platform that the package is not for is left out.
+    async fn plant(
+        &self,
+        npm: &Npm<'_>,
+        lock: &Lock,
+        platforms: &Platforms,
+    ) -> Result<Planted, PackError> {
+        let mut trees = Vec::new();
+        let mut left_out = Vec::new();
+        let mut everywhere = false;
+        for variant in lock.variants(platforms) {
+            let Some(first) = variant.first() else {
+                continue;
+            };
+            let folder = self.tree_for(first);
+            match npm.for_platform(first, &folder)?.install(lock).await {
+                Err(error @ InstallError::Platform { .. }) => {
+                    left_out.push((variant, PackError::from(error)));
+                    continue;
+                }
+                installed => installed?,
+            }
+            let root = folder.clone();
+            let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&root)).await;
+            let entries = normalised.map_err(|e| work_error(&folder, e))??;
+            let mut fitting = Vec::new();
+            for platform in variant {
+                match native::check(&folder, &entries, &platform) {
+                    Ok(()) => fitting.push(platform),
+                    Err(error @ NativeError::Foreign { .. }) => {
+                        left_out.push((vec![platform], error.into()));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if !fitting.is_empty() {
+                everywhere = fits_everywhere(&folder, &entries, lock)?;
+                trees.push(Tree {
+                    folder,
+                    platforms: fitting,
+                });
+            }
+        }
+        for (platforms, why) in &left_out {
+            let platforms: Platforms = platforms.iter().cloned().collect();
+            tracing::warn!(%platforms, why = chain(why), "the package is not for these platforms");
+        }
+        match left_out.into_iter().next() {
+            Some((_, why)) if trees.is_empty() => Err(why),
+            _ => Ok(Planted {
+                trees,
+                bound: !everywhere,
+            }),
+        }
     }
 
     /// Writes down what the registry says of the package's signatures.
@@ -525,35 +616,38 @@ impl Work {
     ///
     /// # Errors
     /// When its plugin manifest lacks what the layout needs.
-    pub async fn lay_out(
-        &self,
-        inline: &Inline,
-        platform: &Platform,
-    ) -> Result<Fetched, PackError> {
-        let lock = inline.lay_out(&self.tree())?;
+    pub fn lay_out(&self, inline: &Inline, platforms: &Platforms) -> Result<Fetched, PackError> {
+        let tree = self.tree();
+        let lock = inline.lay_out(&tree)?;
+        normalise::normalise(&tree)?;
         let package = inline.package()?;
         let inputs = Inputs {
             registry: inline::REGISTRY.into(),
             package: package.into(),
             version: inline.version()?.into(),
             integrity: lock.integrity(package).unwrap_or_default().into(),
-            platform: platform.clone(),
+            platforms: platforms.clone(),
             owner: None,
         };
-        self.keep(inputs, &lock, (Origin::Given, None)).await
+        // Its one file and its lock are the same everywhere.
+        let planted = Planted {
+            trees: vec![Tree {
+                folder: tree,
+                platforms: platforms.iter().cloned().collect(),
+            }],
+            bound: false,
+        };
+        self.keep(inputs, &lock, planted, (Origin::Given, None))
     }
 
-    /// Leaves the installed tree as the steps after this want it.
-    async fn keep(
+    /// Writes down what the steps after this need to know.
+    fn keep(
         &self,
         inputs: Inputs,
         lock: &Lock,
+        Planted { trees, bound }: Planted,
         (lock_origin, relock): (Origin, Option<&str>),
     ) -> Result<Fetched, PackError> {
-        let tree = self.tree();
-        let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&tree)).await;
-        let entries = normalised.map_err(|e| work_error(&self.tree(), e))??;
-        native::check(&self.tree(), &entries, &inputs.platform)?;
         self.write(&self.lock(), lock.bytes())?;
         let fetched = Fetched {
             integrity: inputs.integrity.clone(),
@@ -565,22 +659,41 @@ impl Work {
             lock_digest: lock.digest(),
             lock_origin,
             relock: relock.map(str::to_owned),
+            trees,
+            bound,
         };
         self.write(&self.state(), &canonical::readable(&json!(state)))?;
         Ok(fetched)
     }
 
-    /// Evaluates and checks the manifest of the fetched package.
+    /// Evaluates and checks the manifest of the fetched package, in each of its trees. Addons
+    /// are never loaded, so this machine's CPU may be another than a tree's.
     ///
     /// # Errors
-    /// When there is none, or it breaks a rule.
+    /// When there is none, it breaks a rule, or trees have different ones.
     pub fn evaluate(&self, evaluator: &Evaluator) -> Result<Evaluated, PackError> {
         let state: State = self.read(&self.state())?;
         tracing::info!(
             package = state.inputs.package,
             "evaluating the plugin manifest"
         );
-        let manifest = evaluator.evaluate(&self.tree(), &state.inputs.package)?;
+        let mut evaluated: Option<(&Platform, Value)> = None;
+        for tree in &state.trees {
+            let manifest = evaluator.evaluate(&tree.folder, &state.inputs.package)?;
+            let platform = tree.platforms.first();
+            let platform = platform.ok_or_else(|| work_error(&tree.folder, "it is for nobody"))?;
+            match &evaluated {
+                Some((first, before)) if *before != manifest => {
+                    return Err(PackError::Manifests {
+                        first: (*first).clone(),
+                        second: platform.clone(),
+                    });
+                }
+                Some(_) => {}
+                None => evaluated = Some((platform, manifest)),
+            }
+        }
+        let (_, manifest) = evaluated.ok_or_else(|| work_error(&self.state(), "it has no tree"))?;
         let bytes = canonical::compact(&manifest);
         self.write(&self.manifest(), &bytes)?;
         let text = |field: &str| manifest[field].as_str().unwrap_or_default().to_owned();
@@ -604,7 +717,8 @@ impl Work {
         Ok(())
     }
 
-    /// Puts the image of a fetched and evaluated package together.
+    /// Puts the image of a fetched and evaluated package together, or its images and an index
+    /// of them where it is bound to platforms.
     ///
     /// # Errors
     /// When a step before did not end well or the tree is not as it left it.
@@ -612,18 +726,30 @@ impl Work {
         let state: State = self.read(&self.state())?;
         let lock = self.read_bytes(&self.lock())?;
         let manifest: Value = self.read(&self.manifest())?;
-        let entries = tree::list(&self.tree(), tree::LIMITS)?;
-        let marker = tree::marker(&entries);
-        let facts = facts_layer(&state.inputs, &marker, &lock, &manifest)?;
-        let tree = tree_layer(&self.tree(), &entries)?;
-        let found = tree.content().len() as u64;
-        if found > limits::LAYER {
-            return Err(PackError::Layer { found });
+        let mut images = BTreeMap::new();
+        let mut markers = BTreeMap::new();
+        for tree in &state.trees {
+            let (marker, layers) = build_layers(&state, &tree.folder, &lock, &manifest)?;
+            for platform in &tree.platforms {
+                let image = build_image(&state, platform, &marker, layers.clone());
+                images.insert(platform.clone(), image);
+                markers.insert(platform.clone(), marker.clone());
+            }
         }
-        let image = describe(&state, &marker).layer(facts).layer(tree).build();
-        let referrers = self.attach(&state, &image, &lock)?;
+        let any = images.values().next().cloned();
+        let (packed, marker) = match (state.bound, any, markers.values().next()) {
+            (false, Some(image), Some(marker)) => (Packed::Image(image), marker.clone()),
+            _ => {
+                let named = markers.iter().map(|(one, marker)| (one, marker.as_str()));
+                let marker = index::join_markers(named);
+                let annotations = annotations_of(&state, &marker);
+                let annotations = annotations.map(|(name, value)| (name.to_owned(), value));
+                (Packed::index(images, annotations.into()), marker)
+            }
+        };
+        let referrers = self.attach(&state, &packed, &lock)?;
         Ok(Assembled {
-            image,
+            packed,
             referrers,
             marker,
             state,
@@ -631,24 +757,31 @@ impl Work {
         })
     }
 
-    /// What goes with the image: bill of materials, provenance and lock.
+    /// What goes with the artifact: bill of materials, provenance and lock.
     fn attach(
         &self,
         state: &State,
-        image: &Image,
+        packed: &Packed,
         lock: &[u8],
     ) -> Result<Vec<Referrer>, PackError> {
         let State {
             inputs,
             lock_digest,
+            trees,
+            bound,
             ..
         } = state;
         let Inputs {
             package, version, ..
         } = inputs;
-        let digest = image.digest();
+        let digest = packed.digest();
         let parsed = Lock::parse(lock, package, version)?;
-        let sbom = sbom::build(&digest, package, version, &parsed, &self.tree())?;
+        let trees = trees.iter().map(|Tree { folder, platforms }| sbom::Tree {
+            platforms: platforms.iter().filter(|_| *bound).cloned().collect(),
+            folder: folder.clone(),
+        });
+        let trees: Vec<_> = trees.collect();
+        let sbom = sbom::build(&digest, package, version, &parsed, &trees)?;
         let contents = [
             (Kind::Sbom, sbom::bytes(&sbom)),
             (
@@ -658,7 +791,7 @@ impl Work {
             (Kind::Lock, lock.to_vec()),
         ];
         let attach = |(kind, content): (Kind, Vec<u8>)| {
-            Referrer::new(kind, image.descriptor(), content.into())
+            Referrer::new(kind, packed.descriptor(), content.into())
         };
         let evidence = match self.evidence().is_file() {
             true => Some((Kind::Evidence, self.read_bytes(&self.evidence())?)),
@@ -710,6 +843,55 @@ async fn choose_lock(
     }
     tracing::info!("no lock is recorded: resolving a new one");
     Ok((npm.resolve(name, version).await?, Origin::Resolved))
+}
+
+/// Whether npm makes the tree alike for every platform of this release, and it has addons for
+/// all of them.
+fn fits_everywhere(tree: &Path, entries: &[Entry], lock: &Lock) -> Result<bool, NativeError> {
+    let supported = Platforms::supported();
+    if lock.variants(&supported).len() > 1 {
+        return Ok(false);
+    }
+    for platform in supported.iter() {
+        match native::check(tree, entries, platform) {
+            Ok(()) => {}
+            Err(NativeError::Foreign { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// The marker of a tree, and the layers of its image.
+fn build_layers(
+    state: &State,
+    tree: &Path,
+    lock: &[u8],
+    manifest: &Value,
+) -> Result<(String, [Layer; 2]), PackError> {
+    let entries = tree::list(tree, tree::LIMITS)?;
+    let marker = tree::marker(&entries);
+    let facts = facts_layer(&state.inputs, &marker, lock, manifest)?;
+    let tree = tree_layer(tree, &entries)?;
+    let found = tree.content().len() as u64;
+    if found > limits::LAYER {
+        return Err(PackError::Layer { found });
+    }
+    Ok((marker, [facts, tree]))
+}
+
+/// The image of a tree. One that runs everywhere says so as all images did before there were
+/// indexes: by the CPU that this release packs for first.
+fn build_image(state: &State, platform: &Platform, marker: &str, layers: [Layer; 2]) -> Image {
+    let any = Platform::default();
+    let platform = if state.bound { platform } else { &any };
+    let mut image = ImageBuilder::new();
+    if let Some(architecture) = platform.oci_architecture() {
+        image = image.architecture(architecture);
+    }
+    let named = annotations_of(state, marker).into_iter();
+    let image = named.fold(image, |image, (name, value)| image.annotation(name, value));
+    layers.into_iter().fold(image, ImageBuilder::layer).build()
 }
 
 async fn recorded_lock(
@@ -786,13 +968,13 @@ fn tree_layer(root: &Path, entries: &[Entry]) -> Result<Layer, ImageError> {
     layer.build()
 }
 
-fn describe(state: &State, marker: &str) -> ImageBuilder {
+fn annotations_of(state: &State, marker: &str) -> [(&'static str, String); 7] {
     let State {
         inputs,
         lock_digest,
         ..
     } = state;
-    let annotations = [
+    [
         ("org.opencontainers.image.title", inputs.package.clone()),
         (annotations::VERSION, inputs.version.clone()),
         (annotations::PACKAGE, inputs.package.clone()),
@@ -806,11 +988,7 @@ fn describe(state: &State, marker: &str) -> ImageBuilder {
             "ing.paperclip.plugins.npm",
             toolchain::NPM_VERSION.to_owned(),
         ),
-    ];
-    let image = ImageBuilder::new();
-    annotations
-        .into_iter()
-        .fold(image, |image, (name, value)| image.annotation(name, value))
+    ]
 }
 
 /// What an earlier packing of this request left in the store.
@@ -822,12 +1000,26 @@ pub async fn find(
     request: &PackRequest,
 ) -> Result<Option<Pushed>, StoreError> {
     let tag = request.tag();
-    let Some((digest, manifest)) = store.tagged_manifest(&request.repository, &tag).await? else {
+    let Some(content) = store.tagged_bytes(&request.repository, &tag).await? else {
         return Ok(None);
     };
+    let mismatch = |why: &str| store.mismatch(&format!("tag {tag}"), why);
+    let top = Top::parse(&content).map_err(|why| mismatch(&why))?;
     let annotation = |name: &str| {
-        let found = manifest.annotations.get(name);
-        found.ok_or_else(|| store.mismatch(&format!("tag {tag}"), &format!("it has no {name}")))
+        let found = top.annotations().get(name);
+        found.ok_or_else(|| mismatch(&format!("it has no {name}")))
+    };
+    let (platforms, size_bytes) = match &top {
+        Top::Image(manifest) => (Vec::new(), manifest.size()),
+        Top::Index(index) => {
+            let images = index.images().map_err(|why| mismatch(&why))?;
+            let mut size = 0;
+            for image in images.values() {
+                let manifest = store.manifest(&request.repository, &image.digest);
+                size += manifest.await?.size();
+            }
+            (images.into_keys().collect(), size)
+        }
     };
     // A tag is the store's word; what the manifest says is under the digest that is signed.
     for (name, wanted) in [
@@ -844,11 +1036,12 @@ pub async fn find(
     Ok(Some(Pushed {
         repository: request.repository.clone(),
         marker: annotation(annotations::MARKER)?.clone(),
-        size_bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+        size_bytes,
         lock_digest: lock_digest
             .parse()
-            .map_err(|_| store.mismatch(&format!("tag {tag}"), "its lock digest is none"))?,
-        digest,
+            .map_err(|_| mismatch("its lock digest is none"))?,
+        digest: Digest::of(&content),
+        platforms,
     }))
 }
 
@@ -863,7 +1056,7 @@ pub(crate) mod annotations {
 /// An artifact that is ready to be pushed.
 #[derive(Clone, Debug)]
 pub struct Assembled {
-    image: Image,
+    packed: Packed,
     referrers: Vec<Referrer>,
     marker: String,
     state: State,
@@ -876,13 +1069,13 @@ impl Assembled {
         &self.state.inputs
     }
 
-    /// The image.
+    /// The image, or the index and its images.
     #[must_use]
-    pub fn image(&self) -> &Image {
-        &self.image
+    pub fn packed(&self) -> &Packed {
+        &self.packed
     }
 
-    /// What is attached to the image.
+    /// What is attached to it.
     #[must_use]
     pub fn referrers(&self) -> &[Referrer] {
         &self.referrers
@@ -894,7 +1087,7 @@ impl Assembled {
         self.state.inputs.version.replace('+', "_")
     }
 
-    /// Content of its marker file.
+    /// Content of its marker file; of an index that of each platform.
     #[must_use]
     pub fn marker(&self) -> &str {
         &self.marker
@@ -930,13 +1123,14 @@ impl Assembled {
             lock_digest,
             lock_origin,
             relock,
+            ..
         } = &self.state;
         let lock_tag = inputs.lock_tag(relock.as_deref());
         let is_new = *lock_origin == Origin::Resolved;
         if is_new {
             self.check_recorded(store, repository, &lock_tag).await?;
         }
-        let digest = store.push_image(repository, &self.image, &[]).await?;
+        let digest = store.push_packed(repository, &self.packed).await?;
         referrers::push(store, repository, &digest, &self.referrers).await?;
         if is_new && recorded_lock(store, repository, &lock_tag).await?.is_none() {
             let lock = self.lock.clone().into();
@@ -946,16 +1140,16 @@ impl Assembled {
             self.check_recorded(store, repository, &lock_tag).await?;
         }
         for tag in [inputs.image_tag(lock_digest).as_str(), request_tag] {
-            let manifest = self.image.manifest().clone();
-            store.push_manifest(repository, tag, manifest).await?;
+            store.tag_packed(repository, &self.packed, tag).await?;
         }
         tracing::info!(%digest, repository, "artifact pushed");
         Ok(Pushed {
             repository: repository.to_owned(),
             digest,
             marker: self.marker.clone(),
-            size_bytes: self.image.size(),
+            size_bytes: self.packed.size(),
             lock_digest: lock_digest.clone(),
+            platforms: self.packed.platforms(),
         })
     }
 

@@ -12,19 +12,17 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::image::{Descriptor, MANIFEST_MEDIA_TYPE, Manifest};
+use crate::image::{Descriptor, Manifest};
 use crate::inspect::{InspectError, Opened};
 use crate::layout::{Layout, LayoutError};
 use crate::limits;
-use crate::native::{self, NativeError};
 use crate::outcome::{Fetched, Pushed};
 use crate::pack::annotations;
+use crate::platform::Platforms;
 use crate::referrers::{self, Foreign, Kind, Listed, Referrer};
-use crate::request::Platform;
 use crate::resolve::{Reference, Resolved};
 use crate::source::{Source, SourceError};
 use crate::store::{StoreClient, StoreError};
-use crate::tree::{self, TreeError};
 use crate::verify;
 
 /// Referrers that an artifact may have: the three of ours, and signatures of others.
@@ -44,12 +42,16 @@ pub enum PromoteError {
         /// What went wrong.
         source: SourceError,
     },
-    /// The tree breaks a rule.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// A native addon is for other nodes.
-    #[error(transparent)]
-    Native(#[from] NativeError),
+    /// It is for other nodes.
+    #[error("artifact {artifact} is packed for {found}, wanted one for some of {wanted}")]
+    Platforms {
+        /// The artifact.
+        artifact: Digest,
+        /// What it is for.
+        found: Platforms,
+        /// What the nodes are.
+        wanted: Platforms,
+    },
     /// The copy on disk.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -115,9 +117,6 @@ pub async fn bring(
     let copied = Source::Layout(layout);
     verify::verify(&copied, digest, scratch).await?;
     let opened = Opened::open(&copied, digest).await?;
-    let tree = scratch.join("tree");
-    let entries = tree::list(&tree, tree::LIMITS)?;
-    native::check(&tree, &entries, &Platform::default())?;
     let facts = opened.facts().await?;
     let lock = crate::lock::Lock::parse(&facts.lock, &facts.package, &facts.version)
         .map_err(|e| opened.refused("the lock", e.to_string()))?;
@@ -128,6 +127,27 @@ pub async fn bring(
     })
 }
 
+/// Checks that what [`bring`] left in `folder` is for some of these platforms.
+///
+/// # Errors
+/// When it is for none of them, or the copy cannot be read.
+pub async fn check_platforms(
+    folder: &Path,
+    digest: &Digest,
+    wanted: &Platforms,
+) -> Result<(), PromoteError> {
+    let copied = Source::Layout(opened_layout(folder)?);
+    let found = Opened::open(&copied, digest).await?.platforms();
+    if found.is_empty() || found.iter().any(|platform| wanted.contains(platform)) {
+        return Ok(());
+    }
+    Err(PromoteError::Platforms {
+        artifact: digest.clone(),
+        found: found.into_iter().collect(),
+        wanted: wanted.clone(),
+    })
+}
+
 async fn copy(
     source: &Source,
     digest: &Digest,
@@ -135,9 +155,13 @@ async fn copy(
     blobs: &Path,
 ) -> Result<(), PromoteError> {
     let opened = Opened::open(source, digest).await?;
-    let image = read_manifest(&opened, digest).await?;
-    let mut written = vec![(digest.clone(), image)];
-    bring_blobs(&opened, opened.manifest(), "the image", blobs).await?;
+    let artifact = read_manifest(&opened, digest).await?;
+    let mut written = vec![(digest.clone(), artifact)];
+    for image in opened.images() {
+        bring_blobs(&opened, &image.manifest, &image.named("the image"), blobs).await?;
+        let content = read_manifest(&opened, &image.digest).await?;
+        written.push((image.digest.clone(), content));
+    }
     let listed = opened.referrers().await?;
     if listed.len() > MAX_REFERRERS {
         let why = format!("found {}, wanted at most {MAX_REFERRERS}", listed.len());
@@ -162,7 +186,7 @@ async fn copy(
         written.push((one.descriptor.digest.clone(), content));
         kept.push(one);
     }
-    Layout::write_copied(folder, &written, &kept)?;
+    Layout::write_copied(folder, opened.descriptor(), &written, &kept)?;
     Ok(())
 }
 
@@ -214,10 +238,13 @@ pub async fn push(
     push_with(folder, digest, store, (repository, request_tag), &[]).await
 }
 
-/// The manifest of a copy, as a referrer names it.
-pub(crate) fn manifest_of(folder: &Path, digest: &Digest) -> Result<Descriptor, PromoteError> {
-    let content = opened_layout(folder)?.manifest(digest)?;
-    Ok(Descriptor::of(MANIFEST_MEDIA_TYPE, &content))
+/// A copy as a referrer names it.
+pub(crate) async fn descriptor_of(
+    folder: &Path,
+    digest: &Digest,
+) -> Result<Descriptor, PromoteError> {
+    let copied = Source::Layout(opened_layout(folder)?);
+    Ok(Opened::open(&copied, digest).await?.descriptor().clone())
 }
 
 /// As [`push`], with what was written down here.
@@ -231,13 +258,19 @@ pub(crate) async fn push_with(
     let layout = opened_layout(folder)?;
     let source = Source::Layout(layout.clone());
     let opened = Opened::open(&source, digest).await?;
-    for (blob, content) in read_blobs(&layout, opened.manifest())? {
-        store.push_blob(repository, &blob, content).await?;
+    for image in opened.images() {
+        for (blob, content) in read_blobs(&layout, &image.manifest)? {
+            store.push_blob(repository, &blob, content).await?;
+        }
+        let manifest = Bytes::from(layout.manifest(&image.digest)?);
+        store
+            .push_manifest(repository, image.digest.as_str(), manifest)
+            .await?;
     }
     let manifest = Bytes::from(layout.manifest(digest)?);
-    store
-        .push_manifest(repository, digest.as_str(), manifest.clone())
-        .await?;
+    let media_type = &*opened.descriptor().media_type;
+    let put = store.put_manifest(repository, digest.as_str(), media_type, manifest.clone());
+    put.await?;
     let mut copied = Vec::new();
     for listed in layout.referrers(digest)? {
         copied.push(read_referrer(&opened, &layout, listed).await?);
@@ -245,7 +278,7 @@ pub(crate) async fn push_with(
     copied.extend(ours.iter().map(Foreign::from));
     referrers::push_foreign(store, repository, digest, &copied).await?;
     store
-        .push_manifest(repository, request_tag, manifest)
+        .put_manifest(repository, request_tag, media_type, manifest)
         .await?;
     let lock_digest = opened.annotation(annotations::LOCK_DIGEST)?;
     tracing::info!(%digest, repository, "artifact copied");
@@ -253,7 +286,8 @@ pub(crate) async fn push_with(
         repository: repository.to_owned(),
         digest: digest.clone(),
         marker: opened.annotation(annotations::MARKER)?.to_owned(),
-        size_bytes: opened.manifest().layers.iter().map(|one| one.size).sum(),
+        size_bytes: opened.size(),
+        platforms: opened.platforms(),
         lock_digest: lock_digest
             .parse()
             .map_err(|_| opened.refused("the OCI manifest", "its lock digest is none"))?,

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::inline;
 use crate::inputs::{Inputs, PACKER};
 use crate::lock;
+use crate::platform::Platform;
 use crate::sbom::purl;
 use crate::toolchain;
 
@@ -36,7 +37,7 @@ pub fn build(subject: &Digest, inputs: &Inputs, lock_digest: &Digest) -> Vec<u8>
         package,
         version,
         integrity,
-        platform,
+        platforms,
         // Whose credential it was is nobody else's affair.
         owner: _,
     } = inputs;
@@ -54,7 +55,7 @@ pub fn build(subject: &Digest, inputs: &Inputs, lock_digest: &Digest) -> Vec<u8>
                     "registry": registry,
                     "package": package,
                     "version": version,
-                    "platforms": [platform],
+                    "platforms": platforms.iter().collect::<Vec<_>>(),
                 },
                 "resolvedDependencies": [
                     content(registry, package, version, integrity),
@@ -105,6 +106,8 @@ pub struct Facts<'a> {
     pub integrity: &'a str,
     /// Digest of the lock.
     pub lock_digest: &'a Digest,
+    /// Platforms it is for; none where it runs on every one.
+    pub platforms: &'a [Platform],
 }
 
 /// Checks that a statement is a provenance of this artifact and names what it is made of.
@@ -143,6 +146,15 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
     {
         return Err("it has other subjects too, wanted the artifact alone".into());
     }
+    let asked = parameters["platforms"].as_array();
+    for platform in facts.platforms {
+        if asked.is_none_or(|asked| !asked.contains(&json!(platform))) {
+            let found = &parameters["platforms"];
+            return Err(format!(
+                "its platforms are {found:.300}, wanted {platform} too"
+            ));
+        }
+    }
     let lock = json!({ "sha256": facts.lock_digest.hex() });
     let sha512 = lock::sha512(facts.integrity).map(hex::encode);
     let tarball = json!({ "sha512": sha512 });
@@ -165,7 +177,7 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Platform;
+    use crate::platform::Platforms;
 
     fn inputs() -> Inputs {
         Inputs {
@@ -173,7 +185,7 @@ mod tests {
             package: "@acme/p".into(),
             version: "1.2.3".into(),
             integrity: toolchain::NPM_INTEGRITY.into(),
-            platform: Platform::default(),
+            platforms: Platforms::default(),
             owner: None,
         }
     }
@@ -206,6 +218,7 @@ mod tests {
             version: "1.2.3",
             integrity: toolchain::NPM_INTEGRITY,
             lock_digest: &lock,
+            platforms: &[Platform::default()],
         };
         assert_eq!(check(&statement, &facts), Ok(()));
         let other = Digest::of(b"other");
@@ -214,6 +227,13 @@ mod tests {
                 "its subject is",
                 Facts {
                     subject: &other,
+                    ..facts
+                },
+            ),
+            (
+                "its platforms are",
+                Facts {
+                    platforms: &["linux/arm64".parse().unwrap()],
                     ..facts
                 },
             ),

@@ -9,10 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::image::Descriptor;
 use crate::inspect::{InspectError, Opened};
 use crate::lock::Lock;
 use crate::outcome::{Failure, FailureReason, Published, Pushed};
 use crate::pack::{Assembled, PackError, Work};
+use crate::platform::Platforms;
 use crate::promote::{self, PromoteError};
 use crate::referrers::{Kind, Referrer};
 use crate::request::RemoteImage;
@@ -101,14 +103,14 @@ impl Publication<'_> {
     ) -> Result<Published, PublishError> {
         let assembled = work.assemble()?;
         let accepted = self.judge(&evidence_of(&assembled)?)?;
-        let digest = assembled.image().digest();
-        let signed_by = self.sign(&digest, &origin_of(&assembled)).await?;
+        let subject = assembled.packed().descriptor();
+        let signed_by = self.sign(&subject.digest, &origin_of(&assembled)).await?;
         let pushed = assembled.push(self.store, self.repository, self.tag);
         let pushed = pushed.await?;
         if keeps_tarballs {
             work.keep_tarballs(self.store).await?;
         }
-        self.finish(pushed, accepted, signed_by).await
+        self.finish(pushed, &subject, accepted, signed_by).await
     }
 
     /// Publishes the image that [`bring_image`] left in the work folder.
@@ -121,8 +123,8 @@ impl Publication<'_> {
         let content = read(&evidence_file(work))?;
         let evidence = Evidence::parse(&content, &subject).map_err(JudgeError::Refused)?;
         let accepted = self.judge(&evidence)?;
-        let opened = promote::manifest_of(&layout, &image.digest)?;
-        let referrer = Referrer::new(Kind::Evidence, opened, content.into());
+        let copy = promote::descriptor_of(&layout, &image.digest).await?;
+        let referrer = Referrer::new(Kind::Evidence, copy.clone(), content.into());
         let origin = Origin {
             source: format!("{}@{}", image.repository, image.digest),
             integrity: image.digest.to_string(),
@@ -137,7 +139,7 @@ impl Publication<'_> {
             (self.repository, self.tag),
             &ours,
         );
-        self.finish(pushed.await?, accepted, signed_by).await
+        self.finish(pushed.await?, &copy, accepted, signed_by).await
     }
 
     /// What the policies found; nothing where none asks.
@@ -162,11 +164,12 @@ impl Publication<'_> {
     async fn finish(
         &self,
         pushed: Pushed,
+        artifact: &Descriptor,
         accepted: Option<Accepted>,
         signed_by: Option<Digest>,
     ) -> Result<Published, PublishError> {
         if let Some(accepted) = &accepted {
-            judge::record(self.store, self.repository, &pushed.digest, accepted).await?;
+            judge::record(self.store, self.repository, artifact, accepted).await?;
         }
         Ok(Published {
             pushed,
@@ -179,14 +182,16 @@ impl Publication<'_> {
 /// Copies an image into the work folder, and writes down what stands beside it.
 ///
 /// # Errors
-/// When it cannot be had, or breaks a rule of artifacts.
+/// When it cannot be had, breaks a rule of artifacts, or is for none of these platforms.
 pub async fn bring_image(
     source: &Source,
     digest: &Digest,
+    wanted: &Platforms,
     work: &Path,
 ) -> Result<crate::outcome::Fetched, PublishError> {
     let layout = work.join(LAYOUT);
     let fetched = promote::bring(source, digest, &layout, &work.join("scratch")).await?;
+    promote::check_platforms(&layout, digest, wanted).await?;
     let subject = subject_of_copy(&layout, digest).await?;
     let evidence = match source {
         Source::Store { client, repository } => {

@@ -1,7 +1,8 @@
 //! Pulls an artifact by digest into a folder, checking every byte on the way.
 //!
 //! The chain: digest of the OCI manifest, digests of config and layers in it, digests
-//! of the archives in the config, and the marker over what came out. Archives are
+//! of the archives in the config, and the marker over what came out. Of an index the image
+//! of one platform is taken, whose manifest is named there by its digest. Archives are
 //! walked by hand: only folders and regular files with sound names are ever created.
 //!
 //! The folder may be a mount point, so it is filled from a folder inside it by renames,
@@ -17,7 +18,9 @@ use serde_json::Value;
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{CONFIG_MEDIA_TYPE, Config, Descriptor, GZIP_MEDIA_TYPE, Manifest};
+use crate::index::{self, Top};
 use crate::limits;
+use crate::platform::{Platform, Platforms};
 use crate::store::{StoreClient, StoreError};
 use crate::tree::{self, Entry, FACTS, Kind, LIMITS, Limits, TreeError};
 
@@ -68,19 +71,25 @@ pub enum PullError {
     Interrupted,
 }
 
-/// Delivers an artifact into a folder that exists. A folder that already holds it, byte
-/// for byte, is left alone; anything else in it is removed first.
+/// Delivers an artifact, as it is for a platform, into a folder that exists. A folder that
+/// already holds it, byte for byte, is left alone; anything else in it is removed first.
 ///
 /// # Errors
-/// When the store fails, any byte differs from what digest and marker promise, or the
-/// folder cannot be written. The folder then holds no facts, so it passes for unfinished.
+/// When the store fails, the artifact is not for the platform, any byte differs from what
+/// digest and marker promise, or the folder cannot be written. The folder then holds no facts,
+/// so it passes for unfinished.
 pub async fn fetch(
     store: &StoreClient,
     repository: &str,
     digest: &Digest,
     marker: &str,
     destination: &Path,
+    platform: &Platform,
 ) -> Result<(), PullError> {
+    let marker = index::marker_for(marker, platform).ok_or_else(|| PullError::Refused {
+        digest: digest.clone(),
+        why: format!("its marker {marker} is of no tree for {platform}"),
+    })?;
     let (wanted, folder) = (marker.to_owned(), destination.to_owned());
     if blocking(move || is_delivered(&folder, &wanted)).await? {
         tracing::info!(%digest, "artifact is there already");
@@ -96,7 +105,7 @@ pub async fn fetch(
         digest: digest.clone(),
         source: Box::new(source),
     };
-    let (manifest, config) = describe(store, repository, digest).await?;
+    let (manifest, config) = describe(store, repository, digest, Some(platform)).await?;
     let mut layers = Vec::new();
     for (number, (layer, diff_id)) in manifest
         .layers
@@ -166,7 +175,8 @@ async fn read_fact(
         digest: digest.clone(),
         why: why.to_owned(),
     };
-    let (manifest, config) = describe(store, repository, digest).await?;
+    // Every image of an index has these files alike.
+    let (manifest, config) = describe(store, repository, digest, None).await?;
     let blob = store
         .blob(repository, &manifest.layers[0], FACTS_LIMITS.bytes)
         .await
@@ -221,11 +231,13 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| PullError::Interrupted)
 }
 
-/// Pulls manifest and config, and checks that they are those of a plugin artifact.
+/// Pulls manifest and config, and checks that they are those of a plugin artifact. Of an index
+/// those of the image for a platform, or of any.
 async fn describe(
     store: &StoreClient,
     repository: &str,
     digest: &Digest,
+    platform: Option<&Platform>,
 ) -> Result<(Manifest, Config), PullError> {
     let failed = |source| PullError::Store {
         digest: digest.clone(),
@@ -235,7 +247,16 @@ async fn describe(
         digest: digest.clone(),
         why: why.to_owned(),
     };
-    let manifest = store.manifest(repository, digest).await.map_err(failed)?;
+    let content = store.manifest_bytes(repository, digest).await;
+    let manifest = match Top::parse(&content.map_err(failed)?).map_err(|why| refused(&why))? {
+        Top::Image(manifest) => manifest,
+        Top::Index(index) => {
+            let images = index.images().map_err(|why| refused(&why))?;
+            let image = choose(&images, platform).map_err(|why| refused(&why))?;
+            let manifest = store.manifest(repository, &image.digest).await;
+            manifest.map_err(failed)?
+        }
+    };
     check_shape(&manifest).map_err(refused)?;
     let config = store
         .blob(repository, &manifest.config, limits::OCI_CONFIG)
@@ -247,6 +268,22 @@ async fn describe(
         return Err(refused("its config names another number of layers"));
     }
     Ok((manifest, config))
+}
+
+/// The image for a platform, or any.
+fn choose<'a>(
+    images: &BTreeMap<Platform, &'a Descriptor>,
+    platform: Option<&Platform>,
+) -> Result<&'a Descriptor, String> {
+    let found = match platform {
+        Some(platform) => images.get(platform).copied(),
+        None => images.values().next().copied(),
+    };
+    found.ok_or_else(|| {
+        let packed: Platforms = images.keys().cloned().collect();
+        let wanted = platform.map(Platform::to_string).unwrap_or_default();
+        format!("it is packed for {packed}, and this is a node of {wanted}")
+    })
 }
 
 /// Whether a manifest is one of a plugin artifact.

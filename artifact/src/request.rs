@@ -7,6 +7,8 @@ use crate::inline::Inline;
 use crate::inputs;
 use crate::lock;
 
+pub use crate::platform::{Platform, Platforms};
+
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
 
@@ -46,8 +48,8 @@ pub struct PackRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<Tenant>,
     /// Where the artifact is to run.
-    #[serde(default)]
-    pub platform: Platform,
+    #[serde(default, rename = "platform")]
+    pub platforms: Platforms,
     /// The artifact store.
     pub store: StoreEndpoints,
     /// Repository in the store; [`inputs::repository`] of the package.
@@ -89,39 +91,6 @@ pub struct StoreEndpoints {
     /// Whether to speak plain HTTP. Only for stores on the same machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
-}
-
-/// An operating system, a CPU and a C library, in npm's words.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Platform {
-    /// npm's `os`.
-    pub os: String,
-    /// npm's `cpu`.
-    pub cpu: String,
-    /// npm's `libc`.
-    pub libc: String,
-}
-
-impl Default for Platform {
-    fn default() -> Self {
-        Self {
-            os: "linux".into(),
-            cpu: "x64".into(),
-            libc: "glibc".into(),
-        }
-    }
-}
-
-impl Platform {
-    /// The CPU in OCI's words, for the platforms this release packs for.
-    #[must_use]
-    pub fn oci_architecture(&self) -> Option<&'static str> {
-        match (self.os.as_str(), self.cpu.as_str(), self.libc.as_str()) {
-            ("linux", "x64", "glibc") => Some("amd64"),
-            _ => None,
-        }
-    }
 }
 
 /// A request that cannot be carried out as it stands.
@@ -180,13 +149,7 @@ impl PackRequest {
             let wanted = "at most 128 KiB as JSON, lock or worker file included";
             return refuse("lock", &found, wanted);
         }
-        if self.platform.oci_architecture().is_none() {
-            let found = format!(
-                "{}/{}/{}",
-                self.platform.os, self.platform.cpu, self.platform.libc
-            );
-            return refuse("platform", &found, "linux/x64/glibc");
-        }
+        check_platforms(&self.platforms)?;
         if !inputs::is_repository(&self.repository) {
             return refuse(
                 "repository",
@@ -255,6 +218,19 @@ impl Tenant {
         }
         Ok(())
     }
+}
+
+/// Whether there is a platform to pack for, and each is one of this release.
+pub(crate) fn check_platforms(platforms: &Platforms) -> Result<(), InvalidRequest> {
+    let supported = Platforms::supported();
+    let wanted = "some of linux/amd64 and linux/arm64";
+    if platforms.is_empty() {
+        return Err(InvalidRequest::new("platform", "none", wanted));
+    }
+    let unknown = platforms.iter().find(|one| !supported.contains(one));
+    unknown.map_or(Ok(()), |one| {
+        Err(InvalidRequest::new("platform", &one.to_string(), wanted))
+    })
 }
 
 /// Whether this is a URL that a tarball may be behind.

@@ -2,7 +2,9 @@
 //!
 //! It says where each package is (`bom-ref` is its path), what it is (purl, SHA-512), what
 //! its own `package.json` says of its licence, and which packages Node finds for it. A
-//! package that the lock allows to be missing, and that is, has the scope `excluded`.
+//! package that the lock allows to be missing, and that is, has the scope `excluded`. Where
+//! an artifact has a tree a platform, it names the platforms, and those of each package that
+//! is not in all trees.
 //! Nothing in it depends on time or machine: equal artifacts have equal bytes.
 
 use std::fs::File;
@@ -16,6 +18,7 @@ use crate::canonical;
 use crate::digest::Digest;
 use crate::inputs::PACKER;
 use crate::lock::{Lock, Locked};
+use crate::platform::Platform;
 use crate::toolchain;
 
 /// Media type of the document, and artifact type of its referrer.
@@ -32,9 +35,30 @@ const MAX_LICENCE: usize = 200;
 const MAX_LICENCES: usize = 16;
 
 /// What two descriptions of one package are compared by.
-const COMPARED: [&str; 9] = [
-    "type", "group", "name", "version", "scope", "hashes", "licenses", "purl", "bom-ref",
+const COMPARED: [&str; 10] = [
+    "type",
+    "group",
+    "name",
+    "version",
+    "scope",
+    "hashes",
+    "licenses",
+    "purl",
+    "bom-ref",
+    "properties",
 ];
+
+/// Name of the property that holds a platform, as in `linux/amd64`.
+const PLATFORM: &str = "ing.paperclip.plugins:platform";
+
+/// A tree of an artifact.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// The platforms it is for; none where it is the only one.
+    pub platforms: Vec<Platform>,
+    /// Where it is unpacked.
+    pub folder: PathBuf,
+}
 
 /// A `package.json` of the tree could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +68,7 @@ pub struct SbomError {
     source: io::Error,
 }
 
-/// The bill of materials of the artifact `subject`, whose tree is unpacked at `tree`.
+/// The bill of materials of the artifact `subject`, which has these trees.
 ///
 /// # Errors
 /// When a `package.json` is there and cannot be read.
@@ -53,11 +77,11 @@ pub fn build(
     package: &str,
     version: &str,
     lock: &Lock,
-    tree: &Path,
+    trees: &[Tree],
 ) -> Result<Value, SbomError> {
-    let components = lock.locked().map(|locked| component(&locked, tree));
+    let components = lock.locked().map(|locked| component(&locked, trees));
     let components = components.collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({
+    let mut sbom = json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": SPEC_VERSION,
@@ -75,7 +99,21 @@ pub fn build(
         },
         "components": components,
         "dependencies": dependencies(subject, lock),
-    }))
+    });
+    if let Some(platforms) = named(trees.iter()) {
+        sbom["metadata"]["component"]["properties"] = platforms;
+    }
+    Ok(sbom)
+}
+
+/// The platforms of trees as properties.
+fn named<'a>(trees: impl Iterator<Item = &'a Tree>) -> Option<Value> {
+    let mut platforms: Vec<_> = trees.flat_map(|tree| &tree.platforms).collect();
+    platforms.sort();
+    let property =
+        |platform: &&Platform| json!({ "name": PLATFORM, "value": platform.to_string() });
+    let properties: Vec<_> = platforms.iter().map(property).collect();
+    (!properties.is_empty()).then(|| properties.into())
 }
 
 /// Checks that a bill of materials is of the artifact `subject` and says what `wanted` says.
@@ -147,9 +185,17 @@ fn tools() -> Value {
     ])
 }
 
-fn component(locked: &Locked<'_>, tree: &Path) -> Result<Value, SbomError> {
-    let path = tree.join(locked.path).join("package.json");
-    let package_json = read_package_json(&path).map_err(|source| SbomError { path, source })?;
+fn component(locked: &Locked<'_>, trees: &[Tree]) -> Result<Value, SbomError> {
+    let mut package_json = None;
+    let mut holders = Vec::new();
+    for tree in trees {
+        let path = tree.folder.join(locked.path).join("package.json");
+        let found = read_package_json(&path).map_err(|source| SbomError { path, source })?;
+        if found.is_some() {
+            holders.push(tree);
+        }
+        package_json = package_json.or(found);
+    }
     let scope = match (&package_json, locked.optional) {
         (None, _) => "excluded",
         (Some(_), true) => "optional",
@@ -173,6 +219,11 @@ fn component(locked: &Locked<'_>, tree: &Path) -> Result<Value, SbomError> {
     }
     if let Some(group) = group {
         component["group"] = group.into();
+    }
+    if holders.len() < trees.len()
+        && let Some(platforms) = named(holders.into_iter())
+    {
+        component["properties"] = platforms;
     }
     if let Some(sha512) = locked.sha512 {
         component["hashes"] = json!([{ "alg": "SHA-512", "content": hex::encode(sha512) }]);
@@ -284,6 +335,13 @@ mod tests {
         folder
     }
 
+    fn of(folder: &tempfile::TempDir, platforms: &[&str]) -> Tree {
+        Tree {
+            platforms: platforms.iter().map(|one| one.parse().unwrap()).collect(),
+            folder: folder.path().to_owned(),
+        }
+    }
+
     fn sample() -> Value {
         let tree = tree();
         build(
@@ -291,7 +349,7 @@ mod tests {
             "@acme/p",
             "1.0.0+b",
             &lock(),
-            tree.path(),
+            &[of(&tree, &[])],
         )
         .unwrap()
     }
@@ -330,12 +388,34 @@ mod tests {
     }
 
     #[test]
+    fn package_of_one_platform_names_it() {
+        let (first, second) = (tree(), tree());
+        std::fs::remove_dir_all(second.path().join("node_modules/q")).unwrap();
+        let trees = [of(&first, &["linux/arm64"]), of(&second, &["linux/amd64"])];
+        let sbom = build(&Digest::of(b"x"), "@acme/p", "1.0.0+b", &lock(), &trees).unwrap();
+        let platform = |name: &str| json!({"name": PLATFORM, "value": name});
+        let all = json!([platform("linux/amd64"), platform("linux/arm64")]);
+        assert_eq!(sbom["metadata"]["component"]["properties"], all);
+        let named = sbom["components"].as_array().unwrap().iter();
+        let named: Vec<_> = named.map(|one| one["properties"].clone()).collect();
+        let arm64 = json!([platform("linux/arm64")]);
+        assert_eq!(named, [Value::Null, json!(null), arm64]);
+        let scopes = sbom["components"].as_array().unwrap().iter();
+        let scopes: Vec<_> = scopes.map(|one| one["scope"].as_str().unwrap()).collect();
+        assert_eq!(scopes, ["required", "excluded", "required"]);
+        let moved = [of(&second, &["linux/arm64"]), of(&first, &["linux/amd64"])];
+        let moved = build(&Digest::of(b"x"), "@acme/p", "1.0.0+b", &lock(), &moved).unwrap();
+        let why = check(&bytes(&moved), &sbom).unwrap_err();
+        assert!(why.contains("`node_modules/q`: properties"), "{why}");
+    }
+
+    #[test]
     fn private_package_has_no_address() {
         let tree = tree();
         let path = tree.path().join("node_modules/q/package.json");
         std::fs::write(path, r#"{"private": true}"#).unwrap();
         let subject = Digest::of(b"x");
-        let sbom = build(&subject, "@acme/p", "1.0.0+b", &lock(), tree.path()).unwrap();
+        let sbom = build(&subject, "@acme/p", "1.0.0+b", &lock(), &[of(&tree, &[])]).unwrap();
         let purls = sbom["components"].as_array().unwrap().iter();
         let purls: Vec<_> = purls.map(|one| one["purl"].is_string()).collect();
         assert_eq!(purls, [true, true, false]);

@@ -14,6 +14,7 @@ use crate::digest::{Digest, Hashing};
 use crate::image::{
     Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json,
 };
+use crate::index::Packed;
 use crate::limits;
 use crate::registry::address::Addresses;
 use crate::token::{self, Token};
@@ -288,6 +289,42 @@ impl StoreClient {
                 .await?;
         }
         Ok(digest)
+    }
+
+    /// Pushes an artifact: its images, and the index over them if there is one. What is there
+    /// already is not sent again.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn push_packed(
+        &self,
+        repository: &str,
+        packed: &Packed,
+    ) -> Result<Digest, StoreError> {
+        for image in packed.images() {
+            self.push_image(repository, image, &[]).await?;
+        }
+        let digest = packed.digest();
+        if matches!(packed, Packed::Index { .. }) {
+            self.tag_packed(repository, packed, digest.as_str()).await?;
+        }
+        Ok(digest)
+    }
+
+    /// Puts an artifact that was pushed under a tag.
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn tag_packed(
+        &self,
+        repository: &str,
+        packed: &Packed,
+        tag: &str,
+    ) -> Result<(), StoreError> {
+        let media_type = packed.descriptor().media_type;
+        let content = packed.manifest().clone();
+        let put = self.put_manifest(repository, tag, &media_type, content);
+        put.await.map(drop)
     }
 
     /// Pushes one blob as an artifact that is no image, under a tag.

@@ -25,8 +25,8 @@ use crate::bounded;
 use crate::given::Given;
 use crate::limits;
 use crate::lock::{self, Lock, Tarball};
+use crate::platform::Platforms;
 use crate::registry::{FetchError, RegistryClient, metadata, readable};
-use crate::request::Platform;
 use crate::store::{StoreClient, StoreError};
 
 /// Repository of all tarballs; no package's repository has this name.
@@ -96,7 +96,8 @@ fn repository(owner: Option<&str>) -> String {
     )
 }
 
-/// Puts every tarball that an installation of the lock unpacks into npm's cache, checked.
+/// Puts every tarball that installations of the lock on these platforms unpack into npm's
+/// cache, checked. Each tree has the whole budget for itself.
 ///
 /// # Errors
 /// When store or registry fail, the cache cannot be written, or a tarball is not what the
@@ -105,10 +106,10 @@ pub async fn bring(
     sources: Sources<'_>,
     cache: &Path,
     lock: &Lock,
-    platform: &Platform,
+    platforms: &Platforms,
 ) -> Result<(), TarballError> {
     let mut wanted = BTreeMap::new();
-    for tarball in lock.tarballs(platform) {
+    for tarball in platforms.iter().flat_map(|one| lock.tarballs(one)) {
         wanted.entry(tarball.hash).or_insert(tarball);
     }
     let total = AtomicU64::new(0);
@@ -117,14 +118,20 @@ pub async fn bring(
             bring_one(sources, cache, tarball, &total)
         })
         .await?;
-    // Twice in the tree is twice on the disk, so that each path is walked.
-    let walks: Vec<_> = lock
-        .tarballs(platform)
-        .map(|tarball| (label(&tarball), content_path(cache, &tarball.hash)))
-        .collect();
-    tokio::task::spawn_blocking(move || walk(&walks))
-        .await
-        .map_err(|_| TarballError::Interrupted)?
+    for variant in lock.variants(platforms) {
+        // Twice in the tree is twice on the disk, so that each path is walked.
+        let tarballs = variant
+            .first()
+            .into_iter()
+            .flat_map(|one| lock.tarballs(one));
+        let walks: Vec<_> = tarballs
+            .map(|tarball| (label(&tarball), content_path(cache, &tarball.hash)))
+            .collect();
+        tokio::task::spawn_blocking(move || walk(&walks))
+            .await
+            .map_err(|_| TarballError::Interrupted)??;
+    }
+    Ok(())
 }
 
 fn walk(tarballs: &[(String, PathBuf)]) -> Result<(), TarballError> {

@@ -18,7 +18,7 @@ use base64::Engine as _;
 use paperclip_artifact::outcome::{Failure, FailureReason};
 use paperclip_artifact::pack::{PackError, Package, Work};
 use paperclip_artifact::registry::Registry;
-use paperclip_artifact::request::Platform;
+use paperclip_artifact::request::Platforms;
 use serde_json::json;
 use sha2::{Digest as _, Sha512};
 use tarball::Tarball;
@@ -103,13 +103,13 @@ async fn pack(main: &str, npmrc: Option<String>, folder: &Path) -> Result<usize,
         std::fs::write(&path, text).unwrap();
         registry.npmrc = Some(path);
     }
-    let platform = Platform::default();
+    let platforms = Platforms::default();
     let package = Package {
         name: "plugin",
         version: "1.0.0",
         lock: None,
         relock: None,
-        platform: &platform,
+        platforms: &platforms,
     };
     let toolchain = support::toolchain().await;
     let work = Work::at(folder);

@@ -26,9 +26,10 @@ use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::lock::Lock;
 use paperclip_artifact::outcome::{self, Failure, FailureReason, Published, StepOutcome};
 use paperclip_artifact::pack::{self, Work};
+use paperclip_artifact::platform::Platforms;
 use paperclip_artifact::publish::{Publication, PublishError, bring_image};
 use paperclip_artifact::referrers::{self, Kind};
-use paperclip_artifact::request::{PackRequest, Platform, RemoteImage, StoreEndpoints};
+use paperclip_artifact::request::{PackRequest, RemoteImage, StoreEndpoints};
 use paperclip_artifact::source::Source;
 use paperclip_artifact::store::StoreClient;
 use paperclip_artifact::trust::cosign::{Signer, signature_tag, simple_payload};
@@ -363,7 +364,7 @@ impl Team {
             client: self.store(),
             repository: THERE.into(),
         };
-        bring_image(&source, &self.digest, work.path()).await?;
+        bring_image(&source, &self.digest, &Platforms::default(), work.path()).await?;
         let image = RemoteImage {
             repository: format!("{}/{THERE}", self.registry.address()),
             digest: self.digest.clone(),

@@ -10,6 +10,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use paperclip_artifact::pull::{self, PullError};
+use paperclip_artifact::request::Platform;
 use paperclip_artifact::store::StoreClient;
 use paperclip_artifact::{Digest, tree};
 use serde_json::json;
@@ -146,7 +147,15 @@ async fn publish(facts: &[u8], tree: &[u8]) -> (StoreClient, Digest) {
 async fn pull_into(destination: &Path, tree: &[u8]) -> Result<(), PullError> {
     let marker = honest_marker();
     let (store, digest) = publish(&archive(&facts(&marker)), tree).await;
-    pull::fetch(&store, "plugins/p", &digest, &marker, destination).await
+    pull::fetch(
+        &store,
+        "plugins/p",
+        &digest,
+        &marker,
+        destination,
+        &Platform::default(),
+    )
+    .await
 }
 
 /// Pulls a tree with something hostile added and gives the refusal.
@@ -316,9 +325,16 @@ async fn bytes_that_are_not_of_the_digest_are_refused() {
     registry.put(&digest, b"{}".to_vec());
     let store = registry.serve().await;
     let destination = tempfile::tempdir().unwrap();
-    let error = pull::fetch(&store, "plugins/p", &digest, "x", destination.path())
-        .await
-        .unwrap_err();
+    let error = pull::fetch(
+        &store,
+        "plugins/p",
+        &digest,
+        "x",
+        destination.path(),
+        &Platform::default(),
+    )
+    .await
+    .unwrap_err();
     assert!(matches!(error, PullError::Store { .. }), "{error}");
 }
 

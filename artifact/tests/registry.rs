@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,14 +9,14 @@ use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
 use paperclip_artifact::inputs::{self, Inputs};
 use paperclip_artifact::inspect;
 use paperclip_artifact::layout::Layout;
-use paperclip_artifact::outcome::{self, FailureReason, Fetched, Pushed, StepOutcome};
+use paperclip_artifact::outcome::{self, FailureReason, Fetched, StepOutcome};
 use paperclip_artifact::pull;
 use paperclip_artifact::referrers::{self, Kind, Referrer};
-use paperclip_artifact::request::{PackRequest, Platform, StoreEndpoints};
+use paperclip_artifact::request::{PackRequest, Platform, Platforms, StoreEndpoints};
 use paperclip_artifact::source::Source;
 use paperclip_artifact::store::{Credentials, StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::verify;
-use support::real::RealRegistry;
+use support::real::{RealRegistry, job, run, step};
 
 #[tokio::test]
 async fn image_comes_back_by_digest_and_tag() {
@@ -197,57 +196,6 @@ async fn artifact_comes_back_under_its_tag_and_type() {
     );
 }
 
-/// Runs one step as the Job does, and gives whether it did well and what it reports.
-async fn run(
-    name: &str,
-    registry: &RealRegistry,
-    work: &Path,
-    request: &PackRequest,
-) -> (bool, String) {
-    let npm = support::npm_registry();
-    let npm_dir = work.join("npm-dir");
-    fs::create_dir_all(&npm_dir).unwrap();
-    if let Some(ca) = npm.ca {
-        fs::copy(ca, npm_dir.join("ca.crt")).unwrap();
-    }
-    let log = work.join("termination-log");
-    let status = tokio::process::Command::new(support::packer())
-        .arg(name)
-        .env(
-            "PAPERCLIP_PACK_REQUEST",
-            serde_json::to_string(request).unwrap(),
-        )
-        .env("PAPERCLIP_PACK_WORK_DIR", work)
-        .env("PAPERCLIP_PACK_STORE_DIR", registry.folder())
-        .env("PAPERCLIP_PACK_NPM_DIR", npm_dir)
-        .env(
-            "PAPERCLIP_PACK_TOOLCHAIN",
-            support::toolchain().await.folder(),
-        )
-        .env("PAPERCLIP_PACK_TERMINATION_LOG", &log)
-        .status()
-        .await
-        .unwrap();
-    (status.success(), fs::read_to_string(log).unwrap())
-}
-
-async fn step(name: &str, registry: &RealRegistry, work: &Path, request: &PackRequest) -> String {
-    let (success, message) = run(name, registry, work, request).await;
-    assert!(success, "{name}: {message}");
-    message
-}
-
-async fn job(registry: &RealRegistry, request: &PackRequest) -> Pushed {
-    let work = tempfile::tempdir().unwrap();
-    step("fetch", registry, work.path(), request).await;
-    step("evaluate", registry, work.path(), request).await;
-    let message = step("push", registry, work.path(), request).await;
-    match outcome::parse::<Pushed>(&message) {
-        Some(StepOutcome::Ok(pushed)) => pushed,
-        other => panic!("{other:?}"),
-    }
-}
-
 fn request(registry: &RealRegistry) -> PackRequest {
     let package = "paperclip-plugin-bcp-commerce";
     let endpoint = registry.options().address;
@@ -255,7 +203,7 @@ fn request(registry: &RealRegistry) -> PackRequest {
         registry: support::npm_registry().url,
         package: package.into(),
         version: "0.1.0".into(),
-        platform: Platform::default(),
+        platforms: Platforms::default(),
         store: StoreEndpoints {
             read: endpoint.clone(),
             push: endpoint,
@@ -283,7 +231,7 @@ async fn lock_that_another_packing_recorded_wins() {
         package: request.package.clone(),
         version: request.version.clone(),
         integrity: fetched.integrity,
-        platform: request.platform.clone(),
+        platforms: request.platforms.clone(),
         owner: None,
     };
     let store = StoreClient::new(registry.options()).unwrap();
@@ -329,6 +277,7 @@ async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
         &first.digest,
         &first.marker,
         pod.path(),
+        &Platform::default(),
     )
     .await
     .unwrap();
@@ -349,7 +298,7 @@ async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
     };
     let opened = inspect::Opened::open(&source, &first.digest).await.unwrap();
     let told = inspect::inspect(&opened).await.unwrap();
-    assert_eq!(told.platforms, ["linux/amd64"]);
+    assert_eq!(told.platforms, ["any"]);
     assert_eq!(told.plugin.id, manifest["id"]);
     // The lock alone gives the same on a laptop: the image and all that is attached.
     let lock = pod.path().join(".paperclip/package-lock.json");

@@ -23,7 +23,7 @@ use paperclip_artifact::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use paperclip_artifact::outcome::{self, Failure, FailureReason, StepOutcome};
 use paperclip_artifact::pack::{PackError, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::registry::{Login, Registry};
-use paperclip_artifact::request::Platform;
+use paperclip_artifact::request::Platforms;
 use paperclip_artifact::resolve::Resolved;
 use paperclip_artifact::store::{StoreClient, StoreOptions};
 use serde_json::{Value, json};
@@ -136,13 +136,13 @@ async fn fetch(
     registry: &Registry,
     store: &StoreClient,
 ) -> Result<Value, PackError> {
-    let platform = Platform::default();
+    let platforms = Platforms::default();
     let package = Package {
         name: "plugin",
         version: "1.0.0",
         lock: None,
         relock: None,
-        platform: &platform,
+        platforms: &platforms,
     };
     let toolchain = support::toolchain().await;
     let folder = tempfile::tempdir().unwrap();
@@ -214,14 +214,14 @@ async fn who_knows_the_hash_of_a_tenants_tarball_does_not_get_it() {
     let settings = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let access = |server: &Server, at: usize| server.access(settings[at].path(), Some(TOKEN));
     // The tenant's package is in the store.
-    let platform = Platform::default();
+    let platforms = Platforms::default();
     let toolchain = support::toolchain().await;
     let secret = Package {
         name: "secret",
         version: "1.0.0",
         lock: None,
         relock: None,
-        platform: &platform,
+        platforms: &platforms,
     };
     let folder = tempfile::tempdir().unwrap();
     let work = Work::at(folder.path());
@@ -250,7 +250,7 @@ async fn who_knows_the_hash_of_a_tenants_tarball_does_not_get_it() {
         version: "1.0.0",
         lock: Some(&lock),
         relock: None,
-        platform: &platform,
+        platforms: &platforms,
     };
     let registry = access(&public, 1);
     for owner in [None, Some("bb")] {
@@ -280,7 +280,7 @@ async fn a_lock_that_one_tenant_recorded_decides_nothing_for_others() {
         package: "plugin".into(),
         version: "1.0.0".into(),
         integrity: integrity(&tarball),
-        platform: Platform::default(),
+        platforms: Platforms::default(),
         owner: Some("aa".into()),
     };
     let tag = inputs.lock_tag(None);

@@ -9,6 +9,7 @@ use std::process::Command;
 
 use paperclip_artifact::causes::chain;
 use paperclip_artifact::image::{ImageBuilder, LayerBuilder, Manifest};
+use paperclip_artifact::index::Packed;
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::layout::Layout;
 use paperclip_artifact::referrers::Kind;
@@ -172,7 +173,7 @@ fn rebuilt(honest: &Path, change: impl Fn(&Path)) -> tempfile::TempDir {
         .annotation("ing.paperclip.plugins.marker", marker)
         .build();
     let folder = tempfile::tempdir().unwrap();
-    Layout::write(folder.path(), &image, &[], "1").unwrap();
+    Layout::write(folder.path(), &Packed::Image(image), &[], "1").unwrap();
     folder
 }
 

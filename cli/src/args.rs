@@ -3,7 +3,7 @@
 use std::{convert::Infallible, ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use paperclip_artifact::{evaluate::SEAL_COMMAND, seal::Seal};
+use paperclip_artifact::{evaluate::SEAL_COMMAND, platform::Platform, seal::Seal};
 
 /// The one company of the host of this project.
 pub const DEFAULT_COMPANY: &str = "00000000-0000-4000-8000-000000000001";
@@ -379,6 +379,9 @@ pub struct PackArguments {
     /// An .npmrc with the credential for the registry
     #[arg(long, value_name = "FILE")]
     pub npmrc: Option<PathBuf>,
+    /// A platform to pack for, once for each of the cluster's. Default: linux/amd64
+    #[arg(long, value_name = "OS/CPU")]
+    pub platform: Vec<Platform>,
     /// Folder for the OCI image layout and the lock. Default: NAME-VERSION
     #[arg(long, value_name = "FOLDER")]
     pub layout: Option<PathBuf>,

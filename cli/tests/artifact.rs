@@ -11,6 +11,7 @@ use std::{
 use paperclip_artifact::{
     Digest,
     image::{Image, ImageBuilder, LayerBuilder},
+    index::Packed,
     layout::Layout,
     promote,
     referrers::{self, Kind, Referrer},
@@ -90,7 +91,7 @@ fn sample() -> (Image, Vec<Referrer>) {
 
 fn layout(folder: &Path) {
     let (image, referrers) = sample();
-    Layout::write(folder, &image, &referrers, "1.0.0").unwrap();
+    Layout::write(folder, &Packed::Image(image), &referrers, "1.0.0").unwrap();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets, watched::Kept};
 
 /// Kinds that are listed without a selector.
-const LISTED: [&str; 1] = ["/v1alpha1/paperclipplugins"];
+const LISTED: [&str; 2] = ["/api/v1/nodes", "/v1alpha1/paperclipplugins"];
 
 #[derive(Default)]
 struct State {

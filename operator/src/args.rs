@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
+use paperclip_artifact::platform::Platform;
 
 /// Brings `PaperclipPlugin` and `PaperclipHost` objects about.
 #[derive(Clone, Debug, Parser)]
@@ -30,6 +31,10 @@ pub struct Args {
     /// How many packing Jobs may run at once. Others wait in the order they were asked for.
     #[arg(long, env = "PAPERCLIP_MAX_PACKING_JOBS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_packing_jobs: u16,
+    /// Platforms that artifacts are packed for, as in `linux/arm64`, separated by commas.
+    /// Without any, those of the cluster's nodes.
+    #[arg(long, env = "PAPERCLIP_PLATFORMS", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
     /// `host:port` of the artifact store for the read credential.
     #[arg(long, env = "PAPERCLIP_STORE_READ")]
     pub store_read: String,

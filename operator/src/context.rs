@@ -29,6 +29,7 @@ use crate::{
     events::Events,
     manifests::Manifests,
     metrics::Metrics,
+    nodes::Nodes,
     plugin::Queue,
     pods::Pods,
     secrets::{self, SecretError},
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The operator's own certificate cannot be used.
     #[error("preparing the operator's client certificate")]
     Tls(#[from] TlsError),
+    /// The nodes could not be read.
+    #[error("listing the cluster's nodes")]
+    Nodes(#[source] kube::Error),
     /// The store's address or certificate cannot be used.
     #[error("preparing the client of the artifact store")]
     Store(#[source] Box<StoreError>),
@@ -85,6 +89,8 @@ pub struct Context {
     pub signing: signing::Accepted,
     /// What plugins' pods pull with.
     pub store_access: StoreAccess,
+    /// What the cluster's nodes are.
+    pub nodes: Nodes,
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
     /// Kinds that every pass asks for.
@@ -141,7 +147,13 @@ impl Context {
             ..StoreOptions::default()
         })
         .map_err(|error| StartError::Store(Box::new(error)))?;
+        let nodes = Nodes::new(&args.platforms);
+        nodes
+            .list(client.clone())
+            .await
+            .map_err(StartError::Nodes)?;
         Ok(Self {
+            nodes,
             pods: Arc::new(Pods::new(own_tls(&authority)?)),
             watched: Watched::default(),
             events: Events::new(client.clone(), &args.pod_name),

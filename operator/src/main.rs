@@ -17,6 +17,7 @@ mod host;
 mod leader;
 mod manifests;
 mod metrics;
+mod nodes;
 mod plugin;
 mod pods;
 mod secrets;
@@ -134,6 +135,7 @@ async fn work_until(
     tokio::join!(
         plugin::run(context.clone(), stop.clone()),
         host::run(context.clone(), stop.clone()),
+        nodes::run(context.clone(), stop.clone()),
         trust::run(context.clone(), stop.clone()),
         renew(context.clone(), stop.clone()),
         sweep(context, stop),

@@ -1,4 +1,6 @@
 //! `paperclip-sidecar fetch`: the artifact and the shim, delivered into the pod's folders.
+//!
+//! Of an artifact with an image a platform it takes that of this node's CPU.
 
 use std::{
     fs, io,
@@ -8,9 +10,11 @@ use std::{
 
 use anyhow::Context as _;
 use paperclip_artifact::{
-    Digest, pull,
+    Digest,
+    platform::Platform,
+    pull,
     store::{StoreClient, StoreOptions},
-    trust::{PublicKey, platform},
+    trust::{self, PublicKey},
 };
 
 use crate::args::FetchArgs;
@@ -28,13 +32,16 @@ pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
     };
     copy_shim(&shim, &args.bin_dir.join(SHIM))
         .with_context(|| format!("copying {} to {}", shim.display(), args.bin_dir.display()))?;
+    let platform =
+        Platform::here().context("this node's CPU is none that artifacts are packed for")?;
     let options = StoreOptions::from_folder(reference.store, &args.store_dir)?;
     let store = StoreClient::new(options)?;
     let keys = match &args.signing_keys {
         Some(keys) => PublicKey::parse_all(keys).context("reading the signing keys")?,
         None => Vec::new(),
     };
-    deliver(&store, &reference, &keys, &args.marker, &args.artifact_dir)
+    let (marker, folder) = (&*args.marker, &*args.artifact_dir);
+    deliver(&store, &reference, &keys, marker, folder, &platform)
         .await
         .with_context(|| format!("fetching {}", args.reference))
 }
@@ -49,12 +56,13 @@ async fn deliver(
     keys: &[PublicKey],
     marker: &str,
     folder: &Path,
+    here: &Platform,
 ) -> anyhow::Result<()> {
     if !keys.is_empty() && !pull::is_delivered(folder, marker) {
-        let key = platform::check(store, repository, digest, keys).await?;
+        let key = trust::platform::check(store, repository, digest, keys).await?;
         tracing::info!(%digest, %key, "the platform signed the artifact");
     }
-    pull::fetch(store, repository, digest, marker, folder).await?;
+    pull::fetch(store, repository, digest, marker, folder, here).await?;
     Ok(())
 }
 
@@ -196,7 +204,15 @@ mod tests {
                 repository: REPOSITORY,
                 digest: self.digest.clone(),
             };
-            let delivered = deliver(&self.store, &reference, &keys, &self.marker, folder).await;
+            let delivered = deliver(
+                &self.store,
+                &reference,
+                &keys,
+                &self.marker,
+                folder,
+                &Platform::default(),
+            )
+            .await;
             delivered.map_err(|error| format!("{error:#}"))
         }
     }

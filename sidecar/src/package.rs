@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use paperclip_artifact::{index, platform::Platform};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
@@ -103,6 +104,15 @@ impl Package {
     }
 }
 
+/// The marker that this node's tree must have, by the marker of the artifact. Where there is
+/// none for its CPU it is the whole, which no tree has.
+#[must_use]
+pub fn marker_of_this_node(marker: &str) -> &str {
+    let platform = Platform::here();
+    let found = platform.and_then(|platform| index::marker_for(marker, &platform));
+    found.unwrap_or(marker)
+}
+
 fn json<T: DeserializeOwned>(path: &Path) -> Result<(T, Bytes), PackageError> {
     let bytes = fs::read(path).map_err(|source| PackageError::Read {
         path: path.to_owned(),
@@ -157,6 +167,15 @@ mod tests {
         let name = database_namespace("Acme.x--y", None);
         assert!(name.starts_with("plugin_acme_x_y_"), "{name}");
         assert_eq!(name.len(), "plugin_acme_x_y_".len() + 10);
+    }
+
+    #[test]
+    fn a_tree_for_another_cpu_alone_is_never_the_one_that_is_wanted() {
+        let here = Platform::here().unwrap();
+        let both = format!("linux/other=1,{here}=2");
+        assert_eq!(marker_of_this_node(&both), "2");
+        assert_eq!(marker_of_this_node("3"), "3");
+        assert_eq!(marker_of_this_node("linux/other=1"), "linux/other=1");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::{
     backoff::Backoff,
     config::keeper::{Found, Keeper},
     multiplexer::{self, Multiplexer, Pipes, Remembered},
-    package::Package,
+    package::{Package, marker_of_this_node},
     shim::{Shim, ShimEvent},
 };
 
@@ -89,7 +89,7 @@ impl WorkerPlan {
         Ok(Self {
             start: Start {
                 artifact: artifact.display().to_string(),
-                marker: facts.marker.clone(),
+                marker: marker_of_this_node(&facts.marker).to_owned(),
                 directory: package.directory.display().to_string(),
                 arguments,
                 environment: environment

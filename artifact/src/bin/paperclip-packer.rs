@@ -16,7 +16,7 @@ use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT
 use paperclip_artifact::pack::{Assembled, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::promote;
 use paperclip_artifact::publish::{self, Publication};
-use paperclip_artifact::request::{self, PackRequest, Platform, StoreEndpoints};
+use paperclip_artifact::request::{self, PackRequest, Platform, Platforms, StoreEndpoints};
 use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
 use paperclip_artifact::source::Source;
@@ -179,6 +179,10 @@ struct Pack {
     /// An .npmrc with the credential for the registry
     #[arg(long)]
     npmrc: Option<PathBuf>,
+    /// A platform to pack for, as in `linux/arm64`; may be given more than once
+    /// [default: linux/amd64]
+    #[arg(long)]
+    platform: Vec<Platform>,
     /// Folder for the OCI image layout and the lock
     #[arg(long)]
     output: PathBuf,
@@ -311,12 +315,13 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     let request = parse_request(step)?;
     if let Some(inline) = &request.inline {
         let work = Work::at(&step.npm.work_dir);
-        let laid_out = work.lay_out(inline, &request.platform).await;
+        let laid_out = work.lay_out(inline, &request.platforms);
         return laid_out.map_err(|e| Failure::from(&e));
     }
     if let Some(image) = &request.image {
         let source = image_source(&image.repository, &step.npm.source_dir)?;
-        let brought = publish::bring_image(&source, &image.digest, &step.npm.work_dir).await;
+        let work = &step.npm.work_dir;
+        let brought = publish::bring_image(&source, &image.digest, &request.platforms, work).await;
         return brought.map_err(|e| Failure::from(&e));
     }
     let access = request.tarball.as_deref();
@@ -428,12 +433,20 @@ async fn pack_here(pack: &Pack) -> Result<Assembled, Failure> {
         version: &pack.version,
         lock: lock.as_deref(),
         relock: None,
-        platform: &Platform::default(),
+        platforms: &platforms_of(&pack.platform),
     };
     let assembled = local.pack(&package, |_| ()).await;
     let assembled = assembled.map_err(|e| Failure::from(&e))?;
     local::write(&assembled, &pack.output).map_err(|e| Failure::from(&e))?;
     Ok(assembled)
+}
+
+/// The platforms that were named, else the one that every cluster had before there were more.
+fn platforms_of(named: &[Platform]) -> Platforms {
+    match named {
+        [] => Platforms::default(),
+        named => named.iter().cloned().collect(),
+    }
 }
 
 fn parse_request(step: &Step) -> Result<PackRequest, Failure> {
@@ -505,7 +518,7 @@ fn report<T: Serialize>(path: &Path, result: Result<T, Failure>) -> ExitCode {
 fn print(result: Result<Assembled, Failure>) -> ExitCode {
     let code = exit_code(&result);
     match result {
-        Ok(assembled) => println!("{}", assembled.image().digest()),
+        Ok(assembled) => println!("{}", assembled.packed().digest()),
         Err(failure) => eprintln!("{:?}: {}", failure.reason, failure.message),
     }
     code

@@ -157,7 +157,7 @@ pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judge
     };
     let evidence = evidence_of(&opened, subject).await?;
     let accepted = decide(policies, &evidence)?;
-    record(store, repository, digest, &accepted).await?;
+    record(store, repository, opened.descriptor(), &accepted).await?;
     Ok(Judged {
         digest: digest.clone(),
         proofs: accepted.told(),
@@ -213,7 +213,7 @@ impl Accepted {
 pub async fn record(
     store: &StoreClient,
     repository: &str,
-    artifact: &Digest,
+    artifact: &Descriptor,
     Accepted {
         policies,
         time,
@@ -221,16 +221,14 @@ pub async fn record(
     }: &Accepted,
 ) -> Result<(), StoreError> {
     let record = Record {
-        artifact: artifact.clone(),
+        artifact: artifact.digest.clone(),
         policies: policies.clone(),
         time: *time,
         proofs: proofs.clone(),
     };
     let content = Bytes::from(canonical::readable(&serde_json::json!(record)));
-    let manifest = store.manifest_bytes(repository, artifact).await?;
-    let subject = Descriptor::of(crate::image::MANIFEST_MEDIA_TYPE, &manifest);
-    let referrer = Referrer::new(Kind::Verification, subject, content);
-    referrers::push(store, repository, artifact, &[referrer]).await
+    let referrer = Referrer::new(Kind::Verification, artifact.clone(), content);
+    referrers::push(store, repository, &artifact.digest, &[referrer]).await
 }
 
 fn tell(proof: &Proof) -> String {

@@ -15,7 +15,7 @@ use paperclip_artifact::outcome::FailureReason::{PackageRefused, RegistryUnavail
 use paperclip_artifact::outcome::{Failure, FailureReason};
 use paperclip_artifact::pack::{PackError, Package, Work};
 use paperclip_artifact::registry::{Registry, RegistryClient};
-use paperclip_artifact::request::Platform;
+use paperclip_artifact::request::Platforms;
 use paperclip_artifact::store::{StoreClient, StoreOptions};
 use paperclip_artifact::tarballs::{self, Sources};
 use paperclip_artifact::toolchain::Toolchain;
@@ -505,14 +505,14 @@ async fn fetch(
     toolchain: &Toolchain,
     folder: &Path,
 ) -> Result<(), PackError> {
-    let platform = Platform::default();
+    let platforms = Platforms::default();
     let lock = case.lock.as_ref().map(Value::to_string);
     let package = Package {
         name: NAME,
         version: VERSION,
         lock: lock.as_deref(),
         relock: None,
-        platform: &platform,
+        platforms: &platforms,
     };
     let work = Work::at(folder);
     let store = Some((store, "plugins/poison"));
@@ -532,7 +532,7 @@ async fn bring(case: &Case, registry: &Registry, folder: &Path) -> Result<(), Pa
         owner: None,
         registry: &client,
     };
-    tarballs::bring(sources, folder, &lock, &Platform::default()).await?;
+    tarballs::bring(sources, folder, &lock, &Platforms::default()).await?;
     Ok(())
 }
 
@@ -617,14 +617,14 @@ async fn scripts_of_packages_do_not_run_and_the_rest_is_unpacked() {
     let case = honest("scripts", tarball);
     let registry = Registry::new(&registry::serve(case.served).await);
     let folder = tempfile::tempdir().unwrap();
-    let platform = Platform::default();
+    let platforms = Platforms::default();
     let lock = case.lock.map(|lock| lock.to_string());
     let package = Package {
         name: NAME,
         version: VERSION,
         lock: lock.as_deref(),
         relock: None,
-        platform: &platform,
+        platforms: &platforms,
     };
     let toolchain = support::toolchain().await;
     let work = Work::at(folder.path());

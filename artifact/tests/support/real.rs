@@ -1,4 +1,5 @@
-//! The CNCF registry, a program not written here, with TLS and a credential.
+//! The CNCF registry, a program not written here, with TLS and a credential; and the steps of a
+//! packing Job against it.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use paperclip_artifact::outcome::{self, Pushed, StepOutcome};
+use paperclip_artifact::request::PackRequest;
 use paperclip_artifact::store::StoreOptions;
+
+use super as support;
 
 /// The registry's program, from the environment or the cache of the test cluster.
 fn program() -> Option<PathBuf> {
     let named = std::env::var_os("PAPERCLIP_TEST_REGISTRY").map(PathBuf::from);
     named.or_else(|| {
-        let folders = fs::read_dir(super::cache()).ok()?;
+        let folders = fs::read_dir(support::cache()).ok()?;
         let is_registry = |path: &PathBuf| {
             path.file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with("registry-"))
@@ -31,7 +36,7 @@ fn program() -> Option<PathBuf> {
 pub struct RealRegistry {
     child: Child,
     folder: tempfile::TempDir,
-    address: String,
+    pub address: String,
 }
 
 impl Drop for RealRegistry {
@@ -42,7 +47,6 @@ impl Drop for RealRegistry {
 }
 
 impl RealRegistry {
-    /// One with TLS and a credential, if this machine has the program.
     pub async fn start() -> Option<Self> {
         let Some(program) = program() else {
             eprintln!(
@@ -50,7 +54,7 @@ impl RealRegistry {
             );
             return None;
         };
-        super::install_crypto();
+        support::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -103,23 +107,67 @@ impl RealRegistry {
         Some(registry)
     }
 
-    /// Where `username`, `password` and `ca.crt` are, and what it holds under `data`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Every file of what it holds.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let data = walkdir::WalkDir::new(self.folder().join("data")).into_iter();
-        let files = data.filter_map(Result::ok);
-        files
-            .filter(|entry| entry.file_type().is_file())
-            .map(|entry| entry.into_path())
-            .collect()
-    }
-
-    /// How to reach it with its credential.
     pub fn options(&self) -> StoreOptions {
         StoreOptions::from_folder(&self.address, self.folder()).unwrap()
+    }
+}
+
+/// Runs one step as the Job does, and gives whether it did well and what it reports.
+pub async fn run(
+    name: &str,
+    registry: &RealRegistry,
+    work: &Path,
+    request: &PackRequest,
+) -> (bool, String) {
+    let npm = support::npm_registry();
+    let npm_dir = work.join("npm-dir");
+    fs::create_dir_all(&npm_dir).unwrap();
+    if let Some(ca) = npm.ca {
+        fs::copy(ca, npm_dir.join("ca.crt")).unwrap();
+    }
+    let log = work.join("termination-log");
+    let status = tokio::process::Command::new(support::packer())
+        .arg(name)
+        .env(
+            "PAPERCLIP_PACK_REQUEST",
+            serde_json::to_string(request).unwrap(),
+        )
+        .env("PAPERCLIP_PACK_WORK_DIR", work)
+        .env("PAPERCLIP_PACK_STORE_DIR", registry.folder())
+        .env("PAPERCLIP_PACK_NPM_DIR", npm_dir)
+        .env(
+            "PAPERCLIP_PACK_TOOLCHAIN",
+            support::toolchain().await.folder(),
+        )
+        .env("PAPERCLIP_PACK_TERMINATION_LOG", &log)
+        .status()
+        .await
+        .unwrap();
+    (status.success(), fs::read_to_string(log).unwrap())
+}
+
+pub async fn step(
+    name: &str,
+    registry: &RealRegistry,
+    work: &Path,
+    request: &PackRequest,
+) -> String {
+    let (success, message) = run(name, registry, work, request).await;
+    assert!(success, "{name}: {message}");
+    message
+}
+
+pub async fn job(registry: &RealRegistry, request: &PackRequest) -> Pushed {
+    let work = tempfile::tempdir().unwrap();
+    step("fetch", registry, work.path(), request).await;
+    step("evaluate", registry, work.path(), request).await;
+    let message = step("push", registry, work.path(), request).await;
+    match outcome::parse::<Pushed>(&message) {
+        Some(StepOutcome::Ok(pushed)) => pushed,
+        other => panic!("{other:?}"),
     }
 }

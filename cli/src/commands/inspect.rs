@@ -63,20 +63,18 @@ fn describe(told: &Inspection) -> String {
         size_bytes,
         platforms,
         annotations,
-        layers,
+        images,
         plugin,
         referrers,
     } = told;
+    let layers: usize = images.iter().map(|image| image.layers.len()).sum();
     let jobs = plugin.jobs.iter().map(|job| match &job.schedule {
         Some(schedule) => format!("{} ({schedule} UTC)", job.key),
         None => job.key.clone(),
     });
     let facts = [
         ("Digest", digest.to_string()),
-        (
-            "Size",
-            format!("{size_bytes} bytes in {} layers", layers.len()),
-        ),
+        ("Size", format!("{size_bytes} bytes in {layers} layers")),
         ("Platforms", platforms.join(", ")),
         (
             "Manifest",
@@ -97,6 +95,13 @@ fn describe(told: &Inspection) -> String {
         table.add_row([name.clone(), value.clone()]);
     }
     let _ = write!(text, "\n{}", table.render());
+    let mut table = Table::new(["IMAGE", "DIGEST"]);
+    for image in images {
+        table.add_row([image.platform.clone(), image.digest.to_string()]);
+    }
+    if images.len() > 1 {
+        let _ = write!(text, "\n{}", table.render());
+    }
     let mut table = Table::new(["REFERRER", "DIGEST"]);
     for referrer in referrers {
         let digest = referrer.descriptor.digest.to_string();

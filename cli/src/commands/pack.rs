@@ -7,11 +7,11 @@ use std::{
 
 use paperclip_artifact::{
     inline::Inline,
-    inputs,
+    inputs, inspect,
     install::Registry,
     local::{self, Local, Progress},
     pack::{Assembled, Package},
-    request::Platform,
+    platform::{Platform, Platforms},
     resolve,
 };
 use serde_json::{Value, json};
@@ -74,6 +74,10 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
         cache: &cache,
         program,
     };
+    let platforms = match &arguments.platform[..] {
+        [] => Platforms::default(),
+        named => named.iter().cloned().collect(),
+    };
     let progress = |step| eprintln!("{}", describe(step, &spec));
     let assembled = match &wanted {
         Wanted::Package { lock, .. } => {
@@ -82,7 +86,7 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
                 version: &version,
                 lock: lock.as_deref(),
                 relock: None,
-                platform: &Platform::default(),
+                platforms: &platforms,
             };
             local.pack(&package, progress).await
         }
@@ -108,7 +112,8 @@ fn describe(step: Progress, spec: &str) -> String {
 }
 
 fn tell(form: Option<Form>, assembled: &Assembled, folder: &Path) -> Result<(), Error> {
-    let digest = assembled.image().digest();
+    let digest = assembled.packed().digest();
+    let platforms = platforms_of(assembled);
     if form == Some(Form::Name) {
         return output::print(&format!("{digest}\n"));
     }
@@ -116,19 +121,29 @@ fn tell(form: Option<Form>, assembled: &Assembled, folder: &Path) -> Result<(), 
     let referrers = assembled.referrers().iter().map(|one| json!(one.listed()));
     let answer = json!({
         "digest": digest,
-        "sizeBytes": assembled.image().size(),
+        "sizeBytes": assembled.packed().size(),
+        "platforms": platforms,
         "layout": folder,
         "lock": { "path": lock, "digest": assembled.lock_digest() },
         "referrers": referrers.collect::<Vec<_>>(),
     });
     output::answer(form, &answer, || {
         Ok(format!(
-            "Digest:   {digest}\nSize:     {} bytes\nLayout:   {}\nLock:     {}\n",
-            assembled.image().size(),
+            "Digest:    {digest}\nSize:      {} bytes\nPlatforms: {}\nLayout:    {}\nLock:      {}\n",
+            assembled.packed().size(),
+            platforms.join(", "),
             folder.display(),
             lock.display(),
         ))
     })
+}
+
+/// Where the artifact runs, in the words of `inspect`.
+fn platforms_of(assembled: &Assembled) -> Vec<String> {
+    match &assembled.packed().platforms()[..] {
+        [] => vec![inspect::ANY.to_owned()],
+        named => named.iter().map(Platform::to_string).collect(),
+    }
 }
 
 fn read_wanted(arguments: &PackArguments) -> Result<Wanted, Error> {

@@ -560,7 +560,7 @@ fn a_rule_on_a_change_says_nothing_of_a_new_object() {
 
 #[test]
 fn the_words_for_a_source_are_those_of_the_packing_request() {
-    use paperclip_artifact::request::{PackRequest, Platform, StoreEndpoints};
+    use paperclip_artifact::request::{PackRequest, Platforms, StoreEndpoints};
     let broken = plugin(
         json!({"name": "tea"}),
         json!({"source": {"npm": {"package": "tea", "version": "1.2.3-a..b"}}}),
@@ -570,7 +570,7 @@ fn the_words_for_a_source_are_those_of_the_packing_request() {
         registry: "https://registry.example".into(),
         package: "tea".into(),
         version: "1.2.3-a..b".into(),
-        platform: Platform::default(),
+        platforms: Platforms::default(),
         store: StoreEndpoints {
             read: "s:1".into(),
             push: "s:2".into(),

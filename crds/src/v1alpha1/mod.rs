@@ -15,11 +15,12 @@ pub use host::{
 };
 pub use limits::{PluginLimits, RateLimit, ResourceAmounts, RestartLimit, WorkerResources};
 pub use plugin::{
-    ArtifactStatus, CapabilityStatus, ConfigMapKey, DeclaredJob, DeclaredTool, DeclaredWebhook,
-    EgressPort, EgressRule, FailurePolicy, HttpSource, LockChange, LockChanges, NpmSource,
-    OciSource, PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus, PluginConfig,
-    PluginSecret, PluginSource, PluginSummary, PortProtocol, ResolutionStatus, RevisionStatus,
-    SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, VerificationStatus, WorkerSpec,
+    ANY_PLATFORM, ArtifactStatus, CapabilityStatus, ConfigMapKey, DeclaredJob, DeclaredTool,
+    DeclaredWebhook, EgressPort, EgressRule, FailurePolicy, HttpSource, LockChange, LockChanges,
+    NpmSource, OciSource, PaperclipPlugin, PaperclipPluginSpec, PaperclipPluginStatus,
+    PluginConfig, PluginSecret, PluginSource, PluginSummary, PortProtocol, ResolutionStatus,
+    RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, VerificationStatus,
+    WorkerSpec,
 };
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,

@@ -698,9 +698,11 @@ pub struct ArtifactStatus {
     pub version: String,
     /// Repository in the store, without the store's address.
     pub repository: String,
-    /// Digest of the OCI image, `sha256:` and 64 hex digits.
+    /// Digest of the OCI image, or of the index with an image a platform: `sha256:` and 64 hex
+    /// digits.
     pub digest: String,
-    /// Content of the marker file in the artifact, checked before a worker starts.
+    /// Content of the marker file in the artifact, checked before a worker starts. Where the
+    /// artifact has a tree a platform, the marker of each: `linux/amd64=…,linux/arm64=…`.
     pub marker: String,
     /// Id of the platform's key that signed it, `sha256:` and 64 hex digits. Absent where it was
     /// packed before artifacts were signed.
@@ -719,7 +721,19 @@ pub struct ArtifactStatus {
     /// What moved in the tree of packages since the artifact before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_changes: Option<LockChanges>,
+    /// Where it runs, as in `linux/amd64`; its pods are kept to such nodes. `any` where its tree
+    /// is the same on every CPU. Absent from what an earlier release packed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub platforms: Vec<String>,
+    /// The platforms that it was packed for. Those that it is not for, the package lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub packed_for: Vec<String>,
 }
+
+/// The word in `status.artifact.platforms` for an artifact that runs on every CPU.
+pub const ANY_PLATFORM: &str = "any";
 
 /// What moved between the locks of two artifacts of one package.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, JsonSchema)]

@@ -98,8 +98,8 @@ pub struct RevisionArtifact {
     /// Digest of the OCI image, `sha256:` and 64 hex digits.
     #[schemars(length(max = 71))]
     pub digest: String,
-    /// Content of the marker file in the artifact.
-    #[schemars(length(max = 64))]
+    /// Content of the marker file in the artifact, or that of each platform.
+    #[schemars(length(max = 512))]
     pub marker: String,
     /// Id of the platform's key that signed it. Where it is there, pods check the signature
     /// before they run the artifact.
@@ -108,6 +108,10 @@ pub struct RevisionArtifact {
     pub signed_by: Option<String>,
     /// Size of the packed layers in bytes.
     pub size_bytes: i64,
+    /// Where it runs, as in `linux/amd64`, or `any`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub platforms: Vec<String>,
 }
 
 /// A Secret as it was read.

@@ -27,7 +27,7 @@ use super::{
     credential::{self, Access},
     moved,
     packing::{self, Progress},
-    pins,
+    pins, platforms,
     queue::{self, Turn},
     reconcile::ReconcileError,
     references::map_text,
@@ -87,11 +87,15 @@ pub async fn resolve(
         }
     };
     let request = match request {
-        Ok(request) => PackRequest {
-            relock: relock_of(plugin, &request),
-            repository: repository_of(context, plugin, &request),
-            ..request
-        },
+        Ok(request) => {
+            let request = PackRequest {
+                relock: relock_of(plugin, &request),
+                repository: repository_of(context, plugin, &request),
+                ..request
+            };
+            let nodes = context.nodes.platforms();
+            platforms::request(request, status.artifact.as_ref(), nodes)
+        }
         Err(stage) => return Ok(stage),
     };
     if let Err(error) = request.validate() {
@@ -127,7 +131,7 @@ pub async fn resolve(
             }
         }
     }
-    status.failed_request = None;
+    status.failed_request = grow(context, plugin, &request, asked, access, status).await?;
     check_pins(context, plugin, status).await
 }
 
@@ -148,6 +152,48 @@ fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequ
 fn is_withdrawn(context: &Context, signed_by: Option<&str>) -> bool {
     let mut accepted = context.signing.keys().iter().map(|key| key.id());
     signed_by.is_some_and(|by| !accepted.any(|key| key.as_str() == by))
+}
+
+/// Packs again what differs by CPU and lacks that of a node. Meanwhile, and when that fails, the
+/// artifact that is there goes on. Gives the request that the package's own fault made fail.
+async fn grow(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    request: &PackRequest,
+    asked: &Asked,
+    access: Option<&Access>,
+    status: &mut PaperclipPluginStatus,
+) -> Result<Option<String>, ReconcileError> {
+    let settled = context.nodes.settled(context.now());
+    let artifact = status.artifact.as_ref();
+    // What was packed elsewhere has what it has.
+    let artifact = artifact.filter(|_| request.image.is_none());
+    let Some(platforms) = artifact.and_then(|artifact| platforms::grown(artifact, &settled)) else {
+        return Ok(None);
+    };
+    let request = PackRequest {
+        platforms,
+        ..request.clone()
+    };
+    let job = asked.demand().job_name(&request);
+    if status.failed_request.as_ref() == Some(&job) {
+        return Ok(Some(job));
+    }
+    match pack(context, plugin, &request, asked, access).await? {
+        Progress::Done(published) => {
+            let proofs = published.proofs.clone();
+            record(context, plugin, &request, published, status).await?;
+            trust::accept(context, plugin, asked, &proofs, status)?;
+        }
+        Progress::Failed(finding, true) => {
+            let platforms = &request.platforms;
+            let why = finding.message;
+            tracing::warn!(%platforms, why, "an artifact cannot be packed for a new platform");
+            return Ok(Some(job));
+        }
+        Progress::Under(_) | Progress::Failed(_, false) => {}
+    }
+    Ok(None)
 }
 
 /// Names the act of locking anew, where there is a lock to be resolved.
@@ -457,18 +503,30 @@ async fn record(
         .plugin_manifest(&pushed.repository, &pushed.digest)
         .await?;
     status.plugin = Some(summary::summarise(&manifest));
+    let source = match &plugin.spec.source {
+        PluginSource::Npm(_) => format!("npm:{}", packing::package_of(request)),
+        PluginSource::Http(source) => format!("http:{}", source.url),
+        PluginSource::Oci(source) => format!("oci:{}", source.asked()),
+        PluginSource::ConfigMap(key) => format!("configMap:{}/{}", key.name, key.key),
+    };
+    let packed_for = request.platforms.iter().map(ToString::to_string).collect();
+    if let Some(artifact) = &mut status.artifact
+        && artifact.source == source
+        && artifact.digest == pushed.digest.to_string()
+    {
+        // Nothing of it is new but what it was asked for.
+        artifact.request = request.name();
+        artifact.platforms = platforms::names(&pushed.platforms);
+        artifact.packed_for = packed_for;
+        return Ok(());
+    }
     let lock_changes = match &status.artifact {
         Some(before) => moved::since(context, before, request, &pushed).await,
         None => None,
     };
     status.artifact = Some(ArtifactStatus {
         request: request.name(),
-        source: match &plugin.spec.source {
-            PluginSource::Npm(_) => format!("npm:{}", packing::package_of(request)),
-            PluginSource::Http(source) => format!("http:{}", source.url),
-            PluginSource::Oci(source) => format!("oci:{}", source.asked()),
-            PluginSource::ConfigMap(key) => format!("configMap:{}/{}", key.name, key.key),
-        },
+        source,
         version: request.version.clone(),
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
@@ -478,6 +536,8 @@ async fn record(
         observed_at: rfc3339(Timestamp::now()),
         agrees_with: None,
         lock_changes,
+        platforms: platforms::names(&pushed.platforms),
+        packed_for,
     });
     Ok(())
 }

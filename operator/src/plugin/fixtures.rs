@@ -108,6 +108,8 @@ pub fn artifact() -> ArtifactStatus {
         observed_at: "2026-01-01T00:00:00Z".into(),
         agrees_with: None,
         lock_changes: None,
+        platforms: Vec::new(),
+        packed_for: Vec::new(),
     }
 }
 

@@ -19,8 +19,11 @@ mod handover;
 mod limits;
 mod moved;
 mod network;
+#[cfg(test)]
+mod nodes;
 mod packing;
 mod pins;
+mod platforms;
 mod pod;
 mod queue;
 mod reconcile;

@@ -20,7 +20,8 @@ use paperclip_artifact::{
     inline::{Inline, InlineError},
     inputs,
     outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
-    request::{self, PackRequest, Platform, RemoteImage, StoreEndpoints},
+    platform::Platform,
+    request::{self, PackRequest, RemoteImage, StoreEndpoints},
     resolve::{self, ResolveRequest, Resolved, Wanted},
     trust::{
         Demand, demand,
@@ -39,7 +40,7 @@ use super::{
     diagnose,
     pod::{memory, mount, restricted_container, restricted_pod},
 };
-use crate::{args::Args, pods::Seen, signing};
+use crate::{args::Args, nodes::ARCHITECTURE, pods::Seen, signing};
 
 /// Selects every Job of this module.
 pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
@@ -86,7 +87,6 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
         registry: args.npm_registry.clone(),
         package: package.to_owned(),
         version: version.to_owned(),
-        platform: Platform::default(),
         store: StoreEndpoints {
             read: args.store_read.clone(),
             push: args.store_push.clone(),
@@ -300,6 +300,7 @@ fn build(name: String, package: String, pod: PodSpec, args: &Args) -> Job {
                 }),
                 spec: Some(PodSpec {
                     restart_policy: Some("Never".into()),
+                    node_selector: Some(packers_nodes()),
                     ..pod
                 }),
             },
@@ -307,6 +308,13 @@ fn build(name: String, package: String, pod: PodSpec, args: &Args) -> Job {
         }),
         ..Job::default()
     }
+}
+
+/// The nodes that a packer runs on: its Node is pinned for one CPU, whatever it packs for.
+fn packers_nodes() -> BTreeMap<String, String> {
+    let architecture = Platform::default().oci_architecture();
+    let of = |architecture: &str| (ARCHITECTURE.to_owned(), architecture.to_owned());
+    architecture.map(of).into_iter().collect()
 }
 
 /// `name@version` of a request.

@@ -21,7 +21,7 @@ use paperclip_artifact::Digest;
 use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
 use paperclip_proto::facts;
 
-use super::{desired::Wanted, resources};
+use super::{desired::Wanted, platforms, resources};
 use crate::args::Args;
 
 const ARTIFACT: &str = "/paperclip/artifact";
@@ -135,6 +135,7 @@ fn build_pod(wanted: &Wanted<'_>, args: &Args, keys: &str) -> PodSpec {
         ]),
         containers: vec![build_worker(wanted, args)],
         volumes: Some(build_volumes(wanted)),
+        affinity: platforms::affinity(wanted.artifact),
         ..restricted_pod()
     }
 }
@@ -445,6 +446,16 @@ mod tests {
         let told = fetch.env.unwrap().pop().unwrap();
         assert_eq!(told.name, SIGNING_KEYS);
         assert_eq!(told.value.as_deref(), Some("keys"));
+    }
+
+    #[test]
+    fn pods_of_an_artifact_for_some_cpus_are_kept_to_their_nodes() {
+        let (plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
+        assert_eq!(pod().affinity, None);
+        artifact.platforms = vec!["linux/amd64".into()];
+        let pod = build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args(), "");
+        assert_eq!(pod.affinity, platforms::affinity(&artifact));
+        assert!(pod.affinity.is_some());
     }
 
     #[test]

@@ -189,6 +189,7 @@ pub fn artifact(found: &ArtifactStatus) -> RevisionArtifact {
         marker: found.marker.clone(),
         signed_by: found.signed_by.clone(),
         size_bytes: found.size_bytes,
+        platforms: found.platforms.clone(),
     }
 }
 

@@ -25,6 +25,7 @@ mod load;
 mod manifests;
 mod move_node;
 mod one_file;
+mod platforms;
 mod poison;
 mod queue;
 mod ranges;
