@@ -312,7 +312,7 @@ fn package_is_packed_and_verified_without_a_cluster() {
     let answer = text(&told.stdout);
     let digest = succeeded(&["inspect", &first, "-o", "name"]);
     assert!(
-        answer.starts_with(&format!("Digest:   {digest}Size:     ")),
+        answer.starts_with(&format!("Digest:    {digest}Size:      ")),
         "{answer}"
     );
 
