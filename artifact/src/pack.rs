@@ -121,9 +121,9 @@ pub enum PackError {
     )]
     Manifests {
         /// A platform.
-        first: Platform,
+        first: Box<Platform>,
         /// One with another plugin manifest.
-        second: Platform,
+        second: Box<Platform>,
     },
     /// The image.
     #[error(transparent)]
@@ -685,8 +685,8 @@ impl Work {
             match &evaluated {
                 Some((first, before)) if *before != manifest => {
                     return Err(PackError::Manifests {
-                        first: (*first).clone(),
-                        second: platform.clone(),
+                        first: Box::new((*first).clone()),
+                        second: Box::new(platform.clone()),
                     });
                 }
                 Some(_) => {}

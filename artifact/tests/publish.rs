@@ -74,7 +74,7 @@ fn inline() -> Inline {
 async fn ready() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let work = Work::at(folder.path());
-    work.lay_out(&inline(), &Platform::default()).await.unwrap();
+    work.lay_out(&inline(), &Platforms::default()).unwrap();
     let evaluator = Evaluator {
         packer: support::packer().to_owned(),
         toolchain: support::toolchain().await,

@@ -186,7 +186,7 @@ mod tests {
 
         async fn sign(&self, key: &SigningKey) {
             let origin = Origin::default();
-            let signed = platform::sign(&self.store, REPOSITORY, &self.digest, &origin, key);
+            let signed = trust::platform::sign(&self.store, REPOSITORY, &self.digest, &origin, key);
             signed.await.unwrap();
         }
 

@@ -47,6 +47,7 @@ impl Drop for RealRegistry {
 }
 
 impl RealRegistry {
+    /// One with TLS and a credential, if this machine has the program.
     pub async fn start() -> Option<Self> {
         let Some(program) = program() else {
             eprintln!(
@@ -107,10 +108,22 @@ impl RealRegistry {
         Some(registry)
     }
 
+    /// Where `username`, `password` and `ca.crt` are, and what it holds under `data`.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
+    /// Every file of what it holds.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let data = walkdir::WalkDir::new(self.folder().join("data")).into_iter();
+        let files = data.filter_map(Result::ok);
+        files
+            .filter(|entry| entry.file_type().is_file())
+            .map(|entry| entry.into_path())
+            .collect()
+    }
+
+    /// How to reach it with its credential.
     pub fn options(&self) -> StoreOptions {
         StoreOptions::from_folder(&self.address, self.folder()).unwrap()
     }

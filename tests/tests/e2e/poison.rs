@@ -247,7 +247,7 @@ fn hostile_code() -> Vec<Poison> {
         ),
         code(
             "credential",
-            &["manifest.js", "EACCES"],
+            &["manifest.js", "/etc/paperclip"],
             "import { readdirSync } from 'node:fs'; readdirSync('/etc/paperclip'); export default plugin;",
         ),
         code(
