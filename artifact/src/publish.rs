@@ -8,21 +8,22 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::causes::chain;
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::inspect::{InspectError, Opened};
 use crate::lock::Lock;
 use crate::outcome::{Failure, FailureReason, Published, Pushed};
-use crate::pack::{Assembled, PackError, Work};
+use crate::pack::{self, Assembled, PackError, Work};
 use crate::platform::Platforms;
 use crate::promote::{self, PromoteError};
 use crate::referrers::{Kind, Referrer};
-use crate::request::RemoteImage;
+use crate::request::{PackRequest, RemoteImage};
 use crate::source::Source;
 use crate::store::{StoreClient, StoreError};
 use crate::trust::judge::{self, Accepted, JudgeError};
-use crate::trust::platform::{self, Origin, SignError};
-use crate::trust::{Demand, Evidence, SigningKey, Subject, beside};
+use crate::trust::platform::{self, CheckError, Origin, SignError};
+use crate::trust::{Demand, Evidence, PublicKey, SigningKey, Subject, beside};
 
 /// Where the step that brings an image leaves it, in the work folder.
 const LAYOUT: &str = "layout";
@@ -85,7 +86,7 @@ impl From<&PublishError> for Failure {
         };
         Self {
             reason,
-            message: crate::causes::chain(error),
+            message: chain(error),
         }
     }
 }
@@ -176,6 +177,32 @@ impl Publication<'_> {
             proofs: accepted.map_or_else(Vec::new, |accepted| accepted.told()),
             signed_by,
         })
+    }
+}
+
+/// What an earlier packing of this request left in the store, and which of the keys signed it.
+/// What none of them signed is passed over: a store may hold, and tag, what it likes.
+///
+/// # Errors
+/// When the store fails, or holds something under the tag that is no artifact of ours.
+pub async fn find(
+    store: &StoreClient,
+    request: &PackRequest,
+    keys: &[PublicKey],
+) -> Result<Option<(Pushed, Digest)>, StoreError> {
+    let Some(found) = pack::find(store, request).await? else {
+        return Ok(None);
+    };
+    match platform::check(store, &found.repository, &found.digest, keys).await {
+        Ok(key) => Ok(Some((found, key))),
+        Err(CheckError::Store { source, .. }) => Err(*source),
+        Err(refused @ CheckError::Refused { .. }) => {
+            tracing::info!(
+                why = chain(&refused),
+                "an artifact in the store is passed over"
+            );
+            Ok(None)
+        }
     }
 }
 

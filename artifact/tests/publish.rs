@@ -27,7 +27,7 @@ use paperclip_artifact::lock::Lock;
 use paperclip_artifact::outcome::{self, Failure, FailureReason, Published, StepOutcome};
 use paperclip_artifact::pack::{self, Work};
 use paperclip_artifact::platform::Platforms;
-use paperclip_artifact::publish::{Publication, PublishError, bring_image};
+use paperclip_artifact::publish::{self, Publication, PublishError, bring_image};
 use paperclip_artifact::referrers::{self, Kind};
 use paperclip_artifact::request::{PackRequest, RemoteImage, StoreEndpoints};
 use paperclip_artifact::source::Source;
@@ -657,6 +657,33 @@ async fn what_is_pushed_is_signed_and_the_signed_text_says_what_it_was_made_from
     assert_eq!(*integrity, subject(signed.work.path()).integrity);
     let layer = signed.manifest().await["layers"][0].take();
     assert_eq!(layer["mediaType"], PAYLOAD);
+}
+
+#[tokio::test]
+async fn artifact_in_the_store_counts_as_packed_when_one_of_the_keys_signed_it() {
+    let signed = Signed::new().await;
+    let store = signed.store();
+    let request = PackRequest {
+        package: PLUGIN.into(),
+        version: "1.0.0".into(),
+        repository: REPOSITORY.into(),
+        ..PackRequest::default()
+    };
+    let manifest = store.manifest_bytes(REPOSITORY, &signed.digest).await;
+    let (tag, manifest) = (request.tag(), manifest.unwrap());
+    let tagged = store.push_manifest(REPOSITORY, &tag, manifest);
+    tagged.await.unwrap();
+    let find = async |keys: &[&SigningKey]| {
+        let keys: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
+        let found = publish::find(&store, &request, &keys).await.unwrap();
+        found.map(|(found, key)| (found.digest, key))
+    };
+    let (newer, ours) = (platform_key(), &signed.key);
+    let wanted = (signed.digest.clone(), ours.public().id());
+    assert_eq!(find(&[&newer, ours]).await, Some(wanted));
+    assert_eq!(find(&[&newer]).await, None);
+    signed.replace(&json!({"layers": []})).await;
+    assert_eq!(find(&[ours]).await, None);
 }
 
 /// A store may point any tag at anything that was signed once.

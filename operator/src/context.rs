@@ -10,11 +10,10 @@ use kube::{Api, Client};
 use paperclip_artifact::{
     Digest,
     outcome::Pushed,
-    pack::find,
+    publish::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
     store::{Credentials, StoreClient, StoreError, StoreOptions},
-    trust::platform,
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
 use serde_json::Value;
@@ -201,21 +200,11 @@ impl Context {
     /// A store that does not answer counts as empty: the packing Job finds that out and says
     /// so. So does what none of the platform's keys signed: it is packed again, and signed.
     pub async fn packed(&self, request: &PackRequest) -> Option<(Pushed, Digest)> {
-        let found = find(&self.store, request).await.unwrap_or_else(|error| {
+        let found = find(&self.store, request, self.signing.keys()).await;
+        found.unwrap_or_else(|error| {
             tracing::warn!(error = chain(&error), "looking for an artifact failed");
             None
-        })?;
-        let (repository, digest) = (&found.repository, &found.digest);
-        match platform::check(&self.store, repository, digest, self.signing.keys()).await {
-            Ok(key) => Some((found, key)),
-            Err(error) => {
-                tracing::info!(
-                    error = chain(&error),
-                    "an artifact in the store is passed over"
-                );
-                None
-            }
-        }
+        })
     }
 
     /// As if the manifest had been read from the store.
