@@ -37,7 +37,19 @@ build_for_release() {
 # Benchmarks of programs of this machine, and those on the cluster.
 local_benchmarks=(bridge rivals sizes hosts instructions idle)
 cluster_benchmarks=(apply pack nodes neighbours idle-cluster)
+known=("${local_benchmarks[@]}" "${cluster_benchmarks[@]}" helm3 end-to-end clusters fuzz)
 parts=("$@")
+
+# Fails early when a part is named that there is not.
+check_parts() {
+  local one
+  for one in ${parts[@]+"${parts[@]}"}; do
+    if [[ " ${known[*]} " != *" $one "* ]]; then
+      echo "there is no part $one; the parts are: ${known[*]}" >&2
+      exit 2
+    fi
+  done
+}
 
 # Whether one of these parts is to be run.
 wanted() {
@@ -239,6 +251,7 @@ on_clusters() {
   ! wanted clusters || several_clusters
 }
 
+check_parts
 prepare_machine
 if wanted "${local_benchmarks[@]}" "${cluster_benchmarks[@]}"; then
   check "programs, built for release" build_for_release
