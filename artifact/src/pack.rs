@@ -117,13 +117,11 @@ pub enum PackError {
     Evaluate(#[from] EvaluateError),
     /// The package is another plugin on another CPU.
     #[error(
-        "the plugin manifest is not the same in the trees for {first} and {second}: wanted one for the whole artifact"
+        "the plugin manifest is not the same in the trees for {platforms}: wanted one for the whole artifact"
     )]
     Manifests {
-        /// A platform.
-        first: Box<Platform>,
-        /// One with another plugin manifest.
-        second: Box<Platform>,
+        /// Two platforms with different ones.
+        platforms: Platforms,
     },
     /// The image.
     #[error(transparent)]
@@ -685,8 +683,7 @@ impl Work {
             match &evaluated {
                 Some((first, before)) if *before != manifest => {
                     return Err(PackError::Manifests {
-                        first: Box::new((*first).clone()),
-                        second: Box::new(platform.clone()),
+                        platforms: [*first, platform].into_iter().cloned().collect(),
                     });
                 }
                 Some(_) => {}

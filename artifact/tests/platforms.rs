@@ -447,7 +447,7 @@ async fn a_package_is_packed_for_the_platforms_it_has_and_refused_where_it_has_n
     let failure = outcome::parse_failure(&message).unwrap();
     assert_eq!(failure.reason, FailureReason::ManifestInvalid, "{message}");
     assert!(
-        failure.message.contains("linux/amd64 and linux/arm64"),
+        failure.message.contains("linux/amd64, linux/arm64"),
         "{message}"
     );
 }
