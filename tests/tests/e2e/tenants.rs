@@ -347,6 +347,8 @@ fn a_pull_token_opens_the_repository_of_its_plugin_and_no_other() -> Result<()> 
     first.apply(&registry.secret(TOKEN))?;
     apply(&first, &npm(&registry, "4.5.0"))?;
     let (_, private) = wait_reason(&first, "Succeeded")?;
+    // Its id is one plugin's at a time. What was packed stays.
+    kubectl(&["delete", "pcp", PLUGIN, "-n", first.name(), "--wait"])?;
     // The same package from the platform's registry: the same bytes, and for everybody.
     let second = Namespace::create("e2e-tenants-token-second")?;
     let public = json!({"npm": {"package": PACKAGE, "version": "4.5.0"}});
