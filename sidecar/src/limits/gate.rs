@@ -185,8 +185,10 @@ impl Gate {
                 // One that left meanwhile gives its place back by dropping it.
                 Next::Enters(Waiter(turn)) => drop(turn.send(Ok(Place(self.clone())))),
                 Next::Later(wait) => {
-                    if let Ok(runtime) = Handle::try_current() {
-                        runtime.spawn(self.clone().come_back(wait));
+                    match Handle::try_current() {
+                        Ok(runtime) => drop(runtime.spawn(self.clone().come_back(wait))),
+                        // Without a runtime nobody waits; the next call asks again.
+                        Err(_) => self.lock().is_timed = false,
                     }
                     return;
                 }
@@ -397,10 +399,12 @@ mod tests {
             "the plugin's limit of concurrency is reached: 1 calls are under way, and 4 wait, which is the limit of queue"
         );
         // Another host has its share.
-        let _other = waits(&gate, host(2)).await;
-        assert_eq!(gate.lock().count, 4);
+        let waiting = gate.clone();
+        let other = tokio::spawn(async move { waiting.enter(host(2), soon()).await });
         let newest = refusal(flood.pop().unwrap()).await;
         assert_eq!(newest.error.code, jsonrpc::LIMIT_EXCEEDED);
+        assert_eq!(gate.lock().count, 4);
+        assert!(!other.is_finished());
     }
 
     #[tokio::test]

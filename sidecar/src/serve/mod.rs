@@ -83,7 +83,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         events,
         terminating.clone(),
     ));
-    let routes = routes(&multiplexer, &facts, &package, &args.pod_name, &stop).await?;
+    let pod_name = pod_name(&args);
+    let routes = routes(&multiplexer, &facts, &package, &pod_name, &stop).await?;
     let bridge = tokio::spawn(
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
@@ -131,6 +132,13 @@ fn read_facts(args: &ServeArgs) -> anyhow::Result<Facts> {
     let path = args.facts_dir.join(facts::FILE_NAME);
     let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("parsing {}", path.display()))
+}
+
+/// The name that is stated, or that of the machine, which is the pod's as far as 63 letters go.
+fn pod_name(args: &ServeArgs) -> String {
+    let stated = Some(args.pod_name.clone()).filter(|name| !name.is_empty());
+    let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    stated.unwrap_or_else(|| machine().trim().to_owned())
 }
 
 async fn routes(
