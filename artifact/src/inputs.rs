@@ -106,6 +106,18 @@ pub fn repository(package: &str) -> String {
     )
 }
 
+/// Repository in the store of what belongs to one owner: `owners/<owner>/<package>`, the package
+/// as in [`repository`].
+///
+/// Who may pull is told by repository, so what is for one owner is never in one with what is
+/// for all. `owner` is a fingerprint, in lower-case hex.
+#[must_use]
+pub fn repository_of_owner(owner: &str, package: &str) -> String {
+    let shared = repository(package);
+    let name = shared.trim_start_matches("plugins/");
+    format!("owners/{owner}/{name}")
+}
+
 /// Whether a text is a repository name as the OCI distribution specification has it.
 #[must_use]
 pub fn is_repository(text: &str) -> bool {

@@ -136,6 +136,8 @@ pub struct StoreOptions {
     pub plain_http: bool,
     /// Basic authentication.
     pub credentials: Option<Credentials>,
+    /// A bearer token that was given out before, in place of a credential.
+    pub token: Option<String>,
     /// PEM of the only authorities to trust; the system's when absent.
     pub ca_pem: Option<Vec<u8>>,
     /// Whether a tenant chose the address: it must then itself be one where a registry may send
@@ -154,7 +156,7 @@ impl StoreOptions {
         }
     }
 
-    /// Reads `username`, `password` and `ca.crt` of a mounted Secret; each may be missing.
+    /// Reads `username`, `password`, `token` and `ca.crt` of a mounted Secret; each may be missing.
     ///
     /// # Errors
     /// When a file is there and cannot be read as text.
@@ -175,6 +177,7 @@ impl StoreOptions {
         Ok(Self {
             address: address.to_owned(),
             credentials,
+            token: read("token")?,
             ca_pem,
             ..Self::default()
         })
@@ -201,6 +204,7 @@ impl StoreClient {
             address,
             plain_http,
             credentials,
+            token,
             ca_pem,
             of_tenant,
         } = options;
@@ -208,6 +212,11 @@ impl StoreClient {
             address: address.clone(),
             why,
         };
+        let token = token.map(|token| {
+            let unusable = || setup("its token cannot be sent in a header".into());
+            Token::given(&token).ok_or_else(unusable)
+        });
+        let token = token.transpose()?.unwrap_or_default();
         let scheme = if plain_http { "http" } else { "https" };
         let base =
             Url::parse(&format!("{scheme}://{address}/v2/")).map_err(|e| setup(e.to_string()))?;
@@ -237,7 +246,7 @@ impl StoreClient {
             base,
             address,
             credentials,
-            token: Token::default(),
+            token,
         })
     }
 

@@ -34,16 +34,26 @@ impl Token {
         }
     }
 
+    /// A token that was given out before; `None` where it is none that can be sent.
+    pub(crate) fn given(token: &str) -> Option<Self> {
+        let given = Self::default();
+        given.put(token)?;
+        Some(given)
+    }
+
     /// Takes the token from the answer of the place that gives them out.
     pub(crate) fn renew(&self, answer: &[u8]) -> Result<(), &'static str> {
         let answer: Value = serde_json::from_slice(answer).map_err(|_| "it is no JSON")?;
         let token = answer["token"].as_str().or(answer["access_token"].as_str());
         let token = token.ok_or("it holds no token")?;
-        let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| "its token cannot be sent")?;
+        self.put(token).ok_or("its token cannot be sent")
+    }
+
+    fn put(&self, token: &str) -> Option<()> {
+        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
         header.set_sensitive(true);
         *self.header.lock().unwrap_or_else(PoisonError::into_inner) = Some(header);
-        Ok(())
+        Some(())
     }
 }
 

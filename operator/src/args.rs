@@ -33,6 +33,10 @@ pub struct Args {
     /// `host:port` of the artifact store for the read credential.
     #[arg(long, env = "PAPERCLIP_STORE_READ")]
     pub store_read: String,
+    /// `host:port` of the artifact store for plugins' pods. With a store in the cluster it takes
+    /// pull tokens; without, it is that for the read credential.
+    #[arg(long, env = "PAPERCLIP_STORE_PULL")]
+    pub store_pull: Option<String>,
     /// `host:port` of the artifact store for the push credential.
     #[arg(long, env = "PAPERCLIP_STORE_PUSH")]
     pub store_push: String,
@@ -73,4 +77,12 @@ pub struct Args {
     /// Reconciles of one kind that run at the same time.
     #[arg(long, env = "PAPERCLIP_CONCURRENCY", default_value_t = 16)]
     pub concurrency: u16,
+}
+
+impl Args {
+    /// `host:port` of the artifact store for plugins' pods.
+    #[must_use]
+    pub fn store_pull(&self) -> &str {
+        self.store_pull.as_deref().unwrap_or(&self.store_read)
+    }
 }

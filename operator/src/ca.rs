@@ -1,6 +1,6 @@
 //! The certificate authority: makes itself once, issues leaves, says when a leaf is due.
 //!
-//! Nothing here knows a cluster. Keys are ECDSA P-256; a leaf lives 90 days and is
+//! Nothing here knows a cluster. Keys are ECDSA P-256; a leaf of the bridge lives 90 days and is
 //! renewed after 60, so a month of outage breaks nothing.
 
 use paperclip_proto::identity::Identity;
@@ -15,7 +15,9 @@ use crate::fingerprint::Fingerprints;
 
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
 const LEAF_LIFE: Duration = Duration::days(90);
-const LEAF_RENEWAL: Duration = Duration::days(60);
+/// The artifact store reads its certificate when it starts, and starts when its node is emptied
+/// or the chart is upgraded: it must not run out in between.
+const SERVER_LIFE: Duration = Duration::days(5 * 365);
 /// Clocks of nodes differ.
 const BACKDATE: Duration = Duration::minutes(5);
 
@@ -145,7 +147,11 @@ impl Authority {
             source,
         };
         let key = KeyPair::generate().map_err(failed)?;
-        let mut parameters = parameters("Paperclip", now, LEAF_LIFE);
+        let life = match subject {
+            Subject::Identity(_) => LEAF_LIFE,
+            Subject::Dns(_) => SERVER_LIFE,
+        };
+        let mut parameters = parameters("Paperclip", now, life);
         parameters.subject_alt_names = subject.names().map_err(failed)?;
         parameters.use_authority_key_identifier_extension = true;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -190,13 +196,14 @@ fn validity(certificate: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
     Some((at(validity.not_before)?, at(validity.not_after)?))
 }
 
-/// Whether a leaf is to be issued anew: it is unreadable, old, or of another authority; or
-/// it is yet to begin, which is what a clock leaves behind that was wrong for a while.
+/// Whether a leaf is to be issued anew: it is unreadable, past two thirds of its life, or of
+/// another authority; or it is yet to begin, which is what a clock leaves behind that was wrong
+/// for a while.
 #[must_use]
 pub fn is_due(certificate: &str, issued_under: &str, authority: &str, now: OffsetDateTime) -> bool {
     issued_under != authority
         || validity(certificate)
-            .is_none_or(|(begin, end)| now < begin || now >= end - LEAF_LIFE + LEAF_RENEWAL)
+            .is_none_or(|(begin, end)| now < begin || now >= end - (end - begin) / 3)
 }
 
 #[cfg(test)]

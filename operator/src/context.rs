@@ -13,7 +13,7 @@ use paperclip_artifact::{
     publish::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
-    store::{StoreClient, StoreError, StoreOptions},
+    store::{Credentials, StoreClient, StoreError, StoreOptions},
 };
 use paperclip_proto::tls::{ClientTls, TlsError};
 use serde_json::Value;
@@ -32,6 +32,7 @@ use crate::{
     pods::Pods,
     secrets::{self, SecretError},
     signing::{self, SigningError},
+    tokens::Tokens,
     watched::Watched,
 };
 
@@ -55,15 +56,20 @@ pub enum StartError {
     Store(#[source] Box<StoreError>),
 }
 
-/// What a plugin pod needs to pull: the content of its store Secret.
-#[derive(Clone)]
+/// What a plugin's pods need to pull: what their store Secret is made of.
 pub struct StoreAccess {
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: String,
+    /// What they show.
+    pub shown: Shown,
     /// Authority of the store's certificate, if it is not a public one.
     pub ca: Option<String>,
+}
+
+/// What pods show to the store.
+pub enum Shown {
+    /// A token for the repositories of their plugin. The store in the cluster takes these.
+    Token(Tokens),
+    /// The read credential of a store of somebody else's, the same for all.
+    Credential(Credentials),
 }
 
 /// What every reconcile is given.
@@ -76,7 +82,7 @@ pub struct Context {
     pub authority: Authority,
     /// The keys by one of which an artifact of the store is signed.
     pub signing: signing::Accepted,
-    /// The read credential of the store.
+    /// What plugins' pods pull with.
     pub store_access: StoreAccess,
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
@@ -120,8 +126,10 @@ impl Context {
         maintain_store(&api, &authority, &args).await?;
         let (credentials, ca) = secrets::credential(&api, &args.store_read_secret).await?;
         let store_access = StoreAccess {
-            username: credentials.username.clone(),
-            password: credentials.password.clone(),
+            shown: match args.store_service {
+                Some(_) => Shown::Token(secrets::tokens(&api).await?),
+                None => Shown::Credential(credentials.clone()),
+            },
             ca: ca.clone(),
         };
         let store = StoreClient::new(StoreOptions {

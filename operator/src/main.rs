@@ -22,6 +22,7 @@ mod pods;
 mod secrets;
 mod signing;
 mod status;
+mod tokens;
 mod trust;
 mod watched;
 

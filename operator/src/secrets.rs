@@ -15,12 +15,15 @@ use time::OffsetDateTime;
 use crate::{
     apply::{ApplyError, apply},
     ca::{self, Authority, CaError, Material, Subject},
+    tokens::{TokenError, Tokens},
 };
 
 /// Secret that holds the authority.
 pub const AUTHORITY: &str = "paperclip-ca";
 /// Secret that holds the store's leaf.
 pub const STORE_TLS: &str = "paperclip-store-tls";
+/// Secret that holds the key of pull tokens, and its public half for the store.
+pub const STORE_TOKENS: &str = "paperclip-store-tokens";
 
 /// Why the platform's Secrets are not there.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,9 @@ pub enum SecretError {
     /// A certificate could not be made.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// The key of pull tokens could not be made or read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A password could not be hashed.
     #[error("hashing the password of the artifact store")]
     Hash(#[source] bcrypt::BcryptError),
@@ -70,10 +76,10 @@ pub fn text(secret: &Secret, key: &'static str) -> Result<String, SecretError> {
 
 /// A Secret of ours with these texts.
 #[must_use]
-pub fn build_secret<const N: usize>(
+pub fn build_secret<'a>(
     metadata: ObjectMeta,
     type_: &str,
-    texts: [(&str, &str); N],
+    texts: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Secret {
     let data = texts
         .into_iter()
@@ -150,6 +156,21 @@ pub async fn in_cluster_store(
         apply(api, &desired).await?;
     }
     Ok(())
+}
+
+/// What gives out pull tokens of the store in the cluster; its key is made now if this is the
+/// first start.
+///
+/// # Errors
+/// When the API server refuses or the stored key is unusable.
+pub async fn tokens(api: &Api<Secret>) -> Result<Tokens, SecretError> {
+    let secret = create_once(api, STORE_TOKENS, || {
+        let made = Tokens::generate()?;
+        let texts = [("key.pem", &*made.key), ("jwks.json", &*made.key_set)];
+        Ok(build_secret(metadata(STORE_TOKENS), OPAQUE, texts))
+    })
+    .await?;
+    Ok(Tokens::load(&text(&secret, "key.pem")?)?)
 }
 
 /// The Secret with a new leaf, if the one that is there is missing or due.

@@ -29,7 +29,7 @@ use crate::{
     apply::{apply, apply_unsealed},
     ca::Subject,
     context::Context,
-    secrets,
+    secrets::{self, SecretError},
 };
 
 /// Label that the Deployment controller gives a template.
@@ -38,12 +38,14 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Brings the plugin's objects about and gives the Deployment as it then is.
 ///
 /// With `exact` the spec asks for just this; else it is what ran before and goes on, so its
-/// template is taken from where it is, not made anew from a spec that has moved on.
+/// template is taken from where it is, not made anew from a spec that has moved on. `serving` is
+/// the repository of the revision that serves.
 pub async fn apply_all(
     context: &Context,
     wanted: &Wanted<'_>,
     exact: bool,
     config: &DeliveredConfig,
+    serving: Option<&str>,
     observed: Option<Deployment>,
 ) -> Result<Deployment, ReconcileError> {
     let namespace = wanted.plugin.namespace().unwrap_or_default();
@@ -66,7 +68,8 @@ pub async fn apply_all(
     if let Some(leaf) = &leaf {
         apply(&secrets, leaf).await?;
     }
-    apply(&secrets, &build_store_secret(wanted, &context.store_access)).await?;
+    let store = build_store_secret(wanted, &context.store_access, serving, now);
+    apply(&secrets, &store.map_err(SecretError::from)?).await?;
     let handed = build_config_secret(wanted, config).map_err(ReconcileError::Encode)?;
     apply_unsealed(&secrets, &handed).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client(), &namespace);

@@ -10,6 +10,7 @@ use kube::{
 use paperclip_artifact::{
     Digest,
     inline::Inline,
+    inputs,
     outcome::Published,
     request::{PackRequest, RemoteImage},
     resolve::{Reference, Wanted, locked},
@@ -88,6 +89,7 @@ pub async fn resolve(
     let request = match request {
         Ok(request) => PackRequest {
             relock: relock_of(plugin, &request),
+            repository: repository_of(context, plugin, &request),
             ..request
         },
         Err(stage) => return Ok(stage),
@@ -134,6 +136,18 @@ pub async fn resolve(
 fn is_withdrawn(context: &Context, signed_by: Option<&str>) -> bool {
     let mut accepted = context.signing.keys().iter().map(|key| key.id());
     signed_by.is_some_and(|by| !accepted.any(|key| key.as_str() == by))
+}
+
+/// What a namespace's own credential opened, and what stands in its own ConfigMaps, is for that
+/// namespace: it has repositories of its own, since who may pull is told by repository.
+fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequest) -> String {
+    let namespace = plugin.namespace().unwrap_or_default();
+    let own = || credential::owner(context.authority.fingerprints(), &namespace);
+    let owner = request.owner().map(str::to_owned);
+    match owner.or_else(|| request.inline.is_some().then(own)) {
+        Some(owner) => inputs::repository_of_owner(&owner, &request.package),
+        None => inputs::repository(&request.package),
+    }
 }
 
 /// Names the act of locking anew, where there is a lock to be resolved.

@@ -125,9 +125,15 @@ fn tenant(
         },
     );
     Tenant {
-        owner: fingerprints.of(&["owner of a source", namespace]),
+        owner: owner(fingerprints, namespace),
         credential,
     }
+}
+
+/// Names a namespace as the owner of what the store has for it alone.
+#[must_use]
+pub fn owner(fingerprints: &Fingerprints, namespace: &str) -> String {
+    fingerprints.of(&["owner of a source", namespace])
 }
 
 /// The authority that the platform trusts for its own registry, which may be the tenant's too.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString};
 use kube::{Resource, ResourceExt, api::ObjectMeta};
-use paperclip_artifact::Digest;
+use paperclip_artifact::{Digest, store::Credentials};
 use paperclip_crds::{
     labels,
     v1alpha1::{PaperclipPlugin, RevisionArtifact},
@@ -14,8 +14,13 @@ use paperclip_proto::{
     config::{self, DeliveredConfig},
     facts::{Facts, HostFacts, InstanceFacts},
 };
+use time::OffsetDateTime;
 
-use crate::{context::StoreAccess, secrets};
+use crate::{
+    context::{Shown, StoreAccess},
+    secrets,
+    tokens::TokenError,
+};
 
 /// The release of Paperclip whose protocol we speak.
 const HOST_VERSION: &str = "2026.916.1";
@@ -184,21 +189,34 @@ pub fn build_config_secret(
     ))
 }
 
-/// The Secret with read access to the store.
-#[must_use]
-pub fn build_store_secret(wanted: &Wanted<'_>, access: &StoreAccess) -> Secret {
+/// The Secret that the pods pull with. `serving` is the repository of the revision that serves,
+/// whose pods may have to start again while this one is rolled out.
+///
+/// # Errors
+/// When a token cannot be signed.
+pub fn build_store_secret(
+    wanted: &Wanted<'_>,
+    access: &StoreAccess,
+    serving: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<Secret, TokenError> {
     let metadata = wanted.metadata("-store");
-    let (username, password) = (
-        ("username", &*access.username),
-        ("password", &*access.password),
-    );
-    match &access.ca {
-        Some(ca) => {
-            let texts = [username, password, ("ca.crt", ca.as_str())];
-            secrets::build_secret(metadata, secrets::OPAQUE, texts)
+    let mut texts: Vec<_> = access.ca.iter().map(|ca| ("ca.crt", ca.clone())).collect();
+    match &access.shown {
+        Shown::Credential(Credentials { username, password }) => {
+            texts.push(("username", username.clone()));
+            texts.push(("password", password.clone()));
         }
-        None => secrets::build_secret(metadata, secrets::OPAQUE, [username, password]),
+        Shown::Token(tokens) => {
+            let repositories = [Some(&*wanted.artifact.repository), serving];
+            let repositories = repositories.into_iter().flatten().collect();
+            let namespace = wanted.plugin.namespace().unwrap_or_default();
+            let subject = format!("{namespace}/{}", wanted.plugin.name_any());
+            texts.push(("token", tokens.issue(&subject, &repositories, now)?));
+        }
     }
+    let texts = texts.iter().map(|(key, text)| (*key, &**text));
+    Ok(secrets::build_secret(metadata, secrets::OPAQUE, texts))
 }
 
 #[cfg(test)]

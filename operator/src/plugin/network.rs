@@ -67,7 +67,7 @@ fn build_lookup() -> NetworkPolicyEgressRule {
 /// addresses and labels, and a registry outside has neither.
 fn build_store(args: &Args) -> NetworkPolicyEgressRule {
     let number = args
-        .store_read
+        .store_pull()
         .rsplit_once(':')
         .and_then(|(_, port)| port.parse().ok())
         .unwrap_or(443);

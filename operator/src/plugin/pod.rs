@@ -140,7 +140,9 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
     let artifact = wanted.artifact;
     let reference = format!(
         "{}/{}@{}",
-        args.store_read, artifact.repository, artifact.digest
+        args.store_pull(),
+        artifact.repository,
+        artifact.digest
     );
     let flags = [
         "--reference",

@@ -380,7 +380,8 @@ impl<'a> Step<'a> {
             host: revision::host(&runs.spec, plugin),
             activation: activation_of(&runs.spec),
         };
-        let applying = apply_all(context, &wanted, exact, &config, observed);
+        let serving = active.map(|active| &*active.artifact.repository);
+        let applying = apply_all(context, &wanted, exact, &config, serving, observed);
         Box::pin(applying).await.map(Some)
     }
 

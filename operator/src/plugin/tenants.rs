@@ -391,7 +391,8 @@ async fn an_image_is_copied_under_the_digest_of_its_tag() {
     assert!(request.validate().is_ok());
     let image = request.image.unwrap();
     assert_eq!(image.digest.as_str(), digest);
-    assert_eq!(request.repository, "plugins/greeter");
+    let owner = request.tenant.unwrap().owner;
+    assert_eq!(request.repository, format!("owners/{owner}/greeter"));
     let status = tenant.plugin().status.unwrap();
     let resolution = status.resolution.unwrap();
     assert_eq!(

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::support::{HOST_NAMESPACE, PLATFORM_NAMESPACE, cluster, get, kubectl};
 
 /// Keys of Secrets of the platform that hold what nobody else may know.
-const CREDENTIALS: [&str; 3] = ["password", "htpasswd", "tls.key"];
+const CREDENTIALS: [&str; 5] = ["password", "htpasswd", "token", "tls.key", "key.pem"];
 
 /// A secret text and where it belongs.
 struct Canary {
@@ -94,7 +94,7 @@ fn credentials(namespace: &str) -> Result<Vec<Canary>> {
             let origin = format!("{namespace}/{} {key}", secret["metadata"]["name"]);
             // A key may be written in other lines than these; its middle stays what it is.
             let value = match key {
-                "tls.key" => value.lines().nth(1).context("a key in PEM")?,
+                "tls.key" | "key.pem" => value.lines().nth(1).context("a key in PEM")?,
                 _ => value.trim(),
             };
             canaries.push(Canary::new(origin, value));

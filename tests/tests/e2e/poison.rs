@@ -26,6 +26,10 @@ struct Poison {
     dist: fn(&[u8]) -> Value,
     /// More fields of `package.json`.
     manifest: fn() -> Value,
+    /// Code of the plugin manifest, which has the sound one as `plugin`.
+    code: &'static str,
+    /// The reason of `Stalled`.
+    reason: &'static str,
 }
 
 impl Poison {
@@ -42,6 +46,17 @@ impl Poison {
             bytes: |bytes| bytes,
             dist: honest,
             manifest: || json!({}),
+            code: "export default plugin;",
+            reason: "PackageRefused",
+        }
+    }
+
+    /// A package whose plugin manifest is hostile code.
+    const fn code(name: &'static str, says: &'static [&'static str], code: &'static str) -> Self {
+        Self {
+            code,
+            reason: "ManifestInvalid",
+            ..Self::entries(name, says, |_| Ok(()))
         }
     }
 
@@ -70,7 +85,8 @@ impl Poison {
             "categories": ["automation"], "capabilities": ["agent.tools.register"],
             "entrypoints": {"worker": "./worker.js"},
         });
-        let plugin = format!("export default {plugin};");
+        // Imports go before all else, wherever they are written.
+        let plugin = format!("const plugin = {plugin};\n{}\n", self.code);
         file(&mut archive, "package/manifest.js", plugin.as_bytes())?;
         file(&mut archive, "package/worker.js", b"process.exit(1);")?;
         (self.tarball)(&mut archive)?;
@@ -214,8 +230,51 @@ fn poisons() -> Vec<Poison> {
     ]
 }
 
+/// Plugin manifests that do what a manifest has no business to do.
+fn hostile_code() -> Vec<Poison> {
+    let code = Poison::code;
+    vec![
+        code("loop", &["manifest.js"], "for (;;) {}"),
+        code(
+            "memory",
+            &["manifest.js"],
+            "const all = []; for (;;) all.push(Buffer.alloc(64 << 20, 1));",
+        ),
+        code(
+            "reads",
+            &["manifest.js", "EACCES"],
+            "import { readFileSync } from 'node:fs'; readFileSync('/etc/passwd'); export default plugin;",
+        ),
+        code(
+            "credential",
+            &["manifest.js", "EACCES"],
+            "import { readdirSync } from 'node:fs'; readdirSync('/etc/paperclip'); export default plugin;",
+        ),
+        code(
+            "socket",
+            &["manifest.js", "ENOSYS"],
+            "import { connect } from 'node:net'; await new Promise((yes, no) => connect(53, '127.0.0.1')             .on('connect', yes).on('error', no)); export default plugin;",
+        ),
+        code(
+            "fork",
+            &["manifest.js"],
+            "import { execFileSync } from 'node:child_process'; execFileSync(process.execPath, ['-v']);             export default plugin;",
+        ),
+        code(
+            "chance",
+            &["another each time"],
+            "plugin.description = String(Math.random()); export default plugin;",
+        ),
+        code(
+            "flood",
+            &["printed more than"],
+            "import { writeSync } from 'node:fs'; const much = Buffer.alloc(1 << 20, 120);             for (let n = 0; n < 100; n += 1) writeSync(1, much); export default plugin;",
+        ),
+    ]
+}
+
 /// Repositories of the store that hold anything, by their folder.
-fn catalogue() -> Result<Vec<String>> {
+pub fn catalogue() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in walkdir::WalkDir::new(cluster().dir().join("volumes")) {
         let entry = entry?;
@@ -229,7 +288,8 @@ fn catalogue() -> Result<Vec<String>> {
 
 #[test]
 fn a_poisoned_package_is_refused_by_name_and_leaves_nothing() -> Result<()> {
-    let poisons = poisons();
+    let mut poisons = poisons();
+    poisons.extend(hostile_code());
     for poison in &poisons {
         poison.publish()?;
     }
@@ -268,7 +328,7 @@ fn refused(namespace: &Namespace, poison: &Poison, patience: Duration) -> Result
         let stalled = conditions
             .and_then(|all| all.iter().find(|one| one["type"] == "Stalled"))
             .with_context(|| plugin["status"].to_string())?;
-        ensure!(stalled["reason"] == "PackageRefused", "{stalled}");
+        ensure!(stalled["reason"] == poison.reason, "{stalled}");
         let says = stalled["message"].as_str().unwrap_or_default();
         for words in poison.says {
             ensure!(says.contains(words), "{words:?} is not in {says:?}");

@@ -6,10 +6,11 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, thread, time::Durat
 use anyhow::{Context, Result, ensure};
 use axum::{
     Router,
+    body::Body,
     extract::Request,
     http::{
         StatusCode,
-        header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+        header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION},
     },
     response::{IntoResponse, Response},
 };
@@ -28,8 +29,9 @@ use tokio_rustls::{
     },
 };
 
+use crate::isolation::node_in_pod;
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get,
+    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, kubectl,
     publish_settings,
 };
 
@@ -38,7 +40,30 @@ const PACKAGE: &str = "paperclip-plugin-test-settings";
 const SECRET: &str = "pull";
 const TOKEN: &str = "opens-the-registry-of-the-test";
 
-/// A registry over TLS that wants a token: files of its own, and behind them the cluster's npm
+/// What the registry of a test answers by itself.
+#[derive(Clone)]
+enum Answer {
+    File(Vec<u8>),
+    Redirect(&'static str),
+    /// A body without an end.
+    Endless,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::File(content) => content.into_response(),
+            Self::Redirect(to) => (StatusCode::FOUND, [(LOCATION, to)]).into_response(),
+            Self::Endless => {
+                let piece = || Ok::<_, std::convert::Infallible>(vec![b'x'; 1 << 20]);
+                let pieces = std::iter::repeat_with(piece);
+                Body::from_stream(futures::stream::iter(pieces)).into_response()
+            }
+        }
+    }
+}
+
+/// A registry over TLS that wants a token: answers of its own, and behind them the cluster's npm
 /// registry. It ends with the process.
 struct Registry {
     url: String,
@@ -46,7 +71,7 @@ struct Registry {
 }
 
 impl Registry {
-    fn start(files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
+    fn start(files: BTreeMap<String, Answer>) -> Result<Self> {
         let inside = cluster().npm().url_in_cluster();
         let bridge = inside
             .strip_prefix("http://")
@@ -89,7 +114,7 @@ fn secret(content: Value) -> String {
 
 async fn serve(
     bridge: &str,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Answer>,
     told: &std::sync::mpsc::Sender<Registry>,
 ) -> Result<()> {
     let plain = TcpListener::bind("127.0.0.1:0").await?;
@@ -130,7 +155,7 @@ async fn pass_on(acceptor: TlsAcceptor, stream: TcpStream, behind: SocketAddr) -
     Ok(())
 }
 
-async fn answer(files: Arc<BTreeMap<String, Vec<u8>>>, request: Request) -> Response {
+async fn answer(files: Arc<BTreeMap<String, Answer>>, request: Request) -> Response {
     let wanted = format!("Bearer {TOKEN}");
     let authorization = request.headers().get(AUTHORIZATION);
     if authorization.is_none_or(|found| found != wanted.as_str()) {
@@ -251,7 +276,17 @@ fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result
     );
 
     // What Jobs were lent goes with them.
-    eventually("the Secrets of the Jobs to be gone", COLD * 2, || {
+    let packer = "app.kubernetes.io/name=paperclip-packer";
+    kubectl(&[
+        "delete",
+        "jobs",
+        "-n",
+        PLATFORM_NAMESPACE,
+        "-l",
+        packer,
+        "--wait",
+    ])?;
+    eventually("the Secrets of the Jobs to be gone", WARM, || {
         let secrets = get(&["secrets", "-n", PLATFORM_NAMESPACE])?;
         let secrets = secrets["items"].as_array().context("items")?;
         let lent = secrets
@@ -263,6 +298,99 @@ fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result
         ensure!(lent.is_empty(), "{lent:?}");
         Ok(())
     })
+}
+
+/// What the store answers, asked from inside a pod: a line a request, `<method> <port> <path>
+/// <status>`.
+fn ask_store(from: &Namespace, token: &str, requests: &[(&str, u16, &str)]) -> Result<String> {
+    let access = get(&["secret", "paperclip-store-read", "-n", PLATFORM_NAMESPACE])?;
+    let authority = access["data"]["ca.crt"].as_str().context("ca.crt")?;
+    let script = format!(
+        "const https = require('node:https');
+         const ca = Buffer.from({authority:?}, 'base64');
+         const host = 'paperclip-store.{PLATFORM_NAMESPACE}.svc';
+         const headers = {token:?} === '' ? {{}} : {{ authorization: 'Bearer ' + {token:?} }};
+         const ask = ([method, port, path]) => new Promise((done, failed) => {{
+           const request = https.request({{ method, host, port, path, ca, headers }}, (answer) => {{
+             answer.resume().on('end', () => done([method, port, path, answer.statusCode].join(' ')));
+           }});
+           request.on('error', failed).end();
+         }});
+         (async () => {{
+           for (const one of {requests}) console.log(await ask(one));
+         }})();",
+        requests = json!(requests),
+    );
+    node_in_pod(from, "ask", &script)
+}
+
+/// The token that the pods of a namespace's plugin pull with.
+fn token_of(namespace: &Namespace) -> Result<String> {
+    eventually("the pull token", COLD, || {
+        let name = format!("pcp-{PLUGIN}-store");
+        let secret = get(&["secret", &name, "-n", namespace.name()])?;
+        let data = &secret["data"];
+        ensure!(
+            data["password"].is_null() && data["username"].is_null(),
+            "{name} holds a credential"
+        );
+        let token = data["token"].as_str().context("a token")?;
+        Ok(String::from_utf8(BASE64_STANDARD.decode(token)?)?)
+    })
+}
+
+#[test]
+fn a_pull_token_opens_the_repository_of_its_plugin_and_no_other() -> Result<()> {
+    publish_settings("4.5.0")?;
+    let registry = Registry::start(BTreeMap::new())?;
+    let first = Namespace::create("e2e-tenants-token-first")?;
+    first.apply(&registry.secret(TOKEN))?;
+    apply(&first, &npm(&registry, "4.5.0"))?;
+    let (_, private) = wait_reason(&first, "Succeeded")?;
+    // The same package from the platform's registry: the same bytes, and for everybody.
+    let second = Namespace::create("e2e-tenants-token-second")?;
+    let public = json!({"npm": {"package": PACKAGE, "version": "4.5.0"}});
+    apply(&second, &public)?;
+    let (_, public) = wait_reason(&second, "Succeeded")?;
+    let of = |status: &Value, what: &str| {
+        let text = status["artifact"][what].as_str();
+        text.map(str::to_owned).context("an artifact")
+    };
+    let digest = of(&public, "digest")?;
+    ensure!(of(&private, "digest")? == digest, "{private}");
+    let (own, others) = (of(&public, "repository")?, of(&private, "repository")?);
+    let manifest = |repository: &str| format!("/v2/{repository}/manifests/{digest}");
+    let (own_manifest, others_manifest) = (manifest(&own), manifest(&others));
+    let (tags, upload) = (
+        format!("/v2/{others}/tags/list"),
+        format!("/v2/{own}/blobs/uploads/"),
+    );
+    let said = ask_store(
+        &second,
+        &token_of(&second)?,
+        &[
+            ("GET", 5002, &own_manifest),
+            ("GET", 5002, &others_manifest),
+            ("GET", 5002, &tags),
+            ("GET", 5002, "/v2/_catalog"),
+            ("POST", 5002, &upload),
+            ("DELETE", 5002, &own_manifest),
+            ("GET", 5000, &own_manifest),
+            ("POST", 5001, &upload),
+        ],
+    )?;
+    let codes: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.rsplit(' ').next())
+        .collect();
+    ensure!(codes.first() == Some(&"200"), "{said}");
+    ensure!(codes.len() == 8, "{said}");
+    let refused = |code: &&str| matches!(*code, "401" | "403" | "405");
+    ensure!(codes.iter().skip(1).all(refused), "{said}");
+    kubectl(&["delete", "pod", "ask", "-n", second.name(), "--wait"])?;
+    let said = ask_store(&second, "", &[("GET", 5002, &own_manifest)])?;
+    ensure!(said.trim_end().ends_with(" 401"), "{said}");
+    Ok(())
 }
 
 #[test]
@@ -285,7 +413,7 @@ fn what_is_wrong_with_a_credential_is_told_by_name() -> Result<()> {
         .replace("plugins.paperclip.ing/allow-plugins", "example/none");
     namespace.apply(&closed)?;
     told("lacks the label")?;
-    crate::support::kubectl(&["delete", "secret", SECRET, "-n", namespace.name()])?;
+    kubectl(&["delete", "secret", SECRET, "-n", namespace.name()])?;
     namespace.apply(&secret(
         json!({"type": "Opaque", "stringData": {"other": "x"}}),
     ))?;
@@ -325,8 +453,14 @@ fn a_registry_that_lies_is_believed_by_nobody_else() -> Result<()> {
         "name": PACKAGE, "dist-tags": {"latest": "4.2.0"}, "versions": {"4.2.0": described},
     });
     let registry = Registry::start(BTreeMap::from([
-        (format!("/{PACKAGE}"), document.to_string().into_bytes()),
-        (format!("/{PACKAGE}/-/{PACKAGE}-4.2.0.tgz"), tarball),
+        (
+            format!("/{PACKAGE}"),
+            Answer::File(document.to_string().into_bytes()),
+        ),
+        (
+            format!("/{PACKAGE}/-/{PACKAGE}-4.2.0.tgz"),
+            Answer::File(tarball),
+        ),
     ]))?;
     let liar = Namespace::create("e2e-tenants-liar")?;
     liar.apply(&registry.secret(TOKEN))?;
@@ -379,6 +513,55 @@ fn a_tarball_by_url_serves_and_one_with_another_hash_is_refused() -> Result<()> 
     let status = status(&namespace)?;
     ensure!(status["artifact"]["version"] == "4.3.0", "{status}");
     ensure!(status["resolution"]["package"] == PACKAGE, "{status}");
+    Ok(())
+}
+
+#[test]
+fn answers_without_an_end_and_ways_into_the_node_are_refused_by_name() -> Result<()> {
+    let integrity = format!(
+        "sha512-{}",
+        BASE64_STANDARD.encode(Sha512::digest(b"anything"))
+    );
+    let cases = [
+        ("/endless.tgz", Answer::Endless, "answer-size"),
+        (
+            "/metadata.tgz",
+            Answer::Redirect("http://169.254.169.254/latest/"),
+            "169.254.169.254",
+        ),
+        (
+            "/loopback.tgz",
+            Answer::Redirect("https://127.0.0.1:10250/pods"),
+            "127.0.0.1",
+        ),
+        (
+            "/mapped.tgz",
+            Answer::Redirect("https://[::ffff:7f00:1]/"),
+            "address",
+        ),
+        ("/file.tgz", Answer::Redirect("file:///etc/passwd"), "file"),
+    ];
+    let answers = cases.iter();
+    let answers = answers.map(|(path, answer, _)| ((*path).to_owned(), answer.clone()));
+    let registry = Registry::start(answers.collect())?;
+    let namespace = Namespace::create("e2e-tenants-traps")?;
+    namespace.apply(&registry.secret(TOKEN))?;
+    for (path, _, says) in cases {
+        let url = format!("{}{path}", registry.url);
+        let source = json!({"http": {
+            "url": url, "integrity": integrity, "credentialsSecret": SECRET,
+        }});
+        apply(&namespace, &source)?;
+        eventually(path, COLD, || {
+            let (message, status) = wait_reason(&namespace, "PackageRefused")?;
+            ensure!(
+                message.contains(says),
+                "{path}: {says:?} is not in {message:?}"
+            );
+            ensure!(status["artifact"].is_null(), "{status}");
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 

@@ -60,14 +60,15 @@ pub(super) enum Seen<T> {
     NotLookedAt,
 }
 
-/// A key of a ConfigMap or Secret that a field of the spec names.
+/// A ConfigMap or Secret that a field of the spec names.
 #[derive(Debug)]
 pub(super) struct Reference {
     /// The field, as in `spec.secrets token`.
     pub field: String,
     pub kind: Kind,
     pub name: String,
-    pub key: String,
+    /// None where one of several keys will do.
+    pub key: Option<String>,
     pub seen: Seen<Outline>,
 }
 
@@ -272,8 +273,17 @@ impl Reader<'_> {
                 field: field.to_owned(),
                 kind: Kind::ConfigMap,
                 name: name.clone(),
-                key: key.clone(),
+                key: Some(key.clone()),
                 seen: self.named(name, outline_of_map).await,
+            });
+        }
+        if let Some((field, name)) = spec.source.credential() {
+            references.push(Reference {
+                field: field.to_owned(),
+                kind: Kind::Secret,
+                name: name.to_owned(),
+                key: None,
+                seen: self.named(name, outline_of_secret).await,
             });
         }
         for secret in &spec.secrets {
@@ -281,7 +291,7 @@ impl Reader<'_> {
                 field: format!("spec.secrets {}", secret.name),
                 kind: Kind::Secret,
                 name: secret.secret_ref.name.clone(),
-                key: secret.secret_ref.key.clone(),
+                key: Some(secret.secret_ref.key.clone()),
                 seen: self.named(&secret.secret_ref.name, outline_of_secret).await,
             });
         }

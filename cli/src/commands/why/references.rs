@@ -19,8 +19,10 @@ pub(super) fn trouble(reference: &Reference) -> Option<String> {
         Seen::There(found) if *kind == Kind::Secret && !found.is_open => {
             format!("lacks the label {}=true", labels::ALLOW_PLUGINS)
         }
-        Seen::There(found) if !found.keys.contains(key) => format!("has no key {key}"),
-        Seen::There(_) => return None,
+        Seen::There(found) => match key {
+            Some(key) if !found.keys.contains(key) => format!("has no key {key}"),
+            _ => return None,
+        },
     };
     Some(format!("{kind:?} {name} of {field} {what}."))
 }

@@ -13,7 +13,7 @@ fn reference(kind: Kind, seen: Seen<Outline>) -> Reference {
         },
         kind,
         name: "access".into(),
-        key: "password".into(),
+        key: Some("password".into()),
         seen,
     }
 }
@@ -88,5 +88,17 @@ fn a_reference_is_named_by_what_it_lacks() {
     assert_eq!(
         of(Kind::ConfigMap, Seen::Missing).as_deref(),
         Some("ConfigMap access of spec.config.defaultFrom does not exist.")
+    );
+    let credential = |seen| Reference {
+        field: "spec.source.npm.credentialsSecret".into(),
+        key: None,
+        ..reference(Kind::Secret, seen)
+    };
+    assert_eq!(trouble(&credential(outline(&["token"], true))), None);
+    assert_eq!(
+        trouble(&credential(outline(&["token"], false))).as_deref(),
+        Some(
+            "Secret access of spec.source.npm.credentialsSecret lacks the label plugins.paperclip.ing/allow-plugins=true."
+        )
     );
 }
