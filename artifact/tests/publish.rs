@@ -223,6 +223,7 @@ async fn what_no_policy_trusts_leaves_no_byte_in_the_store() {
         panic!("{told:?}");
     };
     assert_eq!(published.proofs, [""; 0]);
+    assert_eq!(published.signed_by, None, "no key was mounted");
     let digest = published.pushed.digest;
     let later = judge(&store, &verify_request(&digest, &demand, false)).await;
     assert_eq!(Failure::from(&later.unwrap_err()), refusals[1]);
@@ -237,14 +238,21 @@ async fn what_a_policy_trusts_is_pushed_with_a_record_and_needs_no_other_judge()
     let (work, npm_key) = (ready().await, key());
     record_signature(work.path(), &npm_key);
     let demand = npm_signature(&npm_key);
+    let pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let mounted = work.path().join("signing");
+    fs::create_dir(&mounted).unwrap();
+    fs::write(mounted.join("key.pem"), &pem).unwrap();
     let (code, told) = push_step(&registry, work.path(), &demand);
     let StepOutcome::Ok(published) = told else {
         panic!("{told:?}");
     };
     assert_eq!(code, Some(0));
     assert_eq!(published.proofs, ["signed: npmSignature by SHA256:a"]);
-    assert_eq!(published.signed_by, None, "no key was mounted");
     let digest = published.pushed.digest;
+    let keys = [SigningKey::parse(pem.as_bytes()).unwrap().public().clone()];
+    let checked = platform::check(&store, REPOSITORY, &digest, &keys).await;
+    assert_eq!(checked.ok(), published.signed_by);
+    assert_eq!(published.signed_by, Some(keys[0].id()));
     let source = Source::Store {
         client: store.clone(),
         repository: REPOSITORY.into(),

@@ -274,7 +274,7 @@ fn hostile_code() -> Vec<Poison> {
 }
 
 /// Repositories of the store that hold anything, by their folder.
-fn catalogue() -> Result<Vec<String>> {
+pub fn catalogue() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in walkdir::WalkDir::new(cluster().dir().join("volumes")) {
         let entry = entry?;

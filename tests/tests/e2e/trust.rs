@@ -5,9 +5,9 @@
 //! away again, also when it fails.
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
+use crate::poison::catalogue;
 use crate::support::{
     COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, condition, eventually, get, kubectl,
     kubectl_with_input, pod_of, publish, publish_settings,
@@ -64,27 +64,6 @@ fn apply_package(namespace: &Namespace, plugin: &str, package: &str, version: &s
         },
     });
     namespace.apply(&plugin.to_string()).map(drop)
-}
-
-/// Repositories of the store, as a pod that pulls from it is told them.
-fn catalogue(namespace: &Namespace) -> Result<String> {
-    let access = get(&["secret", "paperclip-store-read", "-n", PLATFORM_NAMESPACE])?;
-    let text = |key: &str| -> Result<String> {
-        let value = access["data"][key].as_str().context("a key")?;
-        Ok(String::from_utf8(BASE64_STANDARD.decode(value)?)?)
-    };
-    let login = BASE64_STANDARD.encode(format!("{}:{}", text("username")?, text("password")?));
-    let script = format!(
-        "process.env.NODE_TLS_REJECT_UNAUTHORIZED='0';\
-         fetch('https://paperclip-store.{PLATFORM_NAMESPACE}.svc:5000/v2/_catalog?n=1000',\
-         {{headers:{{authorization:'Basic {login}'}}}}).then(r=>r.text()).then(console.log)"
-    );
-    let pod = pod_of(namespace.name(), PLUGIN)?;
-    let pod = pod["metadata"]["name"].as_str().context("a name")?;
-    let ns = namespace.name();
-    kubectl(&[
-        "exec", pod, "-n", ns, "-c", "worker", "--", "node", "-e", &script,
-    ])
 }
 
 /// Waits until `Verified` says this, and gives its message.
@@ -167,7 +146,7 @@ fn what_no_policy_trusts_does_not_roll_out_and_what_runs_goes_on() -> Result<()>
     apply_package(&namespace, "distrusted", DISTRUSTED, "7.9.0")?;
     let says = wait_verified_of(&namespace, "distrusted", "False", "SignatureMissing")?;
     ensure!(says.contains("e2e-signed"), "{says}");
-    let repositories = catalogue(&namespace)?;
+    let repositories = catalogue()?.join("\n");
     ensure!(repositories.contains(PACKAGE), "{repositories}");
     ensure!(!repositories.contains(DISTRUSTED), "{repositories}");
     kubectl(&["delete", "paperclipplugin", "distrusted", "-n", ns])?;
