@@ -556,7 +556,7 @@ async fn refuse(case: &Case, toolchain: &Toolchain) -> Result<(), String> {
     if *reason != case.reason || missing.is_some() {
         return Err(format!("{reason:?} without {missing:?}: {message}"));
     }
-    if folder.path().join("tree/node_modules").exists() {
+    if folder.path().join("tree-x64/node_modules").exists() {
         return Err("something was unpacked".into());
     }
     if store.writes() != 0 {
@@ -632,7 +632,7 @@ async fn scripts_of_packages_do_not_run_and_the_rest_is_unpacked() {
     assert_eq!(fetched.await.unwrap().packages, 1);
     assert!(!path.exists());
     assert_eq!(
-        std::fs::read(folder.path().join("tree/node_modules/poison/long")).unwrap(),
+        std::fs::read(folder.path().join("tree-x64/node_modules/poison/long")).unwrap(),
         b"12345"
     );
 }
