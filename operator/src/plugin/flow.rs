@@ -1443,6 +1443,9 @@ fn strip(value: &mut Value) {
                     "servedAt",
                     "rolledOutAt",
                     "managedFields",
+                    // Hashes of what names the keys, too.
+                    labels::RENDERED_BY,
+                    labels::APPLIED,
                 ]
                 .contains(&key.as_str())
             });
