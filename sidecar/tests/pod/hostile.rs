@@ -314,11 +314,12 @@ async fn a_worker_that_is_first_at_the_socket_of_a_new_sidecar_is_not_taken_for_
 }
 
 /// What a worker starts in the test below: it takes the sidecar's place at the socket and says
-/// whether the shim spoke to it.
+/// whether the shim spoke to it. By itself it does nothing.
 #[test]
-#[ignore = "a program of the test below"]
 fn an_impostor_at_the_socket() {
-    let socket = PathBuf::from(std::env::var_os("IMPOSTOR_SOCKET").unwrap());
+    let Some(socket) = std::env::var_os("IMPOSTOR_SOCKET").map(PathBuf::from) else {
+        return;
+    };
     let listener = Listener::bind(&socket).unwrap();
     println!("listens");
     let met = listener.accept().unwrap();
@@ -332,7 +333,7 @@ async fn a_worker_in_the_sidecars_place_at_the_socket_gets_nothing_of_the_shim()
     let worker = r#"
         import { spawn } from "node:child_process";
         handlers.performAction = ({ id, params }) => {
-            const flags = ["--exact", "hostile::an_impostor_at_the_socket", "--ignored", "--nocapture"];
+            const flags = ["--exact", "hostile::an_impostor_at_the_socket", "--nocapture"];
             // Orphaned at once and in a session of its own, as far from its origin as it can get.
             const child = spawn("/bin/sh", ["-c", `"$0" "$@" &`, params.program, ...flags],
                 { detached: true, stdio: ["ignore", "pipe", "ignore"], env: { IMPOSTOR_SOCKET: params.socket } });
