@@ -309,7 +309,10 @@ fn ask_store(from: &Namespace, token: &str, requests: &[(&str, u16, &str)]) -> R
         "const https = require('node:https');
          const ca = Buffer.from({authority:?}, 'base64');
          const host = 'paperclip-store.{PLATFORM_NAMESPACE}.svc';
-         const headers = {token:?} === '' ? {{}} : {{ authorization: 'Bearer ' + {token:?} }};
+         // Without these types the registry says that it has no such manifest.
+         const types = ['manifest', 'index'].map((kind) => `application/vnd.oci.image.${{kind}}.v1+json`);
+         const headers = {{ accept: types.join(', ') }};
+         if ({token:?} !== '') headers.authorization = 'Bearer ' + {token:?};
          const ask = ([method, port, path]) => new Promise((done, failed) => {{
            const request = https.request({{ method, host, port, path, ca, headers }}, (answer) => {{
              answer.resume().on('end', () => done([method, port, path, answer.statusCode].join(' ')));
