@@ -50,17 +50,11 @@ pub async fn measure(cluster: &Cluster, cold: usize, warm: usize) -> Result<Sect
     ensure!(cold > 0 && warm > 0, "nothing to measure");
     let bench = Bench::new(cluster).await?;
     let mut rows = bench.idle_memory()?;
-    let (colds, version) = bench.colds(cold).await?;
+    let (colds, memory, version) = bench.colds(cold).await?;
     rows.extend(cold_rows(&colds));
-    rows.extend(bench.plugin_memory("cold-1")?);
-    // The last one stays and shows the operator where its artifact is.
-    for number in 1..cold {
-        bench
-            .delete(&bench.plugins, &format!("cold-{number}"))
-            .await?;
-    }
+    rows.extend(memory);
     rows.extend(warm_rows(&bench.warms(warm, &version).await?));
-    rows.push(bench.forgotten(cold, &version).await?);
+    rows.push(bench.forgotten(&version).await?);
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
     Ok(Section {
         rows,
@@ -71,8 +65,9 @@ pub async fn measure(cluster: &Cluster, cold: usize, warm: usize) -> Result<Sect
              Cold: a version of `examples/plugins/inventory` published a moment before, so packing starts from \
              npm; against `npm install` of the same package by the pinned npm, with an empty cache, from the \
              same registry; {cold} interleaved runs. From the second run on, the dependencies' tarballs are in \
-             the artifact store. Warm: the artifact is in the store and another plugin uses it; against a Deployment with the generated pod \
-             template under labels of its own, until Available; {warm} interleaved runs."
+             the artifact store. Warm: the artifact is in the store; against a Deployment with the generated pod \
+             template under labels of its own, until Available; {warm} interleaved runs. A host has a plugin id once, so \
+             there is one plugin at a time."
             ),
         )?
     })
@@ -122,21 +117,25 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Packs versions that nobody packed before. Returns the last version.
-    async fn colds(&self, runs: usize) -> Result<(Vec<Cold>, String)> {
+    /// Packs versions that nobody packed before. Gives the memory of a plugin's pod and the last
+    /// version, too.
+    async fn colds(&self, runs: usize) -> Result<(Vec<Cold>, Vec<Row>, String)> {
         let mut all = Vec::new();
+        let mut memory = Vec::new();
         let mut version = String::new();
         for number in 1..=runs {
             version = format!("1.{}.{number}", self.run);
             self.publish(&version)?;
             let npm = self.npm_install(&version)?;
-            let ready = self
-                .until_ready(&format!("cold-{number}"), &version)
-                .await?;
+            let name = format!("cold-{number}");
+            let ready = self.until_ready(&name, &version).await?;
             eprintln!("cold, run {number} of {runs}: npm {npm:.1} s, Ready after {ready:.1} s");
             all.push(Cold { npm, ready });
+            memory = self.plugin_memory(&name)?;
+            self.delete(&self.plugins, &name).await?;
+            self.wait_for_no_pods().await?;
         }
-        Ok((all, version))
+        Ok((all, memory, version))
     }
 
     /// Starts an artifact that is in the store, and its pod template without us.
@@ -148,7 +147,7 @@ impl<'a> Bench<'a> {
             let deployment = self.until_available(&plugin, &plain).await?;
             self.delete(&self.deployments, &plain).await?;
             self.delete(&self.plugins, &plugin).await?;
-            self.wait_for_pods(1).await?;
+            self.wait_for_no_pods().await?;
             eprintln!(
                 "warm, run {number} of {} ({WARM_UP} not counted): Deployment {deployment:.2} s, Ready after {ready:.2} s",
                 runs + WARM_UP
@@ -242,13 +241,10 @@ impl<'a> Bench<'a> {
         deleted.map(drop).with_context(|| format!("delete {name}"))
     }
 
-    /// Starts an artifact that is in the store when no plugin and no Job is left to show it.
-    async fn forgotten(&self, cold: usize, version: &str) -> Result<Row> {
-        let mut name = format!("cold-{cold}");
+    /// Starts an artifact that is in the store when no Job is left to show it.
+    async fn forgotten(&self, version: &str) -> Result<Row> {
         let mut all = Vec::new();
         for number in 1..=FORGOTTEN {
-            self.delete(&self.plugins, &name).await?;
-            self.wait_for_pods(0).await?;
             let jobs = [
                 "delete",
                 "jobs",
@@ -258,21 +254,23 @@ impl<'a> Bench<'a> {
                 PLATFORM_NAMESPACE,
             ];
             self.cluster.kubectl(&jobs)?;
-            name = format!("forgotten-{number}");
+            let name = format!("forgotten-{number}");
             all.push(self.until_ready(&name, version).await?);
+            self.delete(&self.plugins, &name).await?;
+            self.wait_for_no_pods().await?;
         }
         Ok(Row::plain(
             format!(
-                "apply to Ready, artifact in the store but no plugin or Job left that used it, median of {FORGOTTEN}"
+                "apply to Ready, artifact in the store but no Job left that packed it, median of {FORGOTTEN}"
             ),
             format!("{:.1} s", median(all)),
         ))
     }
 
     /// The pods of one run must not slow the next.
-    async fn wait_for_pods(&self, number: usize) -> Result<()> {
+    async fn wait_for_no_pods(&self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.pods.list(&Default::default()).await?.items.len() != number {
+        while !self.pods.list(&Default::default()).await?.items.is_empty() {
             ensure!(Instant::now() < deadline, "pods of a finished run stay");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
