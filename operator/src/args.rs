@@ -38,8 +38,8 @@ pub struct Args {
     /// `host:port` of the artifact store for the read credential.
     #[arg(long, env = "PAPERCLIP_STORE_READ")]
     pub store_read: String,
-    /// `host:port` of the artifact store for plugins' pods. With a store in the cluster it takes
-    /// pull tokens; without, it is that for the read credential.
+    /// `host:port` of the artifact store for plugins' pods, which takes pull tokens of the operator.
+    /// Without it pods show the read credential where that is taken.
     #[arg(long, env = "PAPERCLIP_STORE_PULL")]
     pub store_pull: Option<String>,
     /// `host:port` of the artifact store for the push credential.

@@ -132,7 +132,7 @@ impl Context {
         maintain_store(&api, &authority, &args).await?;
         let (credentials, ca) = secrets::credential(&api, &args.store_read_secret).await?;
         let store_access = StoreAccess {
-            shown: match args.store_service {
+            shown: match args.store_pull {
                 Some(_) => Shown::Token(secrets::tokens(&api).await?),
                 None => Shown::Credential(credentials.clone()),
             },

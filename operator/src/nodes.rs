@@ -4,11 +4,7 @@
 //! and CPU, which every kubelet sets. Nodes that this release packs for nothing of are passed
 //! over; where there are no others, artifacts are packed for linux/amd64.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::ready};
 use k8s_openapi::{api::core::v1::Node, jiff::Timestamp};
@@ -23,7 +19,7 @@ use kube::{
 use paperclip_artifact::platform::{Platform, Platforms};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::{context::Context, watched::Kept};
 
 /// Label of a node with its operating system.
 pub const OS: &str = "kubernetes.io/os";
@@ -34,22 +30,11 @@ pub const ARCHITECTURE: &str = "kubernetes.io/arch";
 /// that a scaler tries out and takes away moves nothing.
 const SETTLED: Duration = Duration::from_secs(600);
 
-/// The platform of each node and when it came, by the node's name.
-type Seen = BTreeMap<String, (Platform, Timestamp)>;
-
 /// The platforms of the cluster.
-#[derive(Debug, Default)]
 pub struct Nodes {
     /// What an administrator named in place of the nodes.
     pinned: Option<Platforms>,
-    seen: Mutex<Listing>,
-}
-
-#[derive(Debug, Default)]
-struct Listing {
-    all: Seen,
-    /// A list that is not complete yet.
-    coming: Seen,
+    kept: Kept<PartialObjectMeta<Node>>,
 }
 
 impl Nodes {
@@ -59,7 +44,7 @@ impl Nodes {
         let named: Platforms = named.iter().cloned().collect();
         Self {
             pinned: Some(named).filter(|named| !named.is_empty()),
-            seen: Mutex::default(),
+            kept: Kept::new("the nodes"),
         }
     }
 
@@ -82,19 +67,7 @@ impl Nodes {
 
     /// Takes a change in.
     pub fn observe(&self, event: Event<PartialObjectMeta<Node>>) {
-        let Ok(mut seen) = self.seen.lock() else {
-            return;
-        };
-        let Listing { all, coming } = &mut *seen;
-        match event {
-            Event::Init => coming.clear(),
-            Event::InitApply(node) => put(coming, &node),
-            Event::InitDone => *all = std::mem::take(coming),
-            Event::Apply(node) => put(all, &node),
-            Event::Delete(node) => {
-                all.remove(&node.name_any());
-            }
-        }
+        self.kept.observe(&event);
     }
 
     /// What something new is packed for.
@@ -120,26 +93,18 @@ impl Nodes {
         if let Some(pinned) = &self.pinned {
             return pinned.clone();
         }
-        let Ok(seen) = self.seen.lock() else {
-            return Platforms::default();
-        };
-        let fitting = seen.all.values().filter(|(_, since)| wanted(*since));
-        fitting.map(|(platform, _)| platform.clone()).collect()
+        let nodes = self.kept.now();
+        let seen = nodes.iter().filter_map(|node| platform_of(node));
+        let fitting = seen.filter(|(_, since)| wanted(*since));
+        fitting.map(|(platform, _)| platform).collect()
     }
 }
 
-fn put(nodes: &mut Seen, node: &PartialObjectMeta<Node>) {
+/// Platform of a node and when it came; none where nothing is packed for it.
+fn platform_of(node: &PartialObjectMeta<Node>) -> Option<(Platform, Timestamp)> {
     let label = |name| node.labels().get(name).map_or("", String::as_str);
-    let platform = Platform::of_oci(label(OS), label(ARCHITECTURE));
-    let since = node.creation_timestamp().map(|time| time.0);
-    match (platform, since) {
-        (Some(platform), Some(since)) => {
-            nodes.insert(node.name_any(), (platform, since));
-        }
-        _ => {
-            nodes.remove(&node.name_any());
-        }
-    }
+    let platform = Platform::of_oci(label(OS), label(ARCHITECTURE))?;
+    Some((platform, node.creation_timestamp()?.0))
 }
 
 /// Follows the nodes until told to stop, unless platforms are named.
@@ -149,6 +114,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     }
     let api: Api<PartialObjectMeta<Node>> = Api::all(context.client.clone());
     let following = watcher(api, watcher::Config::default())
+        .modify(|node| {
+            node.managed_fields_mut().clear();
+            node.annotations_mut().clear();
+        })
         .default_backoff()
         .for_each(|event| {
             match event {
@@ -184,7 +153,7 @@ mod tests {
 
     #[test]
     fn platforms_are_those_of_the_nodes_and_a_new_one_counts_for_what_is_new_alone() {
-        let nodes = Nodes::default();
+        let nodes = Nodes::new(&[]);
         assert_eq!(told(&nodes), ["linux/amd64", ""]);
         nodes.observe(Event::Apply(old("a", "arm64")));
         assert_eq!(told(&nodes), ["linux/arm64", "linux/arm64"]);
@@ -197,7 +166,7 @@ mod tests {
 
     #[test]
     fn nodes_that_nothing_is_packed_for_are_passed_over() {
-        let nodes = Nodes::default();
+        let nodes = Nodes::new(&[]);
         for (name, os, cpu) in [
             ("a", "windows", "amd64"),
             ("b", "linux", "s390x"),
@@ -210,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_list_takes_the_place_of_what_was_known_when_it_is_complete() {
-        let nodes = Nodes::default();
+        let nodes = Nodes::new(&[]);
         nodes.observe(Event::Apply(old("a", "arm64")));
         nodes.observe(Event::Init);
         nodes.observe(Event::InitApply(old("b", "amd64")));

@@ -1,5 +1,5 @@
-//! Kinds that every pass over a plugin asks for, as they were last watched: trust policies, and
-//! the namespaces whose labels they choose by.
+//! Kinds that every pass over a plugin asks for, as they were last watched: trust policies, the
+//! namespaces whose labels they choose by, and for [`crate::nodes`] the nodes.
 //!
 //! Until the first list is there nobody is answered: a cluster whose policies were not read
 //! yet must not pass for one without.
@@ -44,7 +44,8 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
 {
-    fn new(kind: &'static str) -> Self {
+    /// None of them yet; `kind` is what errors call them.
+    pub fn new(kind: &'static str) -> Self {
         let (store, writer) = reflector::store();
         Self {
             kind,
@@ -57,6 +58,11 @@ where
     pub fn observe(&self, event: &Event<K>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.apply_watcher_event(event);
+    }
+
+    /// What is known, also before the first list.
+    pub fn now(&self) -> Vec<Arc<K>> {
+        self.store.state()
     }
 
     async fn listed(&self) -> Result<&Store<K>, NotListed> {

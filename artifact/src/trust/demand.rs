@@ -71,14 +71,19 @@ impl Demand {
     /// # Errors
     /// When it is longer than a variable of a process may be.
     pub fn validate(&self) -> Result<(), InvalidRequest> {
-        let length = canonical::compact(&serde_json::json!(self)).len();
-        if length > request::MAX_BYTES {
-            let found = format!("{length} bytes long");
-            let wanted = "at most 128 KiB as JSON, keys and trust roots included";
-            return Err(InvalidRequest::new("policies", &found, wanted));
-        }
-        Ok(())
+        check_length(self)
     }
+}
+
+/// Checks that a variable of a process holds this document of policies.
+pub(super) fn check_length(document: &impl Serialize) -> Result<(), InvalidRequest> {
+    let length = canonical::compact(&serde_json::json!(document)).len();
+    if length > request::MAX_BYTES {
+        let found = format!("{length} bytes long");
+        let wanted = "at most 128 KiB as JSON, keys and trust roots included";
+        return Err(InvalidRequest::new("policies", &found, wanted));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{self, Evidence, Subject};
 use super::record::Record;
-use super::{Cause, Policy, Proof, Refusal, check};
+use super::{Cause, Policy, Proof, Refusal, check, demand};
 use crate::canonical;
 use crate::causes::chain;
 use crate::digest::Digest;
@@ -72,13 +72,7 @@ impl VerifyRequest {
             let wanted = "the name of an OCI repository";
             return Err(InvalidRequest::new("repository", &self.repository, wanted));
         }
-        let length = canonical::compact(&serde_json::json!(self)).len();
-        if length > request::MAX_BYTES {
-            let found = format!("{length} bytes long");
-            let wanted = "at most 128 KiB as JSON, keys and trust roots included";
-            return Err(InvalidRequest::new("policies", &found, wanted));
-        }
-        Ok(())
+        demand::check_length(self)
     }
 }
 

@@ -125,9 +125,7 @@ pub async fn resolve(
             // The Job goes by itself, and then a new one tries again.
             Progress::Failed(finding, false) => return Ok(Stage::under_way(finding)),
             Progress::Done(published) => {
-                let proofs = published.proofs.clone();
-                record(context, plugin, &request, published, status).await?;
-                trust::accept(context, plugin, asked, &proofs, status)?;
+                record(context, plugin, &request, asked, published, status).await?;
             }
         }
     }
@@ -181,9 +179,7 @@ async fn grow(
     }
     match pack(context, plugin, &request, asked, access).await? {
         Progress::Done(published) => {
-            let proofs = published.proofs.clone();
-            record(context, plugin, &request, published, status).await?;
-            trust::accept(context, plugin, asked, &proofs, status)?;
+            record(context, plugin, &request, asked, published, status).await?;
         }
         Progress::Failed(finding, true) => {
             let platforms = &request.platforms;
@@ -490,12 +486,16 @@ pub(super) async fn create<T>(
     Ok(Progress::Under(Finding::no(Reason::Packing, message)))
 }
 
+/// Writes down what a packing came to, and what it found of the policies.
 async fn record(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
+    asked: &Asked,
     Published {
-        pushed, signed_by, ..
+        pushed,
+        proofs,
+        signed_by,
     }: Published,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
@@ -510,15 +510,17 @@ async fn record(
         PluginSource::ConfigMap(key) => format!("configMap:{}/{}", key.name, key.key),
     };
     let packed_for = request.platforms.iter().map(ToString::to_string).collect();
+    let signed_by = signed_by.map(|key| key.to_string());
     if let Some(artifact) = &mut status.artifact
         && artifact.source == source
         && artifact.digest == pushed.digest.to_string()
     {
-        // Nothing of it is new but what it was asked for.
+        // Nothing of it is new but what it was asked for and who signed it.
         artifact.request = request.name();
+        artifact.signed_by = signed_by;
         artifact.platforms = platforms::names(&pushed.platforms);
         artifact.packed_for = packed_for;
-        return Ok(());
+        return trust::accept(context, plugin, asked, &proofs, status);
     }
     let lock_changes = match &status.artifact {
         Some(before) => moved::since(context, before, request, &pushed).await,
@@ -531,7 +533,7 @@ async fn record(
         repository: pushed.repository,
         digest: pushed.digest.to_string(),
         marker: pushed.marker,
-        signed_by: signed_by.map(|key| key.to_string()),
+        signed_by,
         size_bytes: i64::try_from(pushed.size_bytes).unwrap_or(i64::MAX),
         observed_at: rfc3339(Timestamp::now()),
         agrees_with: None,
@@ -539,7 +541,7 @@ async fn record(
         platforms: platforms::names(&pushed.platforms),
         packed_for,
     });
-    Ok(())
+    trust::accept(context, plugin, asked, &proofs, status)
 }
 
 /// Compares the pins with the package. What agreed once does so for ever: neither an artifact

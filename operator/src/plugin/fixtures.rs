@@ -32,6 +32,7 @@ pub fn args() -> Args {
         "--npm-registry=https://registry.npmjs.org",
         "--store-read=paperclip-store.paperclip-system.svc:5000",
         "--store-push=paperclip-store.paperclip-system.svc:5001",
+        "--store-pull=paperclip-store.paperclip-system.svc:5000",
         "--store-service=paperclip-store",
         "--sidecar-image=sidecar:1",
         "--packer-image=packer:1",

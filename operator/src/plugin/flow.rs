@@ -588,6 +588,21 @@ async fn artifact_is_packed_again_when_its_key_was_taken_back() {
     sign(&world, Digest::of(b"another key").to_string());
     world.settle().await;
     assert_eq!(world.jobs().len(), 1);
+    // The same bytes come out, with a signature that counts, and that is the end of it.
+    let before = world.plugin().status.unwrap().artifact.unwrap();
+    let pushed = json!({"ok": {
+        "repository": before.repository, "digest": before.digest, "marker": before.marker,
+        "sizeBytes": before.size_bytes, "lockDigest": before.digest, "signedBy": current,
+    }});
+    let job = ended_packing(&world, 0, &pushed);
+    world.settle().await;
+    let after = world.plugin().status.unwrap().artifact.unwrap();
+    assert_eq!(after.signed_by, Some(current.to_string()));
+    assert_eq!(after.observed_at, before.observed_at);
+    let path = format!("/apis/batch/v1/namespaces/paperclip-system/jobs/{job}");
+    world.server.remove(&path);
+    world.settle().await;
+    assert_eq!(world.jobs(), [""; 0]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod gate;
 use bytes::Bytes;
 use paperclip_proto::{jsonrpc, v1::RpcError};
 use prometheus_client::encoding::EncodeLabelValue;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use gate::{Gate, Origin, Place};
 
@@ -48,58 +48,47 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    fn new(limit: Limit, code: i32, message: String, data: &Value) -> Self {
+        Self {
+            limit,
+            error: RpcError {
+                data_json: Bytes::from(data.to_string()),
+                ..RpcError::new(code, message)
+            },
+        }
+    }
+
     /// More calls than may wait.
     fn queue_full(limit: Limit, most: usize, waiting: usize) -> Self {
         let reached = match limit {
             Limit::Rate => format!("{most} calls begin in a second"),
             _ => format!("{most} calls are under way"),
         };
+        let name = limit.name();
         let message = format!(
-            "the plugin's limit of {} is reached: {reached}, and {waiting} wait, which is the limit of queue",
-            limit.name()
+            "the plugin's limit of {name} is reached: {reached}, and {waiting} wait, which is the limit of queue"
         );
-        let data =
-            json!({"notSent": true, "limit": limit.name(), "most": most, "waiting": waiting});
-        Self {
-            limit,
-            error: RpcError {
-                data_json: Bytes::from(data.to_string()),
-                ..RpcError::new(jsonrpc::LIMIT_EXCEEDED, message)
-            },
-        }
+        let data = json!({"notSent": true, "limit": name, "most": most, "waiting": waiting});
+        Self::new(limit, jsonrpc::LIMIT_EXCEEDED, message, &data)
     }
 
     /// A call whose time was over before its turn came.
     fn waited(limit: Limit, most: usize, milliseconds: u128) -> Self {
+        let name = limit.name();
         let message = format!(
-            "the call waited {milliseconds} ms for its turn and was not sent: the plugin's limit of {} is {most}",
-            limit.name()
+            "the call waited {milliseconds} ms for its turn and was not sent: the plugin's limit of {name} is {most}"
         );
-        let data = json!({"notSent": true, "limit": limit.name(), "most": most});
-        Self {
-            limit,
-            error: RpcError {
-                data_json: Bytes::from(data.to_string()),
-                ..RpcError::new(jsonrpc::TIMEOUT, message)
-            },
-        }
+        let data = json!({"notSent": true, "limit": name, "most": most});
+        Self::new(limit, jsonrpc::TIMEOUT, message, &data)
     }
 
     /// More under way at once than may be, where nothing waits.
     #[must_use]
     pub fn at_once(limit: Limit, who: &str, most: usize) -> Self {
-        let message = format!(
-            "{who} has {most} {} under way, which is the limit",
-            limit.name()
-        );
-        let data = json!({"notSent": true, "limit": limit.name(), "most": most});
-        Self {
-            limit,
-            error: RpcError {
-                data_json: Bytes::from(data.to_string()),
-                ..RpcError::new(jsonrpc::LIMIT_EXCEEDED, message)
-            },
-        }
+        let name = limit.name();
+        let message = format!("{who} has {most} {name} under way, which is the limit");
+        let data = json!({"notSent": true, "limit": name, "most": most});
+        Self::new(limit, jsonrpc::LIMIT_EXCEEDED, message, &data)
     }
 
     /// A payload that is too large. `what` says whose, and of which call.
@@ -108,12 +97,6 @@ impl Refusal {
         let limit = Limit::Payload;
         let message = format!("{what}: {found} bytes, wanted at most {most}");
         let data = json!({"limit": limit.name(), "found": found, "most": most});
-        Self {
-            limit,
-            error: RpcError {
-                data_json: Bytes::from(data.to_string()),
-                ..RpcError::new(jsonrpc::PAYLOAD_TOO_LARGE, message)
-            },
-        }
+        Self::new(limit, jsonrpc::PAYLOAD_TOO_LARGE, message, &data)
     }
 }
