@@ -8,6 +8,7 @@
 pub mod beside;
 pub mod cosign;
 pub mod demand;
+mod detached;
 pub mod evidence;
 pub mod gather;
 mod identity;

@@ -33,7 +33,7 @@ use paperclip_artifact::request::{PackRequest, RemoteImage, StoreEndpoints};
 use paperclip_artifact::source::Source;
 use paperclip_artifact::store::StoreClient;
 use paperclip_artifact::trust::cosign::{Signer, signature_tag, simple_payload};
-use paperclip_artifact::trust::evidence::NpmSignature;
+use paperclip_artifact::trust::evidence::{NpmSignature, SimpleSignature};
 use paperclip_artifact::trust::judge::{VerifyRequest, judge};
 use paperclip_artifact::trust::platform::{self, CheckError, Origin};
 use paperclip_artifact::trust::record::Record;
@@ -299,11 +299,31 @@ impl Team {
 
     /// Signatures as cosign 2 has them.
     async fn tag(&self, signatures: &[(Vec<u8>, String)]) {
+        let annotated = signatures.iter().map(|(payload, signature)| {
+            let annotations = json!({"dev.cosignproject.cosign/signature": signature});
+            (payload.clone(), annotations)
+        });
+        self.tag_annotated(&annotated.collect::<Vec<_>>()).await;
+    }
+
+    /// The same without a key: certificate and log entry are annotations as well.
+    async fn tag_vouched(&self, signature: &SimpleSignature) {
+        let payload = STANDARD.decode(&signature.payload).unwrap();
+        let vouched = signature.vouched.as_ref().unwrap();
+        let annotations = json!({
+            "dev.cosignproject.cosign/signature": signature.signature,
+            "dev.sigstore.cosign/certificate": vouched.certificate,
+            "dev.sigstore.cosign/bundle": vouched.log_entry,
+        });
+        self.tag_annotated(&[(payload, annotations)]).await;
+    }
+
+    async fn tag_annotated(&self, texts: &[(Vec<u8>, Value)]) {
         let mut layers = Vec::new();
-        for (payload, signature) in signatures {
+        for (payload, annotations) in texts {
             self.put(payload).await;
             let mut layer = json!(Descriptor::of(PAYLOAD, payload));
-            layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
+            layer["annotations"] = annotations.clone();
             layers.push(layer);
         }
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST_MEDIA_TYPE,
@@ -447,11 +467,16 @@ async fn signature_of_the_source_image_counts_in_both_layouts() {
         attached.is_published(&by_key(&key)).await;
     }
     let authority = Authority::new();
+    let person = [format!("signed: cosign by {}", PERSON.identity)];
     let keyless = Team::new().await;
     let bundle = authority.bundle(PERSON, &keyless.statement());
     keyless.attach(&bundle, true).await;
-    let proofs = keyless.is_published(&by_person(&authority)).await;
-    assert_eq!(proofs, [format!("signed: cosign by {}", PERSON.identity)]);
+    assert_eq!(keyless.is_published(&by_person(&authority)).await, person);
+    let below_a_tag = Team::new().await;
+    let signature = authority.detached(PERSON, &below_a_tag.payload());
+    below_a_tag.tag_vouched(&signature).await;
+    let proofs = below_a_tag.is_published(&by_person(&authority)).await;
+    assert_eq!(proofs, person);
 }
 
 #[tokio::test]

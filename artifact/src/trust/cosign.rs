@@ -2,18 +2,20 @@
 //!
 //! Version 2 puts a payload that names the image's digest under the tag
 //! `sha256-<hex>.sig`. Version 3 attaches a Sigstore bundle as a referrer; what is signed is
-//! a statement about the digest. With a key both are checked; without one, bundles alone.
+//! a statement about the digest. Both are checked, with a key and without one; without, version
+//! 2 keeps certificate and log entry beside the signature.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use super::evidence::{Evidence, MAX_SIGNATURES, SimpleSignature};
+use super::evidence::{Evidence, LoggedCertificate, MAX_SIGNATURES, SimpleSignature};
 use super::identity::Keyless;
 use super::keys::PublicKey;
 use super::sigstore::{self, Content, Statement};
-use super::{Cause, Refusal, any_of};
+use super::{Cause, Refusal, any_of, detached};
 use crate::digest::Digest;
 
 /// Type of the statement that stands for a signature. Others, such as a bill of materials,
@@ -57,15 +59,16 @@ pub(super) fn check(signer: &Signer, evidence: &Evidence) -> Result<String, Refu
     }
 }
 
-enum Candidate<'a> {
-    Simple(&'a SimpleSignature),
+/// What may be the wanted signature: of the tag layout, or a bundle.
+enum Candidate<'a, T> {
+    Simple(T),
     Bundle(&'a [u8]),
 }
 
 fn by_key(key: &PublicKey, image: &Digest, evidence: &Evidence) -> Result<String, Refusal> {
-    let simple = evidence.simple_signatures.iter().map(Candidate::Simple);
+    let simple = evidence.simple_signatures.iter().take(MAX_SIGNATURES);
     let candidates: Vec<_> = simple
-        .take(MAX_SIGNATURES)
+        .map(Candidate::Simple)
         .chain(bundles(evidence).map(Candidate::Bundle))
         .collect();
     any_of(
@@ -84,16 +87,39 @@ fn by_key(key: &PublicKey, image: &Digest, evidence: &Evidence) -> Result<String
 }
 
 fn by_identity(wanted: &Keyless, image: &Digest, evidence: &Evidence) -> Result<String, Refusal> {
-    let candidates: Vec<_> = bundles(evidence).collect();
+    let simple = evidence.simple_signatures.iter().take(MAX_SIGNATURES);
+    let candidates: Vec<_> = simple
+        .filter_map(|simple| Some(Candidate::Simple((simple, simple.vouched.as_ref()?))))
+        .chain(bundles(evidence).map(Candidate::Bundle))
+        .collect();
     any_of(
         &candidates,
         || missing(image),
-        |bundle| {
-            let verified = sigstore::by_identity(bundle, content(image)?, wanted)?;
-            check_statement(&verified.statement, image)?;
-            Ok(verified.signer)
+        |candidate| match candidate {
+            Candidate::Simple((signature, vouched)) => {
+                simple_by_identity(signature, vouched, image, wanted)
+            }
+            Candidate::Bundle(bundle) => {
+                let verified = sigstore::by_identity(bundle, content(image)?, wanted)?;
+                check_statement(&verified.statement, image)?;
+                Ok(verified.signer)
+            }
         },
     )
+}
+
+fn simple_by_identity(
+    signature: &SimpleSignature,
+    vouched: &LoggedCertificate,
+    image: &Digest,
+    wanted: &Keyless,
+) -> Result<String, Refusal> {
+    let payload = payload_of(signature)?;
+    let bundle = detached::bundle(&payload, &signature.signature, vouched)?;
+    let content = Content::Sha256(Sha256::digest(&payload).into());
+    let signer = sigstore::content_by_identity(&bundle, content, wanted)?;
+    check_payload(&payload, image)?;
+    Ok(signer)
 }
 
 /// Bundles that may stand for a signature.
@@ -124,15 +150,29 @@ pub(super) fn check_simple(
     key: &PublicKey,
     image: &Digest,
 ) -> Result<(), Refusal> {
+    let payload = payload_of(signature)?;
+    let held = key.verify(&payload, &signature.signature);
+    held.map_err(|why| {
+        let message = format!("the signature of {image} does not hold: {why}");
+        Refusal::new(Cause::SignatureInvalid, message)
+    })?;
+    check_payload(&payload, image)
+}
+
+/// The signed text of a signature in the tag layout.
+fn payload_of(signature: &SimpleSignature) -> Result<Vec<u8>, Refusal> {
     let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
     if signature.payload.len() > MAX_PAYLOAD {
         return Err(invalid("the payload is too long".into()));
     }
     let payload = STANDARD.decode(&signature.payload);
-    let payload = payload.map_err(|e| invalid(format!("the payload is no base64: {e}")))?;
-    let held = key.verify(&payload, &signature.signature);
-    held.map_err(|why| invalid(format!("the signature of {image} does not hold: {why}")))?;
-    let payload: Value = serde_json::from_slice(&payload)
+    payload.map_err(|e| invalid(format!("the payload is no base64: {e}")))
+}
+
+/// Checks that a signed text vouches for the image.
+fn check_payload(payload: &[u8], image: &Digest) -> Result<(), Refusal> {
+    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let payload: Value = serde_json::from_slice(payload)
         .map_err(|e| invalid(format!("the payload cannot be read: {e}")))?;
     let critical = &payload["critical"];
     if critical["type"] != PAYLOAD_TYPE {

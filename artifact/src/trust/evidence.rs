@@ -16,6 +16,9 @@ pub const MEDIA_TYPE: &str = "application/vnd.paperclip.evidence.v1+json";
 /// Most signatures of one kind that are looked at.
 pub const MAX_SIGNATURES: usize = 32;
 
+/// Longest certificate below a tag, and longest log entry; those of cosign have 3 and 6 KiB.
+pub const MAX_ANNOTATION: usize = 32 * 1024;
+
 /// One bundle. Those of npm have some 20 KiB.
 pub const MAX_BUNDLE: usize = 512 * 1024;
 
@@ -54,6 +57,19 @@ pub struct SimpleSignature {
     pub payload: String,
     /// The signature, in base64.
     pub signature: String,
+    /// Who signed, where it was signed without a key of one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<LoggedCertificate>,
+}
+
+/// A certificate that was good for minutes, and the log that saw the signature in them.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LoggedCertificate {
+    /// The signer's certificate, as PEM.
+    pub certificate: String,
+    /// The log's entry and promise, as JSON of cosign.
+    pub log_entry: String,
 }
 
 /// What a registry said. Equal answers give equal bytes.

@@ -77,12 +77,34 @@ pub(super) fn by_key(bundle: &[u8], key: &PublicKey) -> Result<Statement, Refusa
     statement(&bundle)
 }
 
-/// Checks a bundle that somebody with a certificate signed: chain, time, log and identity.
+/// Checks a statement that somebody with a certificate signed: chain, time, log and identity.
 pub(super) fn by_identity(
     bundle: &[u8],
     content: Content,
     wanted: &Keyless,
 ) -> Result<Verified, Refusal> {
+    let bundle = parse(bundle)?;
+    let signer = identified(&bundle, content, wanted)?;
+    let statement = statement(&bundle)?;
+    Ok(Verified { signer, statement })
+}
+
+/// The same where the content itself was signed, and no statement about it. Gives the identity
+/// in the certificate.
+pub(super) fn content_by_identity(
+    bundle: &[u8],
+    content: Content,
+    wanted: &Keyless,
+) -> Result<String, Refusal> {
+    let bundle = parse(bundle)?;
+    let SignatureContent::MessageSignature(_) = &bundle.content else {
+        let message = "the bundle signs a statement, wanted the content itself";
+        return Err(Refusal::new(Cause::SignatureInvalid, message));
+    };
+    identified(&bundle, content, wanted)
+}
+
+fn identified(bundle: &Bundle, content: Content, wanted: &Keyless) -> Result<String, Refusal> {
     let root = root_of(&wanted.trust_root)?;
     // Which identity is checked below; the library knows equality alone.
     let mut policy = VerificationPolicy::any_identity().require_issuer(&wanted.issuer);
@@ -90,9 +112,9 @@ pub(super) fn by_identity(
         // A trust root without certificate logs, as a small installation of one's own.
         policy = policy.skip_sct();
     }
-    let (result, statement) = verify(bundle, content, &root, &policy)?;
-    let signer = check_identity(&result, wanted)?;
-    Ok(Verified { signer, statement })
+    let verifier = Verifier::new(&root).map_err(refusal_of_root)?;
+    let result = verifier.verify(content.digest()?, bundle, &policy);
+    check_identity(&result.map_err(|e| refusal(&e))?, wanted)
 }
 
 fn check_identity(result: &VerificationResult, wanted: &Keyless) -> Result<String, Refusal> {
@@ -115,19 +137,6 @@ fn check_identity(result: &VerificationResult, wanted: &Keyless) -> Result<Strin
         }
     }
     Ok(found.to_owned())
-}
-
-fn verify(
-    bundle: &[u8],
-    content: Content,
-    root: &TrustedRoot,
-    policy: &VerificationPolicy,
-) -> Result<(VerificationResult, Statement), Refusal> {
-    let bundle = parse(bundle)?;
-    let verifier = Verifier::new(root).map_err(refusal_of_root)?;
-    let result = verifier.verify(content.digest()?, &bundle, policy);
-    let result = result.map_err(|e| refusal(&e))?;
-    Ok((result, statement(&bundle)?))
 }
 
 fn parse(bundle: &[u8]) -> Result<Bundle, Refusal> {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cosign::{MAX_PAYLOAD, signature_tag};
-use super::evidence::{MAX_SIGNATURES, SimpleSignature};
+use super::evidence::{LoggedCertificate, MAX_ANNOTATION, MAX_SIGNATURES, SimpleSignature};
 use super::keys::MAX_SIGNATURE;
 use crate::canonical;
 use crate::digest::Digest;
@@ -22,6 +22,12 @@ const PAYLOAD_MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+js
 
 /// Annotation of a layer that holds the signature, in base64.
 const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+
+/// Annotation with the certificate of who signed without a key of their own, as PEM.
+const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
+
+/// Annotation with what the log said of such a signature, as JSON.
+const LOG_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
 
 /// All signed texts of an image together.
 const MAX_PAYLOADS: u64 = 512 * 1024;
@@ -69,10 +75,24 @@ pub async fn read(
             found.push(SimpleSignature {
                 payload: STANDARD.encode(payload),
                 signature: signature.clone(),
+                vouched: vouched(&annotations),
             });
         }
     }
     Ok(found)
+}
+
+/// Certificate and log entry, where both are there and no larger than such things are. Those of
+/// a signature by a key may lack or be odd: it counts without.
+fn vouched(annotations: &BTreeMap<String, String>) -> Option<LoggedCertificate> {
+    let bounded = |name| {
+        let text = annotations.get(name)?;
+        (text.len() <= MAX_ANNOTATION).then(|| text.clone())
+    };
+    Some(LoggedCertificate {
+        certificate: bounded(CERTIFICATE_ANNOTATION)?,
+        log_entry: bounded(LOG_ANNOTATION)?,
+    })
 }
 
 /// What a registry answered; nothing where it has no such thing, or something else.

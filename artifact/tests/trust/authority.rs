@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use paperclip_artifact::trust::evidence::{LoggedCertificate, SimpleSignature};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair as CertificateKey, KeyUsagePurpose, PublicKeyData as _, SanType,
@@ -176,6 +177,60 @@ impl Authority {
         parameters.signed_by(key, &issuer).unwrap()
     }
 
+    /// A text signed as cosign 2 does without a key: signature, certificate and log entry.
+    pub fn detached(&self, person: Person<'_>, payload: &[u8]) -> SimpleSignature {
+        self.detached_logged(person, payload, Duration::ZERO)
+    }
+
+    /// The same, taken in by the log `late` after the certificate was issued.
+    pub fn detached_logged(
+        &self,
+        person: Person<'_>,
+        payload: &[u8],
+        late: Duration,
+    ) -> SimpleSignature {
+        let issued = OffsetDateTime::now_utc() - Duration::days(1);
+        let key = CertificateKey::generate().unwrap();
+        let certificate = self.certificate(person, &key, issued);
+        let signer = KeyPair::from_pkcs8_der(&key.serialize_der()).unwrap();
+        let signature = sign(&signer, payload);
+        let body = json!({
+            "apiVersion": "0.0.1",
+            "kind": "hashedrekord",
+            "spec": {
+                "data": { "hash": { "algorithm": "sha256", "value": hex::encode(hash(payload)) } },
+                "signature": {
+                    "content": signature,
+                    "publicKey": { "content": base64(certificate.pem().as_bytes()) },
+                },
+            },
+        });
+        let logged = (issued + late).unix_timestamp() + 60;
+        let (entry, promised) = self.promise(&body.to_string(), logged);
+        SimpleSignature {
+            payload: base64(payload),
+            signature,
+            vouched: Some(LoggedCertificate {
+                certificate: certificate.pem(),
+                log_entry: json!({ "SignedEntryTimestamp": promised, "Payload": entry })
+                    .to_string(),
+            }),
+        }
+    }
+
+    /// What the log promises of an entry, and its signature over that.
+    fn promise(&self, body: &str, logged: i64) -> (Value, String) {
+        let key = self.log.public_key_der().unwrap();
+        let promise = json!({
+            "body": base64(body.as_bytes()),
+            "integratedTime": logged,
+            "logID": hex::encode(hash(key.as_bytes())),
+            "logIndex": 0,
+        });
+        let promised = sign(&self.log, promise.to_string().as_bytes());
+        (promise, promised)
+    }
+
     /// The log's entry, the only one in its tree.
     fn entry(
         &self,
@@ -195,14 +250,8 @@ impl Authority {
             },
         });
         let body = body.to_string();
-        let key = self.log.public_key_der().unwrap();
-        let identifier = hash(key.as_bytes());
-        let promise = json!({
-            "body": base64(body.as_bytes()),
-            "integratedTime": logged,
-            "logID": hex::encode(&identifier),
-            "logIndex": 0,
-        });
+        let (promise, promised) = self.promise(&body, logged);
+        let identifier = hex::decode(promise["logID"].as_str().unwrap()).unwrap();
         let root = hash(&[&[0], body.as_bytes()].concat());
         let head = format!("rekor.example\n1\n{}\n", base64(&root));
         let signed = self.log.sign(head.as_bytes()).unwrap();
@@ -213,7 +262,7 @@ impl Authority {
             "logId": { "keyId": base64(&identifier) },
             "kindVersion": { "kind": "dsse", "version": "0.0.1" },
             "integratedTime": logged.to_string(),
-            "inclusionPromise": { "signedEntryTimestamp": sign(&self.log, promise.to_string().as_bytes()) },
+            "inclusionPromise": { "signedEntryTimestamp": promised },
             "inclusionProof": {
                 "logIndex": "0",
                 "rootHash": base64(&root),

@@ -3,10 +3,12 @@
 use paperclip_artifact::Digest;
 use paperclip_artifact::trust::cosign::{Signer, simple_payload};
 use paperclip_artifact::trust::{
-    Cause, Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot, evidence::SimpleSignature,
+    Cause, Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot,
+    evidence::{LoggedCertificate, SimpleSignature},
 };
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
+use time::Duration;
 
 use super::authority::{Authority, Person, base64, key_bundle, pem, sign};
 use super::{judge, raw, refused};
@@ -36,6 +38,7 @@ fn simple(key: &KeyPair, payload: &[u8]) -> Evidence {
         simple_signatures: vec![SimpleSignature {
             payload: base64(payload),
             signature: sign(key, payload),
+            vouched: None,
         }],
         ..evidence()
     }
@@ -142,6 +145,132 @@ fn other_signed_statements_about_the_image_are_no_signature() {
     let evidence = bundled(&key_bundle(&key, &other));
     let cause = refused(by_key(&key), &evidence, "no cosign signature");
     assert_eq!(cause, Cause::SignatureMissing);
+}
+
+fn payload(image: &Digest) -> Vec<u8> {
+    simple_payload("registry.example/p", image)
+}
+
+fn vouched(signature: SimpleSignature) -> Evidence {
+    Evidence {
+        simple_signatures: vec![signature],
+        ..evidence()
+    }
+}
+
+#[test]
+fn signature_by_an_identity_below_a_tag_holds_for_its_image_alone() {
+    let authority = Authority::new();
+    let good = vouched(authority.detached(PERSON, &payload(&image())));
+    let proofs = judge(by_person(&authority), &good).unwrap();
+    assert_eq!(proofs[0].signer, PERSON.identity);
+    let other = Digest::of(b"other");
+    let replayed = vouched(authority.detached(PERSON, &payload(&other)));
+    let cause = refused(by_person(&authority), &replayed, other.as_str());
+    assert_eq!(cause, Cause::SignatureInvalid);
+    let somebody = Person {
+        identity: "https://git.example/mallory",
+        ..PERSON
+    };
+    let theirs = vouched(authority.detached(somebody, &payload(&image())));
+    let cause = refused(by_person(&authority), &theirs, "mallory");
+    assert_eq!(cause, Cause::IdentityMismatch);
+    let elsewhere = Person {
+        issuer: "https://token.mallory.example",
+        ..PERSON
+    };
+    let theirs = vouched(authority.detached(elsewhere, &payload(&image())));
+    let cause = refused(by_person(&authority), &theirs, "mallory");
+    assert_eq!(cause, Cause::IdentityMismatch);
+}
+
+#[test]
+fn signature_below_a_tag_by_nobody_in_the_trust_root_is_refused() {
+    let authority = Authority::new();
+    let stranger = vouched(Authority::new().detached(PERSON, &payload(&image())));
+    let cause = refused(by_person(&authority), &stranger, "");
+    assert_eq!(cause, Cause::SignatureInvalid);
+    // By a key, it says nothing of who signed.
+    let key = KeyPair::generate_ecdsa_p256().unwrap();
+    let by_a_key = simple(&key, &payload(&image()));
+    let cause = refused(by_person(&authority), &by_a_key, "no cosign signature");
+    assert_eq!(cause, Cause::SignatureMissing);
+}
+
+#[test]
+fn tampered_and_late_signatures_below_a_tag_are_refused() {
+    let authority = Authority::new();
+    let good = authority.detached(PERSON, &payload(&image()));
+    let other = authority.detached(PERSON, &payload(&Digest::of(b"other")));
+    let (ours, theirs) = (
+        good.vouched.clone().unwrap(),
+        other.vouched.clone().unwrap(),
+    );
+    let moved = |from: &str, to: &str| LoggedCertificate {
+        log_entry: ours.log_entry.replace(from, to),
+        ..ours.clone()
+    };
+    let time = serde_json::from_str::<Value>(&ours.log_entry).unwrap()["Payload"]["integratedTime"]
+        .to_string();
+    let tampered = [
+        (
+            "payload",
+            SimpleSignature {
+                payload: other.payload.clone(),
+                ..good.clone()
+            },
+        ),
+        (
+            "signature",
+            SimpleSignature {
+                signature: other.signature.clone(),
+                ..good.clone()
+            },
+        ),
+        (
+            "entry of another signature",
+            SimpleSignature {
+                vouched: Some(LoggedCertificate {
+                    log_entry: theirs.log_entry,
+                    ..ours.clone()
+                }),
+                ..good.clone()
+            },
+        ),
+        (
+            "certificate of another signature",
+            SimpleSignature {
+                vouched: Some(LoggedCertificate {
+                    certificate: theirs.certificate,
+                    ..ours.clone()
+                }),
+                ..good.clone()
+            },
+        ),
+        (
+            "time",
+            SimpleSignature {
+                vouched: Some(moved(&time, "1700000000")),
+                ..good.clone()
+            },
+        ),
+        (
+            "no entry",
+            SimpleSignature {
+                vouched: Some(moved(&ours.log_entry, "{}")),
+                ..good.clone()
+            },
+        ),
+        (
+            "late",
+            authority.detached_logged(PERSON, &payload(&image()), Duration::hours(1)),
+        ),
+    ];
+    for (what, signature) in tampered {
+        let judged = judge(by_person(&authority), &vouched(signature));
+        let refusal = judged.expect_err(what);
+        assert_eq!(refusal.cause, Cause::SignatureInvalid, "{what}: {refusal}");
+    }
 }
 
 #[test]
