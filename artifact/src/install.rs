@@ -9,14 +9,15 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nodejs_semver::{Range, Version};
-use serde_json::{Value, json};
+use nodejs_semver::Version;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use crate::bounded;
 use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
+use crate::lookup;
 use crate::platform::Platform;
 use crate::registry::gateway::Gateways;
 use crate::registry::{FetchError, RegistryClient};
@@ -24,12 +25,6 @@ use crate::tarballs;
 use crate::toolchain::Toolchain;
 
 pub use crate::registry::Registry;
-
-/// The newest plugin SDK this release knows: peers of Paperclip are brought in at most at it.
-pub const SDK_VERSION: &str = "2026.916.1";
-
-/// Scope of the packages that [`SDK_VERSION`] bounds.
-const PAPERCLIP_SCOPE: &str = "@paperclipai/";
 
 /// npm's home in the work folder, and its cache in there.
 const HOME: &str = "npm";
@@ -195,65 +190,25 @@ impl<'a> Npm<'a> {
         })
     }
 
-    /// npm's integrity of an exact version.
-    ///
-    /// # Errors
-    /// When the version is not there, has no SHA-512, depends on what is in no registry, or
-    /// the registry does not answer.
-    pub async fn integrity(&self, package: &str, version: &str) -> Result<String, InstallError> {
-        let action = format!("look up {package}@{version}");
-        let spec = format!("{package}@{version}");
-        let answer = self
-            .run(
-                &action,
-                &[
-                    "view",
-                    &spec,
-                    "version",
-                    "dist.integrity",
-                    "dependencies",
-                    "optionalDependencies",
-                    "--json",
-                ],
-            )
-            .await;
-        let answer = answer.map_err(|failure| failure.of_lookup(&spec))?;
-        let found: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        // Of one field alone npm prints the value alone.
-        let found = match found {
-            Value::String(version) => json!({ "version": version }),
-            found => found,
-        };
-        if found["version"] != version {
-            let message = "the registry names no such version".to_owned();
-            return Err(InstallError::VersionNotFound {
-                package: spec,
-                message,
-            });
-        }
-        for field in ["dependencies", "optionalDependencies"] {
-            let specs = serde_json::from_value(found[field].clone()).unwrap_or_default();
-            if let Some(message) = lock::foreign_spec(&specs) {
-                return Err(InstallError::Refused { action, message });
-            }
-        }
-        match found["dist.integrity"].as_str() {
-            Some(integrity) if lock::sha512(integrity).is_some() => Ok(integrity.to_owned()),
-            _ => Err(InstallError::Refused {
-                action,
-                message: "it has no sha512 integrity".into(),
-            }),
-        }
-    }
-
-    /// Resolves a new lock, with the peers a worker needs.
+    /// Resolves a new lock, with the peers a worker needs. Those that are known beforehand
+    /// spare npm a round.
     ///
     /// # Errors
     /// When npm finds no tree, or one with an entry that is refused.
-    pub async fn resolve(&self, package: &str, version: &str) -> Result<Lock, InstallError> {
+    pub async fn resolve(
+        &self,
+        package: &str,
+        version: &str,
+        peers: Vec<MissingPeer>,
+    ) -> Result<Lock, InstallError> {
         let mut dependencies = BTreeMap::from([(package.to_owned(), version.to_owned())]);
         let action = format!("resolve the dependencies of {package}@{version}");
+        let mut missing = peers;
         for _ in 0..PEER_ROUNDS {
+            for peer in missing {
+                let wanted = lookup::choose_peer(self.gateways.client(), &peer).await?;
+                dependencies.insert(peer.name, wanted);
+            }
             self.write("package.json", &lock::package_json(&dependencies))?;
             let arguments = ["install", "--package-lock-only", PEERS_ARE_OURS];
             match self.run(&action, &arguments).await {
@@ -267,45 +222,14 @@ impl<'a> Npm<'a> {
             let text =
                 bounded::read(&path, limits::LOCK).map_err(|e| work_error("read", &path, e))?;
             let lock = Lock::parse(&text, package, version)?;
-            let missing = lock.missing_peers();
+            missing = lock.missing_peers();
             if missing.is_empty() {
                 return Ok(lock);
-            }
-            for peer in missing {
-                let wanted = self.choose_peer(&peer).await?;
-                dependencies.insert(peer.name, wanted);
             }
         }
         Err(InstallError::Refused {
             action,
             message: "its peers need ever more peers".into(),
-        })
-    }
-
-    /// What to put into the root for a peer: an exact version of Paperclip's own, else the range.
-    async fn choose_peer(&self, peer: &MissingPeer) -> Result<String, InstallError> {
-        let MissingPeer {
-            name,
-            range,
-            wanted_by,
-        } = peer;
-        if !name.starts_with(PAPERCLIP_SCOPE) {
-            return Ok(range.clone());
-        }
-        let action = format!("find the versions of {name}, a peer of {wanted_by}");
-        let answer = self
-            .run(&action, &["view", name, "versions", "--json"])
-            .await;
-        let answer = answer.map_err(|failure| failure.of_lookup(name))?;
-        let versions = match serde_json::from_slice(&answer) {
-            Ok(Value::Array(versions)) => versions,
-            Ok(one @ Value::String(_)) => vec![one],
-            _ => Vec::new(),
-        };
-        let versions: Vec<&str> = versions.iter().filter_map(Value::as_str).collect();
-        newest_within(range, &versions).ok_or_else(|| InstallError::Refused {
-            action: format!("bring in {name}@{range}, a peer of {wanted_by}"),
-            message: format!("no version of it is at most {SDK_VERSION}, the SDK of this release"),
         })
     }
 
@@ -506,19 +430,6 @@ async fn read_bounded(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<
     Ok(kept)
 }
 
-/// The newest version within a range that is at most [`SDK_VERSION`].
-fn newest_within(range: &str, versions: &[&str]) -> Option<String> {
-    let range = Range::parse(range).ok()?;
-    let bound = Version::parse(SDK_VERSION).ok()?;
-    let mut fitting: Vec<Version> = versions
-        .iter()
-        .filter_map(|version| Version::parse(version).ok())
-        .filter(|version| *version <= bound && version.satisfies(&range))
-        .collect();
-    fitting.sort();
-    fitting.pop().map(|version| version.to_string())
-}
-
 /// npm's error codes that speak of the network or the registry.
 const REGISTRY_CODES: [&str; 11] = [
     "ENOTFOUND",
@@ -708,25 +619,6 @@ fn children(folder: &Path) -> Result<Vec<OsString>, InstallError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn peer_of_paperclip_is_the_newest_that_this_release_knows() {
-        let versions = [
-            "2026.318.0",
-            "2026.916.1",
-            "2026.917.0",
-            "2026.916.1-canary.2",
-        ];
-        assert_eq!(
-            newest_within(">=2026.318.0", &versions).as_deref(),
-            Some("2026.916.1")
-        );
-        assert_eq!(
-            newest_within("<2026.400.0", &versions).as_deref(),
-            Some("2026.318.0")
-        );
-        assert_eq!(newest_within(">=2026.917.0", &versions), None);
-    }
 
     #[test]
     fn codes_of_npm_tell_registry_package_and_the_rest_apart() {

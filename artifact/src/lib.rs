@@ -22,6 +22,7 @@ pub mod layout;
 pub mod limits;
 pub mod local;
 pub mod lock;
+pub mod lookup;
 pub mod manifest;
 pub mod native;
 pub mod normalise;

@@ -113,7 +113,7 @@ impl Words {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct PeerMeta {
+pub(crate) struct PeerMeta {
     optional: bool,
 }
 
@@ -384,11 +384,8 @@ impl Lock {
         let mut missing: BTreeMap<&str, MissingPeer> = BTreeMap::new();
         for (path, entry) in &self.entries {
             for (name, range) in &entry.peer_dependencies {
-                let is_optional = entry
-                    .peer_dependencies_meta
-                    .get(name)
-                    .is_some_and(|meta| meta.optional);
-                if is_optional || is_ui_only(name) || self.resolves(path, name) {
+                let is_needed = is_needed_peer(name, &entry.peer_dependencies_meta);
+                if !is_needed || self.resolves(path, name) {
                     continue;
                 }
                 let peer = MissingPeer {
@@ -585,6 +582,12 @@ pub(crate) fn foreign_spec(specs: &BTreeMap<String, String>) -> Option<String> {
     Some(format!(
         "it depends on {name:.214} as `{spec:.200}`, and only a registry is allowed"
     ))
+}
+
+/// Whether a worker needs this peer: not if it is optional, or of a user interface.
+pub(crate) fn is_needed_peer(name: &str, meta: &BTreeMap<String, PeerMeta>) -> bool {
+    let is_optional = meta.get(name).is_some_and(|meta| meta.optional);
+    !is_optional && !is_ui_only(name)
 }
 
 fn is_ui_only(name: &str) -> bool {

@@ -24,7 +24,8 @@ use crate::inspect::InspectError;
 use crate::install::{InstallError, Npm, Registry};
 use crate::layout::LayoutError;
 use crate::limits;
-use crate::lock::{self, Lock, LockError};
+use crate::lock::{self, Lock, LockError, MissingPeer};
+use crate::lookup::{self, Found};
 use crate::native::{self, NativeError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
@@ -509,7 +510,7 @@ impl Work {
         let any = Platform::default();
         let npm = Npm::new(toolchain, client.clone(), &any, &self.folder, &tree).await?;
         tracing::info!(package = name, version, "looking the package up");
-        let integrity = npm.integrity(name, version).await?;
+        let Found { integrity, peers } = lookup::exact(&client, name, version).await?;
         check_served(package, &integrity, terms.integrity)?;
         let from = terms.tarball.map_or(registry.url.as_str(), |one| one.url);
         let inputs = Inputs {
@@ -520,7 +521,7 @@ impl Work {
             platforms: platforms.clone(),
             owner: terms.owner.map(str::to_owned),
         };
-        let (lock, lock_origin) = choose_lock(package, &inputs, &npm, store).await?;
+        let (lock, lock_origin) = choose_lock(package, &inputs, (&npm, peers), store).await?;
         check_integrity(&inputs, &lock)?;
         tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
         let sources = Sources {
@@ -529,11 +530,17 @@ impl Work {
             store: store.map(|(store, _)| store),
             registry: &client,
         };
-        tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platforms).await?;
-        let planted = self.plant(&npm, &lock, platforms).await?;
-        if terms.tarball.is_none() {
-            self.keep_evidence(&client, &inputs).await?;
-        }
+        let trees = async {
+            tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platforms).await?;
+            self.plant(&npm, &lock, platforms).await
+        };
+        let evidence = async {
+            match terms.tarball {
+                Some(_) => Ok(()),
+                None => self.keep_evidence(&client, &inputs).await,
+            }
+        };
+        let (planted, ()) = tokio::try_join!(trees, evidence)?;
         self.keep(inputs, &lock, planted, (lock_origin, package.relock))
     }
 
@@ -820,7 +827,7 @@ fn work_error(path: &Path, why: impl std::fmt::Display) -> PackError {
 async fn choose_lock(
     package: &Package<'_>,
     inputs: &Inputs,
-    npm: &Npm<'_>,
+    (npm, peers): (&Npm<'_>, Vec<MissingPeer>),
     store: Option<(&StoreClient, &str)>,
 ) -> Result<(Lock, Origin), PackError> {
     let Package {
@@ -839,7 +846,7 @@ async fn choose_lock(
         return Ok((Lock::parse(&text, name, version)?, Origin::Recorded));
     }
     tracing::info!("no lock is recorded: resolving a new one");
-    Ok((npm.resolve(name, version).await?, Origin::Resolved))
+    Ok((npm.resolve(name, version, peers).await?, Origin::Resolved))
 }
 
 /// Whether npm makes the tree alike for every platform of this release, and it has addons for

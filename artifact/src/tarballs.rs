@@ -26,7 +26,8 @@ use crate::given::Given;
 use crate::limits;
 use crate::lock::{self, Lock, Tarball};
 use crate::platform::Platforms;
-use crate::registry::{FetchError, RegistryClient, metadata, readable};
+use crate::registry::metadata::Document;
+use crate::registry::{FetchError, RegistryClient, readable};
 use crate::store::{StoreClient, StoreError};
 
 /// Repository of all tarballs; no package's repository has this name.
@@ -205,7 +206,7 @@ async fn download(
     let sink = || Received::new(folder);
     match registry.download(&usual, limits::TARBALL, sink).await {
         Err(FetchError::Status { status, .. }) if is_elsewhere(status) => {
-            let stated = stated_url(registry, base, tarball).await?;
+            let stated = stated_url(registry, tarball).await?;
             let received = registry.download(&stated, limits::TARBALL, sink).await;
             received.map_err(failed)
         }
@@ -234,27 +235,20 @@ fn usual_url(base: &Url, tarball: &Tarball<'_>) -> Url {
 }
 
 /// The URL in the registry's metadata, which may lead anywhere: the client checks it.
-async fn stated_url(
-    registry: &RegistryClient,
-    base: &Url,
-    tarball: &Tarball<'_>,
-) -> Result<Url, TarballError> {
-    let mut url = base.clone();
-    url.set_path(&format!(
-        "{}{}",
-        base.path(),
-        tarball.name.replace('/', "%2f")
-    ));
+async fn stated_url(registry: &RegistryClient, tarball: &Tarball<'_>) -> Result<Url, TarballError> {
     let document = registry
-        .content(&url, metadata::ABBREVIATED, limits::METADATA)
+        .metadata(tarball.name)
         .await
         .map_err(|source| fetch_error(tarball, source))?;
     let nowhere = |found: String| {
         let broken = Broken::new(Rule::Url, found, "the URL of its tarball");
         TarballError::Refused(broken.of(&label(tarball)))
     };
-    let stated = metadata::tarball(&document, tarball.version)
-        .map_err(|e| nowhere(format!("metadata that npm would not read: {e}")))?
+    let release = Document::parse(&document)
+        .and_then(|document| document.release(tarball.version))
+        .map_err(|e| nowhere(format!("metadata that npm would not read: {e}")))?;
+    let stated = release
+        .and_then(|release| release.dist.tarball)
         .ok_or_else(|| nowhere("metadata without this version".into()))?;
     Url::parse(&stated).map_err(|e| {
         nowhere(format!(

@@ -121,6 +121,12 @@ impl Gateways {
         lines
     }
 
+    /// The client behind them.
+    #[must_use]
+    pub fn client(&self) -> &RegistryClient {
+        &self.shared.client
+    }
+
     /// What went wrong since the last call that npm knows nothing of.
     #[must_use]
     pub fn take_fault(&self) -> Option<FetchError> {

@@ -1,36 +1,74 @@
-//! What is read of npm's metadata here: where a version's tarball is. npm reads the rest.
+//! What is read of npm's metadata here: one version of a package, and which versions there are.
+//! npm reads the rest.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::lock::PeerMeta;
 
 /// What npm asks for: the document with what an installation needs and no more.
 pub const ABBREVIATED: &str =
     "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*";
 
-#[derive(Deserialize)]
-struct Document {
+/// The document of a package. Its versions are read when they are asked for: what one of them
+/// holds is no concern of who wants another.
+#[derive(Debug, Deserialize)]
+pub struct Document {
     #[serde(default)]
-    versions: BTreeMap<String, Release>,
+    versions: BTreeMap<String, Box<RawValue>>,
 }
 
-#[derive(Deserialize)]
-struct Release {
-    dist: Option<Distribution>,
+/// One version, as the registry states it. It is text that the registry chose: nothing about
+/// it is checked yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Release {
+    /// Where the tarball is, and what it must be.
+    pub dist: Distribution,
+    /// Ranges by name.
+    pub dependencies: BTreeMap<String, String>,
+    /// Ranges by name; the package works without them.
+    pub optional_dependencies: BTreeMap<String, String>,
+    /// Ranges by name of what others bring.
+    pub peer_dependencies: BTreeMap<String, String>,
+    /// Which of these may lack.
+    pub(crate) peer_dependencies_meta: BTreeMap<String, PeerMeta>,
 }
 
-#[derive(Deserialize)]
-struct Distribution {
-    tarball: Option<String>,
+/// The tarball of a version.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Distribution {
+    /// Its URL.
+    pub tarball: Option<String>,
+    /// Its hashes.
+    pub integrity: Option<String>,
 }
 
-/// URL of the tarball of a version, as the registry states it. It is a text that the
-/// registry chose: nothing about it is checked yet.
-///
-/// # Errors
-/// When the document is not JSON in npm's shape.
-pub fn tarball(document: &[u8], version: &str) -> Result<Option<String>, serde_json::Error> {
-    let mut document: Document = serde_json::from_slice(document)?;
-    let release = document.versions.remove(version);
-    Ok(release.and_then(|release| release.dist?.tarball))
+impl Document {
+    /// Reads the document of a package.
+    ///
+    /// # Errors
+    /// When it is not JSON in npm's shape.
+    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+
+    /// What it says of a version, if it has that.
+    ///
+    /// # Errors
+    /// When that is not in npm's shape.
+    pub fn release(&self, version: &str) -> Result<Option<Release>, serde_json::Error> {
+        let release = self.versions.get(version);
+        release
+            .map(|release| serde_json::from_str(release.get()))
+            .transpose()
+    }
+
+    /// Every version that it names.
+    pub fn versions(&self) -> impl Iterator<Item = &str> {
+        self.versions.keys().map(String::as_str)
+    }
 }

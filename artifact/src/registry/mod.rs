@@ -306,6 +306,18 @@ impl RegistryClient {
             .await
     }
 
+    /// The document of a package, as npm asks for it when it installs.
+    ///
+    /// # Errors
+    /// As [`Self::content`].
+    pub(crate) async fn metadata(&self, package: &str) -> Result<Vec<u8>, FetchError> {
+        let mut url = self.base_of(package).clone();
+        let place = package.replace('/', "%2f");
+        url.set_path(&format!("{}{place}", url.path()));
+        self.content(&url, metadata::ABBREVIATED, limits::METADATA)
+            .await
+    }
+
     /// Writes the content behind a URL to what `sink` opens, once for each attempt.
     ///
     /// # Errors
