@@ -1,32 +1,15 @@
-//! The command line.
+//! The command lines of both programs.
 
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 
-/// The sidecar of a plugin pod.
-#[derive(Debug, Parser)]
-#[command(name = "paperclip-sidecar", version)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What the sidecar can do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Deliver the artifact and the shim into the pod's folders, then exit.
-    Fetch(FetchArgs),
-    /// Run the worker and serve the bridge.
-    Serve(ServeArgs),
-}
-
-/// Flags of `fetch`.
-#[derive(Args, Clone, Debug)]
+/// Delivers the artifact and the shim into the folders of a plugin pod, then exits.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "paperclip-fetch", version)]
 pub struct FetchArgs {
     /// `<store host:port>/<repository>@sha256:<64 hex digits>`
     #[arg(long, env = "PAPERCLIP_REFERENCE")]
@@ -56,8 +39,9 @@ pub struct FetchArgs {
     pub shim: Option<PathBuf>,
 }
 
-/// Flags of `serve`.
-#[derive(Args, Clone, Debug)]
+/// The sidecar of a plugin pod: runs the worker and serves the bridge.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "paperclip-sidecar", version)]
 pub struct ServeArgs {
     /// Folder with `facts.json`.
     #[arg(long, env = "PAPERCLIP_FACTS_DIR", default_value = "/paperclip/facts")]

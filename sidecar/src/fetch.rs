@@ -1,4 +1,4 @@
-//! `paperclip-sidecar fetch`: the artifact and the shim, delivered into the pod's folders.
+//! `paperclip-fetch`: the artifact and the shim, delivered into the pod's folders.
 //!
 //! Of an artifact with an image a platform it takes that of this node's CPU.
 

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod metrics;
 pub mod multiplexer;
 pub mod package;
+pub mod program;
 pub mod serve;
 pub mod shim;
 pub mod state;

@@ -217,7 +217,13 @@ fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
         .join(STATIC_TARGET)
         .join(profile.folder())
         .join("paperclip-shim");
-    let sidecar = ours("paperclip-sidecar").file(&in_image("paperclip-shim"), shim, 0o755);
+    let sidecar = ours("paperclip-sidecar")
+        .file(
+            &in_image("paperclip-fetch"),
+            program(profile, "paperclip-fetch"),
+            0o755,
+        )
+        .file(&in_image("paperclip-shim"), shim, 0o755);
     let packer = ImageBuilder::new()
         .layer(base.clone())
         .layer(layer().tree("opt/node", node.folder())?.build()?)

@@ -164,10 +164,7 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
         name: "fetch".into(),
         image: Some(args.sidecar_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
-        command: Some(vec![
-            "/usr/local/bin/paperclip-sidecar".into(),
-            "fetch".into(),
-        ]),
+        command: Some(vec!["/usr/local/bin/paperclip-fetch".into()]),
         args: Some(flags.map(str::to_owned).to_vec()),
         env: artifact.signed_by.as_ref().map(|_| {
             vec![EnvVar {
@@ -219,10 +216,7 @@ fn build_sidecar(wanted: &Wanted<'_>, args: &Args) -> Container {
         name: "sidecar".into(),
         image: Some(args.sidecar_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
-        command: Some(vec![
-            "/usr/local/bin/paperclip-sidecar".into(),
-            "serve".into(),
-        ]),
+        command: Some(vec!["/usr/local/bin/paperclip-sidecar".into()]),
         args: Some(flags),
         restart_policy: Some("Always".into()),
         ports: Some(vec![port("grpc", 8443), port("health", 8081)]),

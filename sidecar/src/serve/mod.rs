@@ -1,4 +1,4 @@
-//! `paperclip-sidecar serve`: everything joined, until told to stop.
+//! `paperclip-sidecar`: everything joined, until told to stop.
 
 mod bridge;
 mod compatibility;

@@ -110,7 +110,6 @@ impl Pod {
     pub fn start_sidecar(&mut self) {
         let path = |name: &str| self.folder.path().join(name);
         let mut child = Command::new(env!("CARGO_BIN_EXE_paperclip-sidecar"))
-            .arg("serve")
             .arg("--facts-dir")
             .arg(path("facts"))
             .arg("--artifact-dir")

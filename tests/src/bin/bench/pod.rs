@@ -103,7 +103,6 @@ impl Pod {
         line.push(programs.sidecar.clone().into());
         let mut sidecar = Command::new(&line[0])
             .args(&line[1..])
-            .arg("serve")
             .arg("--facts-dir")
             .arg(path("facts"))
             .arg("--artifact-dir")
