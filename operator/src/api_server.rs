@@ -11,8 +11,10 @@ use std::{
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::{Client, Resource, client::Body, runtime::watcher::Event};
+use paperclip_artifact::store::{StoreClient, StoreOptions};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets, watched::Kept};
 
@@ -28,6 +30,21 @@ struct State {
     writes: u64,
     /// The write that fails, counted down, and whether it takes effect before it does.
     failing: Option<(u64, bool)>,
+}
+
+/// A store that answers and holds nothing, so that nobody tries again and again to reach the
+/// one that there is not.
+async fn empty_store() -> StoreClient {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let nothing = axum::Router::new().fallback(|| async { StatusCode::NOT_FOUND });
+    tokio::spawn(async move { axum::serve(listener, nothing).await });
+    let options = StoreOptions {
+        address,
+        plain_http: true,
+        ..StoreOptions::default()
+    };
+    StoreClient::new(options).unwrap()
 }
 
 /// The server. Clones are the same server.
@@ -65,7 +82,9 @@ impl ApiServer {
         let metrics = Arc::new(Metrics::default());
         let context = Context::prepare(self.client(), fixtures::args(), metrics).await;
         self.state().requests.clear();
-        let context = Arc::new(context.unwrap());
+        let mut context = context.unwrap();
+        context.store = empty_store().await;
+        let context = Arc::new(context);
         self.watched_by(&context);
         context
     }

@@ -106,7 +106,8 @@ pub struct Context {
     pub queue: tokio::sync::Mutex<Queue>,
     /// The time, which tests set.
     pub clock: fn() -> Timestamp,
-    store: StoreClient,
+    /// Client of the artifact store.
+    pub store: StoreClient,
     manifests: Manifests,
 }
 
