@@ -92,24 +92,22 @@ bench_report() {
   "$release/bench" report --page docs/benchmarks.md ${files[@]+"${files[@]}"}
 }
 
-# Every fuzz target of sidecar and artifact, each a process of its own, side by side.
+# Every fuzz target of sidecar and artifact, side by side: each program runs its own at once.
 fuzz() {
   export PAPERCLIP_FUZZ_SECONDS=${PAPERCLIP_FUZZ_SECONDS:-3600}
-  local crate targets target status=0
+  local crate status=0
   local -A pids=()
   for crate in paperclip-sidecar paperclip-artifact; do
-    targets=$(cargo test --locked --quiet -p "$crate" --test fuzz -- --list --format terse) || return 1
-    while read -r target; do
-      cargo test --locked --quiet -p "$crate" --test fuzz -- --exact "$target" --nocapture \
-        >"$figures/fuzz-$target" 2>&1 &
-      pids[$target]=$!
-    done < <(sed -n 's/: test$//p' <<<"$targets")
+    cargo test --locked --quiet -p "$crate" --test fuzz --no-run || return 1
+    cargo test --locked --quiet -p "$crate" --test fuzz -- --nocapture \
+      >"$figures/fuzz-$crate" 2>&1 &
+    pids[$crate]=$!
   done
-  for target in "${!pids[@]}"; do
-    if wait "${pids[$target]}"; then
-      grep ' inputs, ' "$figures/fuzz-$target"
+  for crate in "${!pids[@]}"; do
+    if wait "${pids[$crate]}"; then
+      grep ' inputs, ' "$figures/fuzz-$crate"
     else
-      echo "$target failed:" && cat "$figures/fuzz-$target"
+      echo "fuzzing $crate failed:" && cat "$figures/fuzz-$crate"
       status=1
     fi
   done

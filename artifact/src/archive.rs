@@ -13,7 +13,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
-use tar::EntryType;
+use tar::{EntryType, Header};
 
 use crate::limits;
 use names::Names;
@@ -267,6 +267,7 @@ impl Walk<'_> {
             let found = escape(error.to_string().as_bytes());
             Broken::new(Rule::Format, found, "a size").at(&short)
         })?;
+        check_format(entry.header()).map_err(|b| b.at(&short))?;
         match entry.header().entry_type() {
             EntryType::XHeader => self.take_pax(&mut entry, size).map_err(|b| b.at(&short)),
             EntryType::XGlobalHeader => {
@@ -399,6 +400,24 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Headers that say more about the next entry are of the formats that have them. In one of the
+/// oldest format some readers see an extension, and others a file with its content.
+fn check_format(header: &Header) -> Result<(), Broken> {
+    let kind = header.entry_type();
+    let is_extension = matches!(
+        kind,
+        EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName
+    );
+    if !is_extension || header.as_ustar().is_some() || header.as_gnu().is_some() {
+        return Ok(());
+    }
+    let found = format!(
+        "type {:#04x} in a header of the oldest format",
+        kind.as_byte()
+    );
+    Err(Broken::new(Rule::Format, found, "ustar's or GNU's"))
 }
 
 fn refused_kind(kind: EntryType) -> Broken {

@@ -284,6 +284,22 @@ fn shapes() -> Vec<Case> {
             pax(GLOBAL_PAX, &record("path", "package/x")),
         ),
         archive(
+            "long name in the oldest format",
+            "`format`",
+            Tarball::of(NAME)
+                .oldest_extension(LONG_NAME, b"package/x")
+                .file(b"package/y", b"")
+                .end(),
+        ),
+        archive(
+            "pax in the oldest format",
+            "`format`",
+            Tarball::of(NAME)
+                .oldest_extension(PAX, &record("path", "package/x"))
+                .file(b"package/y", b"")
+                .end(),
+        ),
+        archive(
             "pax without end",
             "`pax-header`",
             pax(PAX, &vec![b'x'; 20_000]),

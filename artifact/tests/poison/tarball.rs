@@ -54,7 +54,24 @@ impl Tarball {
             .content(content)
     }
 
-    pub fn header(mut self, kind: u8, name: &[u8], size: u64, target: &[u8]) -> Self {
+    pub fn header(self, kind: u8, name: &[u8], size: u64, target: &[u8]) -> Self {
+        self.header_in(b"ustar\x0000", kind, name, size, target)
+    }
+
+    /// An extension in the format that had none: without the magic of ustar.
+    pub fn oldest_extension(self, kind: u8, content: &[u8]) -> Self {
+        self.header_in(&[0; 8], kind, b"PaxHeader", content.len() as u64, b"")
+            .content(content)
+    }
+
+    fn header_in(
+        mut self,
+        format: &[u8; 8],
+        kind: u8,
+        name: &[u8],
+        size: u64,
+        target: &[u8],
+    ) -> Self {
         let mut header = [0_u8; 512];
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
         put(0, &name[..name.len().min(100)]);
@@ -66,7 +83,7 @@ impl Tarball {
         put(148, b"        ");
         put(156, &[kind]);
         put(157, target);
-        put(257, b"ustar\x0000");
+        put(257, format);
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         self.gzip.write_all(&header).unwrap();
