@@ -532,6 +532,7 @@ impl Work {
         };
         let trees = async {
             tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platforms).await?;
+            tracing::info!("all tarballs are there and keep to the rules");
             self.plant(&npm, &lock, platforms).await
         };
         let evidence = async {
@@ -567,6 +568,7 @@ impl Work {
                 }
                 installed => installed?,
             }
+            tracing::info!(platform = %first, "npm has made the tree");
             let root = folder.clone();
             let normalised = tokio::task::spawn_blocking(move || normalise::normalise(&root)).await;
             let entries = normalised.map_err(|e| work_error(&folder, e))??;

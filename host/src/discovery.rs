@@ -24,6 +24,7 @@ use kube::{
 };
 use paperclip_crds::labels;
 use paperclip_proto::tls::ClientTls;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -56,15 +57,29 @@ impl Synced {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Slice {
     plugin: PluginId,
-    /// With the name of the pod that each is of.
-    addresses: BTreeMap<SocketAddr, Option<String>>,
+    addresses: BTreeMap<SocketAddr, Endpoint>,
+}
+
+/// What a slice says of one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Endpoint {
+    /// Name of the pod that it is of.
+    pod: Option<String>,
+    /// Whether the kubelet calls that pod ready.
+    is_ready: bool,
+}
+
+/// A session that is kept.
+struct Kept {
+    unwanted: CancellationToken,
+    readiness: watch::Sender<bool>,
 }
 
 /// The sessions the host keeps.
 pub struct Sessions {
     host: Arc<Host>,
     tls: Arc<ClientTls>,
-    kept: HashMap<Target, CancellationToken>,
+    kept: HashMap<Target, Kept>,
 }
 
 impl Sessions {
@@ -77,20 +92,23 @@ impl Sessions {
         }
     }
 
-    /// Keeps sessions with exactly these pods, of exactly these plugins.
-    fn keep(&mut self, plugins: &HashSet<PluginId>, targets: &HashSet<Target>) {
-        self.kept.retain(|target, unwanted| {
-            let wanted = targets.contains(target);
+    /// Keeps sessions with exactly these pods, of exactly these plugins. Of each pod it is told
+    /// whether it is ready.
+    fn keep(&mut self, plugins: &HashSet<PluginId>, targets: &HashMap<Target, bool>) {
+        self.kept.retain(|target, kept| {
+            let wanted = targets.contains_key(target);
             if !wanted {
-                unwanted.cancel();
+                kept.unwanted.cancel();
             }
             wanted
         });
-        for target in targets {
-            if !self.kept.contains_key(target) {
-                let unwanted = self.host.stop.child_token();
-                self.kept.insert(target.clone(), unwanted.clone());
-                self.begin(target.clone(), unwanted);
+        for (target, is_ready) in targets {
+            if let Some(kept) = self.kept.get(target) {
+                let change = |known: &mut bool| std::mem::replace(known, *is_ready) != *is_ready;
+                kept.readiness.send_if_modified(change);
+            } else {
+                let kept = self.begin(target.clone(), *is_ready);
+                self.kept.insert(target.clone(), kept);
             }
         }
         for id in plugins {
@@ -101,23 +119,31 @@ impl Sessions {
         }
     }
 
-    fn begin(&self, target: Target, unwanted: CancellationToken) {
+    fn begin(&self, target: Target, is_ready: bool) -> Kept {
         let stop = self.host.stop.clone();
+        let unwanted = stop.child_token();
+        let (readiness, told) = watch::channel(is_ready);
         let session = session::keep(
             Arc::clone(&self.host),
             Arc::clone(&self.tls),
             target,
-            unwanted,
+            unwanted.clone(),
+            told,
         );
         self.host.tasks.spawn(async move {
             stop.run_until_cancelled(session).await;
         });
+        Kept {
+            unwanted,
+            readiness,
+        }
     }
 
     /// Keeps sessions with a fixed list of pods.
     pub fn keep_fixed(&mut self, targets: &[Target], synced: &Synced) {
         let plugins = targets.iter().map(|target| target.plugin.clone()).collect();
-        self.keep(&plugins, &targets.iter().cloned().collect());
+        let targets = targets.iter().map(|target| (target.clone(), true));
+        self.keep(&plugins, &targets.collect());
         synced.done();
     }
 
@@ -172,10 +198,13 @@ impl Sessions {
         let plugins = slices().map(|slice| slice.plugin.clone()).collect();
         let targets = slices()
             .flat_map(|slice| {
-                slice.addresses.iter().map(|(address, pod)| Target {
-                    plugin: slice.plugin.clone(),
-                    address: *address,
-                    pod: pod.clone(),
+                slice.addresses.iter().map(|(address, endpoint)| {
+                    let target = Target {
+                        plugin: slice.plugin.clone(),
+                        address: *address,
+                        pod: endpoint.pod.clone(),
+                    };
+                    (target, endpoint.is_ready)
                 })
             })
             .collect();
@@ -246,16 +275,19 @@ fn read(slice: &EndpointSlice) -> Option<Slice> {
         .iter()
         .flatten()
         .flat_map(|endpoint| {
-            let pod = endpoint
-                .target_ref
-                .as_ref()
-                .and_then(|pod| pod.name.clone());
+            let pod = endpoint.target_ref.as_ref();
+            let conditions = endpoint.conditions.as_ref();
+            let read = Endpoint {
+                pod: pod.and_then(|pod| pod.name.clone()),
+                // What is not told counts as ready, by the API's own words.
+                is_ready: conditions.and_then(|told| told.ready).unwrap_or(true),
+            };
             let addresses = endpoint.addresses.iter();
-            addresses.map(move |address| (address, pod.clone()))
+            addresses.map(move |address| (address, read.clone()))
         })
-        .filter_map(|(address, pod)| {
+        .filter_map(|(address, endpoint)| {
             let address = SocketAddr::new(address.parse::<IpAddr>().ok()?, port?);
-            Some((address, pod))
+            Some((address, endpoint))
         })
         .collect();
     Some(Slice { plugin, addresses })
@@ -292,8 +324,11 @@ mod tests {
             json!([{"name": "health", "port": 8081}, {"name": "grpc", "port": 8443}]),
         ));
         let named = Some("pcp-commerce-1".to_owned());
-        let addresses = [("10.1.0.1:8443", named), ("10.1.0.2:8443", None)]
-            .map(|(address, pod)| (address.parse().unwrap(), pod));
+        let addresses = [
+            ("10.1.0.1:8443", named, false),
+            ("10.1.0.2:8443", None, true),
+        ]
+        .map(|(address, pod, is_ready)| (address.parse().unwrap(), Endpoint { pod, is_ready }));
         assert_eq!(
             read,
             Some(Slice {

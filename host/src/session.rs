@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use paperclip_proto::{
     client::{self, ConnectError, Incoming},
     limits::Limits,
@@ -11,7 +11,10 @@ use paperclip_proto::{
     trace::SpanKind,
     v1::{ConfigChanged, HostHello, Phase, PhaseChanged, PluginHello, Request},
 };
-use tokio::{sync::Semaphore, sync::mpsc, time::Instant};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -69,13 +72,9 @@ pub async fn keep(
     tls: Arc<ClientTls>,
     target: Target,
     unwanted: CancellationToken,
+    readiness: watch::Receiver<bool>,
 ) {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(FIRST_RETRY)
-        .with_max_delay(LAST_RETRY)
-        .with_jitter()
-        .without_max_times();
-    let mut waits = backoff.build();
+    let mut waits = Waits::new(readiness);
     let mut said = String::new();
     while !unwanted.is_cancelled() {
         let begun = Instant::now();
@@ -93,10 +92,46 @@ pub async fn keep(
             }
         }
         if begun.elapsed() > SETTLED {
-            waits = backoff.build();
+            waits.begin_again();
         }
-        let wait = waits.next().unwrap_or(LAST_RETRY);
-        unwanted.run_until_cancelled(tokio::time::sleep(wait)).await;
+        unwanted.run_until_cancelled(waits.next()).await;
+    }
+}
+
+/// The waits between attempts, ever longer.
+struct Waits {
+    /// Whether the cluster calls the pod ready. A change of that is a reason to look at once: a
+    /// pod is dialled long before it listens, and would then wait the longest.
+    readiness: watch::Receiver<bool>,
+    left: ExponentialBackoff,
+}
+
+impl Waits {
+    fn new(readiness: watch::Receiver<bool>) -> Self {
+        let left = Self::from_the_first();
+        Self { readiness, left }
+    }
+
+    fn from_the_first() -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_min_delay(FIRST_RETRY)
+            .with_max_delay(LAST_RETRY)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
+
+    fn begin_again(&mut self) {
+        self.left = Self::from_the_first();
+    }
+
+    /// Waits until the next attempt.
+    async fn next(&mut self) {
+        let wait = self.left.next().unwrap_or(LAST_RETRY);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            Ok(()) = self.readiness.changed() => self.begin_again(),
+        }
     }
 }
 
@@ -345,4 +380,32 @@ fn count<T>(host: &Host, plugin: &Plugin, method: &str, outcome: &Result<T, Faul
         info!(plugin = %plugin.id(), method, code = fault.code, reason = fault.message, "call of a worker refused");
     }
     host.metrics.answered(method, fault.map(|fault| fault.code));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_becomes_ready_is_dialled_at_once_and_then_often_again() {
+        let (readiness, told) = watch::channel(false);
+        let mut waits = Waits::new(told);
+        for _ in 0..20 {
+            waits.next().await;
+        }
+        let begun = Instant::now();
+        waits.next().await;
+        assert!(begun.elapsed() >= LAST_RETRY, "{:?}", begun.elapsed());
+        readiness.send_replace(true);
+        let begun = Instant::now();
+        waits.next().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        waits.next().await;
+        assert!(begun.elapsed() <= 2 * FIRST_RETRY, "{:?}", begun.elapsed());
+        // A cluster that tells no more makes nobody ask without end.
+        drop(readiness);
+        let begun = Instant::now();
+        waits.next().await;
+        assert!(begun.elapsed() >= 2 * FIRST_RETRY, "{:?}", begun.elapsed());
+    }
 }
