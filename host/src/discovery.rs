@@ -279,8 +279,9 @@ fn read(slice: &EndpointSlice) -> Option<Slice> {
             let conditions = endpoint.conditions.as_ref();
             let read = Endpoint {
                 pod: pod.and_then(|pod| pod.name.clone()),
-                // What is not told counts as ready, by the API's own words.
-                is_ready: conditions.and_then(|told| told.ready).unwrap_or(true),
+                // `ready` is always true here, since the Service publishes pods that are not.
+                // What is not told counts as true, by the API's own words.
+                is_ready: conditions.and_then(|told| told.serving).unwrap_or(true),
             };
             let addresses = endpoint.addresses.iter();
             addresses.map(move |address| (address, read.clone()))
@@ -309,7 +310,7 @@ mod tests {
             }},
             "ports": ports,
             "endpoints": [
-                {"addresses": ["10.1.0.1"], "conditions": {"ready": false},
+                {"addresses": ["10.1.0.1"], "conditions": {"ready": true, "serving": false},
                     "targetRef": {"kind": "Pod", "name": "pcp-commerce-1"}},
                 {"addresses": ["10.1.0.2"]},
             ],
