@@ -342,7 +342,7 @@ fn the_platform_has_wrong_values() -> Result<()> {
     let denied = Case::new(
         "denied",
         "RegistryAccessDenied",
-        &["E401", "@private/ledger"],
+        &["401 Unauthorized", "@private/ledger"],
         "Correct the Secret that spec.source names, or the npmrc",
     )
     .of_package("@private/ledger");
