@@ -59,7 +59,7 @@ pub enum InstallError {
     PackageNotFound {
         /// Package and version.
         package: String,
-        /// What npm said.
+        /// What the registry, or npm, said.
         message: String,
     },
     /// The package is there, and the version is not.
@@ -67,7 +67,7 @@ pub enum InstallError {
     VersionNotFound {
         /// Package and version.
         package: String,
-        /// What npm said.
+        /// What the registry, or npm, said.
         message: String,
     },
     /// The registry did not serve us.
