@@ -14,6 +14,9 @@ mod contract {
         // `bytes` fields become `Bytes`: payloads are handed on, not copied.
         tonic_prost_build::configure()
             .bytes(".")
+            // Every frame is as large as its largest kind, and the hellos come once a session.
+            .boxed(".paperclip.plugin.v1.SessionRequest.frame.hello")
+            .boxed(".paperclip.plugin.v1.SessionResponse.frame.hello")
             .compile_fds(descriptors)?;
         Ok(())
     }

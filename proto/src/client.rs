@@ -144,7 +144,7 @@ pub async fn connect(
         ..hello
     };
     // The queue is new and empty, so there is room.
-    let _ = frames.try_send(session_request::Frame::Hello(hello).into());
+    let _ = frames.try_send(session_request::Frame::Hello(Box::new(hello)).into());
     let mut stream = PluginBridgeServiceClient::new(channel)
         .session(ReceiverStream::new(queue))
         .await
@@ -264,7 +264,7 @@ async fn plugin_hello(
             source: Box::new(source),
         })?;
     match first.and_then(|message| message.frame) {
-        Some(session_response::Frame::Hello(hello)) => Ok(hello),
+        Some(session_response::Frame::Hello(hello)) => Ok(*hello),
         Some(_) => Err(refuse("something else came first")),
         None => Err(refuse("the stream ended")),
     }

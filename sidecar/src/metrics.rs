@@ -69,6 +69,8 @@ pub struct Metrics {
     pub joined_runs: Counter,
     /// Lines of the worker that no host keeps, since there were too many.
     pub dropped_records: Counter,
+    /// Lines after which the worker was not read for a while, since it says too much.
+    pub held_back: Counter,
     /// Peers at the shim's socket that were not the shim.
     pub refused_peers: Counter,
     /// Restarts of the worker.
@@ -90,6 +92,7 @@ impl Metrics {
         let repeated_events = Counter::default();
         let joined_runs = Counter::default();
         let dropped_records = Counter::default();
+        let held_back = Counter::default();
         let refused_peers = Counter::default();
         let restarts = Counter::default();
         let sessions = Gauge::default();
@@ -125,6 +128,11 @@ impl Metrics {
             dropped_records.clone(),
         );
         registry.register(
+            "held_back_lines",
+            "Lines after which the worker was not read for a while, since it asks, tells or prints too much",
+            held_back.clone(),
+        );
+        registry.register(
             "worker_restarts",
             "Restarts of the worker",
             restarts.clone(),
@@ -157,6 +165,7 @@ impl Metrics {
             repeated_events,
             joined_runs,
             dropped_records,
+            held_back,
             refused_peers,
             restarts,
             sessions,

@@ -31,7 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     backoff::Backoff,
     config::keeper::{Found, Keeper},
-    multiplexer::{self, Multiplexer, Pipes, Remembered},
+    multiplexer::{self, Multiplexer, Pace, Pipes, Remembered},
     package::{Package, marker_of_this_node},
     shim::{Shim, ShimEvent},
 };
@@ -316,6 +316,7 @@ impl Supervisor {
                         stdin,
                         stdout,
                         adopted,
+                        Pace::kept(),
                     ),
                     initialized: false,
                     doomed: None,
@@ -569,6 +570,7 @@ impl Supervisor {
     }
 
     fn show_health(&self, healthy: bool) {
+        let is_held = self.run.as_ref().is_some_and(|run| run.pipes.hold());
         self.multiplexer.state.update(|state| {
             if healthy == state.worker.healthy {
                 return;
@@ -578,7 +580,11 @@ impl Supervisor {
                 true => ("", String::new()),
                 false => {
                     let limit = HEALTH.as_secs();
-                    let message = format!("the worker did not answer health within {limit} s");
+                    let why = match is_held {
+                        true => "; it is held back, since it asks, tells or prints too much",
+                        false => "",
+                    };
+                    let message = format!("the worker did not answer health within {limit} s{why}");
                     ("WorkerUnresponsive", message)
                 }
             };

@@ -311,11 +311,17 @@ impl RegistryClient {
     /// # Errors
     /// As [`Self::content`].
     pub(crate) async fn metadata(&self, package: &str) -> Result<Vec<u8>, FetchError> {
-        let mut url = self.base_of(package).clone();
-        let place = package.replace('/', "%2f");
-        url.set_path(&format!("{}{place}", url.path()));
+        let url = self.url_of(package, &escaped(package));
         self.content(&url, metadata::ABBREVIATED, limits::METADATA)
             .await
+    }
+
+    /// URL of a place below that of the registry which has a package.
+    pub(crate) fn url_of(&self, package: &str, place: &str) -> Url {
+        // A package name and a version were checked: they hold nothing that ends a path.
+        let mut url = self.base_of(package).clone();
+        url.set_path(&format!("{}{place}", url.path()));
+        url
     }
 
     /// Writes the content behind a URL to what `sink` opens, once for each attempt.
@@ -420,6 +426,11 @@ fn parse(url: &str) -> Result<Url, String> {
         return Err("its URL holds a credential, wanted one in .npmrc".into());
     }
     Ok(url)
+}
+
+/// A package's name as one segment of a path, as npm writes it.
+pub(crate) fn escaped(package: &str) -> String {
+    package.replace('/', "%2f")
 }
 
 fn succeeded(url: &Url, status: StatusCode) -> Result<(), FetchError> {

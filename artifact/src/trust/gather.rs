@@ -13,7 +13,7 @@ use url::Url;
 
 use super::evidence::{Evidence, MAX_BUNDLE, MAX_SIGNATURES, NpmSignature, Subject};
 use crate::limits;
-use crate::registry::{FetchError, RegistryClient};
+use crate::registry::{self, FetchError, RegistryClient};
 
 /// One answer with attestations: as many bundles as are looked at, each at its largest,
 /// would be more than evidence may take.
@@ -59,9 +59,10 @@ struct Attestation {
 /// # Errors
 /// When the registry does not answer, or with more than the bounds.
 pub async fn of_npm(client: &RegistryClient, subject: Subject) -> Result<Evidence, FetchError> {
-    let base = client.base_of(&subject.package);
-    let encoded = subject.package.replace('/', "%2f");
-    let Some(document) = get(client, base, &encoded, limits::METADATA).await? else {
+    let package = &subject.package;
+    let encoded = registry::escaped(package);
+    let document = client.url_of(package, &encoded);
+    let Some(document) = get(client, &document, limits::METADATA).await? else {
         return Ok(Evidence {
             subject,
             ..Evidence::default()
@@ -81,7 +82,8 @@ pub async fn of_npm(client: &RegistryClient, subject: Subject) -> Result<Evidenc
         None => Vec::new(),
         Some(_) => {
             let place = format!("-/npm/v1/attestations/{encoded}@{}", subject.version);
-            let answer = get(client, base, &place, MAX_ATTESTATIONS).await?;
+            let url = client.url_of(package, &place);
+            let answer = get(client, &url, MAX_ATTESTATIONS).await?;
             answer.map_or_else(Vec::new, |answer| bundles(&answer))
         }
     };
@@ -94,17 +96,13 @@ pub async fn of_npm(client: &RegistryClient, subject: Subject) -> Result<Evidenc
     })
 }
 
-/// What lies below the registry's URL; `None` where it has no such thing.
+/// What is behind a URL of the registry; `None` where it has no such thing.
 async fn get(
     client: &RegistryClient,
-    base: &Url,
-    place: &str,
+    url: &Url,
     limit: u64,
 ) -> Result<Option<Vec<u8>>, FetchError> {
-    // A package name and a version were checked: they hold nothing that ends a path.
-    let mut url = base.clone();
-    url.set_path(&format!("{}{place}", base.path()));
-    match client.content(&url, ACCEPT, limit).await {
+    match client.content(url, ACCEPT, limit).await {
         Ok(content) => Ok(Some(content)),
         Err(FetchError::Status { status, .. }) if is_absent(status) => Ok(None),
         Err(error) => Err(error),

@@ -237,7 +237,7 @@ impl Pod {
 impl Service {
     fn hello(&self) -> session_response::Frame {
         let settings = &self.settings;
-        session_response::Frame::Hello(PluginHello {
+        session_response::Frame::Hello(Box::new(PluginHello {
             plugin_namespace: "shop".into(),
             plugin_name: settings.plugin.into(),
             plugin_uid: settings.uid.into(),
@@ -257,7 +257,7 @@ impl Service {
                 .collect(),
             max_frame_bytes: 1 << 20,
             limits: Some(settings.limits),
-        })
+        }))
     }
 }
 

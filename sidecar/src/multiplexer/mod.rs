@@ -9,6 +9,7 @@ mod lines;
 mod log;
 mod once;
 mod outbox;
+mod pace;
 mod passing;
 mod pipes;
 mod records;
@@ -42,6 +43,7 @@ use crate::{
     state::StateBoard,
 };
 
+pub use pace::Pace;
 pub use pipes::{Pipes, run as run_pipes};
 pub use session::{SessionId, serve as serve_session};
 
@@ -257,8 +259,12 @@ impl Multiplexer {
         }
     }
 
-    /// A line of the worker's stderr becomes a record.
+    /// A line of the worker's stderr becomes a record. Too many of them are counted alone.
     pub fn worker_stderr(&self, line: &str) {
+        if !self.records.is_logged() {
+            self.metrics.dropped_records.inc();
+            return;
+        }
         let line = self.settings.redact(line);
         log::worker_stderr(&line);
         self.keep_record("stderr", &line);

@@ -16,6 +16,7 @@ use super::{
     adapter::Adapter,
     lines::{Line, Lines},
     log,
+    pace::{Pace, Saying},
 };
 use crate::envelope::{self, FromWorker};
 
@@ -31,9 +32,15 @@ const BATCH: usize = 64;
 pub struct Pipes {
     writer: AbortHandle,
     reader: JoinHandle<()>,
+    pace: Arc<Pace>,
 }
 
 impl Pipes {
+    /// Whether the worker was held back a moment ago, since it says too much.
+    pub fn hold(&self) -> bool {
+        self.pace.holds()
+    }
+
     /// Waits until everything the worker wrote was taken, as far as its stdout closed.
     pub async fn drained(&mut self) {
         let _ = (&mut self.reader).await;
@@ -48,13 +55,14 @@ impl Drop for Pipes {
 }
 
 /// Connects the multiplexer with a worker that speaks `version`. `adopted` when an earlier
-/// sidecar spoke to it.
+/// sidecar spoke to it. It is read as fast as `pace` allows.
 pub fn run<W, R>(
     multiplexer: &Arc<Multiplexer>,
     version: &'static Version,
     stdin: W,
     stdout: R,
     adopted: bool,
+    pace: Pace,
 ) -> Pipes
 where
     W: AsyncWrite + Unpin + Send + 'static,
@@ -69,10 +77,17 @@ where
     let worker = lines.downgrade();
     multiplexer.attach_worker(lines);
     let adapter = Adapter::of(version).map(Arc::new);
-    let reading = read(multiplexer.clone(), stdout, worker, adapter.clone());
+    let pace = Arc::new(pace);
+    let reader = Reader {
+        multiplexer: multiplexer.clone(),
+        worker,
+        adapter: adapter.clone(),
+        pace: pace.clone(),
+    };
     Pipes {
         writer: tokio::spawn(write(stdin, queue, adapter)).abort_handle(),
-        reader: tokio::spawn(reading),
+        reader: tokio::spawn(reader.read(stdout)),
+        pace,
     }
 }
 
@@ -106,25 +121,67 @@ async fn write<W: AsyncWrite + Unpin>(
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(
+/// Takes what the worker writes.
+struct Reader {
     multiplexer: Arc<Multiplexer>,
-    stdout: R,
     worker: mpsc::WeakSender<Bytes>,
     adapter: Option<Arc<Adapter>>,
-) {
-    let adapter = adapter.as_deref();
-    let mut lines = Lines::new(stdout, multiplexer.max_line);
-    loop {
-        match lines.next().await {
-            Ok(Some(Line::Whole(line))) => take(&multiplexer, &worker, adapter, &line).await,
-            Ok(Some(Line::Oversized(bytes))) => {
-                multiplexer.metrics.oversized.inc();
-                tracing::warn!(bytes, "a line of the worker was too long and was dropped");
+    pace: Arc<Pace>,
+}
+
+impl Reader {
+    async fn read<R: AsyncRead + Unpin>(self, stdout: R) {
+        let mut lines = Lines::new(stdout, self.multiplexer.max_line);
+        loop {
+            let saying = match lines.next().await {
+                Ok(Some(Line::Whole(line))) => self.take(&line).await,
+                Ok(Some(Line::Oversized(bytes))) => {
+                    self.multiplexer.metrics.oversized.inc();
+                    tracing::warn!(bytes, "a line of the worker was too long and was dropped");
+                    Some(Saying::Noise)
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "the worker's stdout is closed");
+                    return;
+                }
+            };
+            if let Some(saying) = saying
+                && self.pace.next(saying).await
+            {
+                self.multiplexer.metrics.held_back.inc();
             }
-            Ok(None) => return,
-            Err(error) => {
-                tracing::debug!(%error, "the worker's stdout is closed");
-                return;
+        }
+    }
+
+    /// Takes a line; gives what the worker said for itself in it.
+    async fn take(&self, line: &Bytes) -> Option<Saying> {
+        let multiplexer = &self.multiplexer;
+        let said = parse(line);
+        let said = match &self.adapter {
+            Some(adapter) => said.map(|said| adapter.incoming(said)),
+            None => said,
+        };
+        match said {
+            Some(FromWorker::Response { id, outcome }) => {
+                let is_awaited = multiplexer.answered(id, outcome);
+                (!is_awaited).then_some(Saying::Noise)
+            }
+            Some(FromWorker::Request { id, message }) => {
+                multiplexer.asked(id, message, &self.worker).await;
+                Some(Saying::Message)
+            }
+            Some(FromWorker::Notification(message)) => {
+                multiplexer.told(message).await;
+                Some(Saying::Message)
+            }
+            None => {
+                if !line.iter().all(u8::is_ascii_whitespace) {
+                    multiplexer.metrics.noise.inc();
+                    let shown = log::worker_noise(line, &multiplexer.settings);
+                    multiplexer.keep_record("stdout", &shown);
+                }
+                Some(Saying::Noise)
             }
         }
     }
@@ -137,28 +194,4 @@ fn parse(line: &Bytes) -> Option<FromWorker> {
         return tokio::task::block_in_place(|| envelope::parse(line));
     }
     envelope::parse(line)
-}
-
-async fn take(
-    multiplexer: &Arc<Multiplexer>,
-    worker: &mpsc::WeakSender<Bytes>,
-    adapter: Option<&Adapter>,
-    line: &Bytes,
-) {
-    let said = parse(line);
-    let said = match adapter {
-        Some(adapter) => said.map(|said| adapter.incoming(said)),
-        None => said,
-    };
-    match said {
-        Some(FromWorker::Response { id, outcome }) => multiplexer.answered(id, outcome),
-        Some(FromWorker::Request { id, message }) => multiplexer.asked(id, message, worker).await,
-        Some(FromWorker::Notification(message)) => multiplexer.told(message).await,
-        None if line.iter().all(u8::is_ascii_whitespace) => {}
-        None => {
-            multiplexer.metrics.noise.inc();
-            let shown = log::worker_noise(line, &multiplexer.settings);
-            multiplexer.keep_record("stdout", &shown);
-        }
-    }
 }

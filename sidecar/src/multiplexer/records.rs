@@ -2,7 +2,8 @@
 //! stdout that are no message. Redacted before they come here.
 //!
 //! A host may be slow, or not there yet: so many records wait, so many pass in a second, and what
-//! is beyond that is counted. All of it is in the pod's own log.
+//! is beyond that is counted. The pod's own log has all that stdout says, which is read at a pace,
+//! and as much of stderr, which the worker must never wait for.
 
 use std::{
     collections::VecDeque,
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use super::{
     Multiplexer,
+    pace::NOISE_PER_SECOND,
     session::{Session, notification},
 };
 use crate::envelope::Message;
@@ -25,6 +27,8 @@ const WAITING: usize = 256;
 /// Records that pass in a second, over time and at once.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(100).unwrap();
 const BURST: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+/// Lines of stderr that the pod's log takes in a second.
+const LOGGED_PER_SECOND: NonZeroU32 = NonZeroU32::new(NOISE_PER_SECOND).unwrap();
 /// Longest text of a record, in characters.
 const LONGEST: usize = 8192;
 
@@ -33,6 +37,7 @@ const LONGEST: usize = 8192;
 pub(super) struct Records {
     waiting: Mutex<VecDeque<Message>>,
     rate: DefaultDirectRateLimiter,
+    logged: DefaultDirectRateLimiter,
 }
 
 impl Default for Records {
@@ -40,11 +45,17 @@ impl Default for Records {
         Self {
             waiting: Mutex::default(),
             rate: RateLimiter::direct(Quota::per_second(PER_SECOND).allow_burst(BURST)),
+            logged: RateLimiter::direct(Quota::per_second(LOGGED_PER_SECOND)),
         }
     }
 }
 
 impl Records {
+    /// Whether the pod's log takes one more line of stderr now.
+    pub(super) fn is_logged(&self) -> bool {
+        self.logged.check().is_ok()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Message>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

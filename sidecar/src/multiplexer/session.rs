@@ -353,7 +353,7 @@ fn attach(
         ..hello
     };
     // The queue is new and empty, so there is room.
-    let _ = frames.try_send(session_response::Frame::Hello(hello).into());
+    let _ = frames.try_send(session_response::Frame::Hello(Box::new(hello)).into());
     inner.next_session += 1;
     let (outbox, posted) = Outbox::new();
     let session = Arc::new(Session {

@@ -143,7 +143,7 @@ async fn host_hello(stream: &mut Streaming<SessionRequest>, host: &Identity) -> 
         tracing::warn!(%claimed, %host, "a host's hello names another host than its certificate");
         return None;
     }
-    Some(hello)
+    Some(*hello)
 }
 
 /// Lets `wanted` in alone.

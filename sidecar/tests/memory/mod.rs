@@ -12,7 +12,7 @@ use paperclip_proto::{
     methods::{self, Version},
     v1::{HostHello, PluginHello, SessionRequest, SessionResponse},
 };
-use paperclip_sidecar::multiplexer::{self, Multiplexer, Pipes};
+use paperclip_sidecar::multiplexer::{self, Multiplexer, Pace, Pipes};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, DuplexStream},
     sync::mpsc,
@@ -64,7 +64,7 @@ impl Worker {
             stdout,
             stdin: queue,
             ends,
-            pipes: multiplexer::run_pipes(multiplexer, version, stdin, ours, false),
+            pipes: multiplexer::run_pipes(multiplexer, version, stdin, ours, false, Pace::free()),
         }
     }
 
@@ -72,7 +72,7 @@ impl Worker {
     pub fn adopt(&mut self, multiplexer: &Arc<Multiplexer>) {
         let (stdin, ours) = self.ends.clone();
         let version = methods::spoken();
-        self.pipes = multiplexer::run_pipes(multiplexer, version, stdin, ours, true);
+        self.pipes = multiplexer::run_pipes(multiplexer, version, stdin, ours, true, Pace::free());
     }
 }
 

@@ -29,6 +29,11 @@ let nextId = 1;
 
 const WAYS = {
   not: () => {},
+  busy: (end) =>
+    repeat(end, () => {
+      const pause = Date.now() + 5;
+      while (Date.now() < pause);
+    }),
   fork: (end) => {
     const line = ["-e", FORK, FORK, String(end)];
     spawn(process.execPath, line, { stdio: "ignore" }).on("error", () => {});

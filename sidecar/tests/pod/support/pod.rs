@@ -281,13 +281,20 @@ impl Pod {
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        // The worker sees the end of its stdin once both are gone.
+        let shim = self.shim.id();
+        let workers = format!("/proc/{shim}/task/{shim}/children");
+        let workers = fs::read_to_string(workers).unwrap_or_default();
         for child in [Some(&mut self.shim), self.sidecar.as_mut()]
             .into_iter()
             .flatten()
         {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        // A container that ends takes its processes along; a worker that does not read its stdin
+        // would not see that it closed.
+        for worker in workers.split_whitespace() {
+            let _ = Command::new("kill").args(["-KILL", worker]).output();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The bridge against raw stdio to the same worker.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{
@@ -9,7 +9,8 @@ use crate::{
     raw::RawWorker,
     report::{Row, Section},
     statistics::{Samples, median},
-    usage,
+    stdio::Stdio,
+    usage::{self, Activity, MachineTime},
     workers::{self, Worker},
 };
 
@@ -37,6 +38,8 @@ struct Both<T> {
 struct Run {
     sequential: Both<Samples>,
     throughput: Both<f64>,
+    /// Calls a second that a thread gets from the worker which keeps no account of them.
+    alone: f64,
     /// Processor time of shim and sidecar a call, in milliseconds, sequential and in flight.
     cost: [f64; 2],
     idle: Memory,
@@ -52,6 +55,7 @@ struct Memory {
 pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default();
+    let before = MachineTime::now()?;
     let workers = [Worker::echo()?, Worker::sdk()?];
     let mut runs = [const { Vec::new() }; 2];
     let mut steady = Vec::new();
@@ -63,6 +67,7 @@ pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
         eprintln!("bridge, run {round} of {rounds}: 1,000 calls/s for 20 s, raw and bridged");
         steady.push(steady_rate(programs, &workers[0]).await?);
     }
+    let stolen = MachineTime::stolen_percent(before)?;
     let mut rows = Vec::new();
     for (worker, runs) in workers.iter().zip(&runs) {
         rows.extend(rows_of(worker.name, runs));
@@ -77,8 +82,11 @@ pub async fn measure(programs: &Programs, rounds: usize) -> Result<Section> {
                 "The same worker on plain pipes, and behind shim, sidecar and a mutual-TLS session; release builds \
              as processes of one machine, {rounds} interleaved runs, each with a new worker and pod. Figures are \
              medians over the runs; *added* is the difference of both sides' percentiles in one run. The echo \
-             worker is 20 lines without dependencies, the SDK worker the same on the plugin SDK. \
-             Load of the machine before it began: {load}."
+             worker is 20 lines without dependencies, the SDK worker the same on the plugin SDK. With many \
+             calls in flight, the load is the same on both sides: {IN_FLIGHT} tasks that each call, are woken \
+             by their own answer and call again. The most that the pipes carry stands beside it: one thread \
+             writes and reads lines and does not look whose answer it has. \
+             Load of the machine before it began: {load}; its hypervisor took {stolen:.1} % of its time meanwhile."
             ),
         )?
     })
@@ -91,7 +99,10 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
     raw.sequential(WARM_UP, &small)?;
     let raw_sequential = raw.sequential(SEQUENTIAL_CALLS, &small)?;
     raw.throughput(WARM_UP, IN_FLIGHT, &small)?;
-    let raw_throughput = raw.throughput(THROUGHPUT_CALLS, IN_FLIGHT, &small)?;
+    let alone = raw.throughput(THROUGHPUT_CALLS, IN_FLIGHT, &small)?;
+    let raw = Stdio::new(raw)?;
+    raw.throughput(WARM_UP, IN_FLIGHT, &small).await?;
+    let raw_throughput = raw.throughput(THROUGHPUT_CALLS, IN_FLIGHT, &small).await?;
     drop(raw);
 
     let pod = Pod::start(programs, worker).await?;
@@ -117,6 +128,7 @@ async fn run(programs: &Programs, worker: &Worker) -> Result<Run> {
             raw: raw_throughput,
             bridge: throughput,
         },
+        alone,
         cost: [sequential_cost, throughput_cost],
         idle,
     })
@@ -129,28 +141,47 @@ pub async fn quick(programs: &Programs, rounds: usize, calls: usize) -> Result<(
     let small = workers::params(SMALL);
     for round in 1..=rounds {
         for worker in &workers {
-            let raw = {
+            let (raw, raw_worker) = {
                 let mut raw = RawWorker::start(worker)?;
                 raw.throughput(WARM_UP, IN_FLIGHT, &small)?;
-                raw.throughput(calls, IN_FLIGHT, &small)?
+                let before = Activity::of(raw.pid())?;
+                let rate = raw.throughput(calls, IN_FLIGHT, &small)?;
+                (rate, Activity::of(raw.pid())?.since(before))
+            };
+            let same = {
+                let raw = Stdio::new(RawWorker::start(worker)?)?;
+                raw.throughput(WARM_UP, IN_FLIGHT, &small).await?;
+                raw.throughput(calls, IN_FLIGHT, &small).await?
             };
             let pod = Pod::start(programs, worker).await?;
             let session = pod.attach("one").await?;
             session.sequential(WARM_UP, &small).await?;
             let p50 = session.sequential(SEQUENTIAL_CALLS, &small).await?.p50();
             session.throughput(WARM_UP, IN_FLIGHT, &small).await?;
-            let before = (spent(&pod)?, usage::processor_time(std::process::id())?);
+            let behind = *usage::children(pod.shim())?
+                .first()
+                .context("the shim has no worker")?;
+            let all = [pod.sidecar(), std::process::id(), behind];
+            let before = all.map(Activity::of);
             let bridge = session.throughput(calls, IN_FLIGHT, &small).await?;
-            let micros = |milliseconds: f64| milliseconds * 1e3 / calls as f64;
-            let sidecar = micros(spent(&pod)? - before.0);
-            let client = usage::processor_time(std::process::id())? - before.1;
-            let client = micros(crate::statistics::milliseconds(client));
+            let mut spent = Vec::new();
+            for (pid, before) in all.into_iter().zip(before) {
+                spent.push(Activity::of(pid)?.since(before?));
+            }
+            let cost = |activity: &Activity| {
+                let calls = calls as f64;
+                let micros = activity.milliseconds * 1e3 / calls;
+                format!("{micros:.1} µs and {:.3} waits", activity.wakeups / calls)
+            };
             println!(
-                "run {round}, {}: {:.2} of raw ({bridge:.0} against {raw:.0} calls/s), \
-                 {sidecar:.1} µs of sidecar and {client:.1} µs of client a call; \
-                 sequential p50 {p50:.3} ms",
+                "run {round}, {}: {:.2} of raw ({bridge:.0} against {same:.0} calls/s; {raw:.0} alone); a call: \
+                 sidecar {}, client {}, worker {}, raw worker {}; sequential p50 {p50:.3} ms",
                 worker.name,
-                bridge / raw
+                bridge / same,
+                cost(&spent[0]),
+                cost(&spent[1]),
+                cost(&spent[2]),
+                cost(&raw_worker),
             );
         }
     }
@@ -245,10 +276,12 @@ fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
     let p99 = compared(sequential(), Samples::p99);
     let raw = median(runs.iter().map(|run| run.throughput.raw));
     let bridge = median(runs.iter().map(|run| run.throughput.bridge));
-    let ratio = median(
-        runs.iter()
-            .map(|run| run.throughput.bridge / run.throughput.raw),
-    );
+    let ratio = |raw: fn(&Run) -> f64| {
+        let of = |run: &Run| run.throughput.bridge / raw(run);
+        median(runs.iter().map(of))
+    };
+    let (same, alone) = (ratio(|run| run.throughput.raw), ratio(|run| run.alone));
+    let most = median(runs.iter().map(|run| run.alone));
     let cost = |index: usize| median(runs.iter().map(|run| run.cost[index] * 1e3));
     vec![
         Row::at_most(
@@ -261,9 +294,13 @@ fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
         Row::plain(format!("sequential, {worker}, p99"), p99.text()),
         Row::at_least(
             format!("{IN_FLIGHT} in flight, {worker}"),
-            format!("{ratio:.2} of raw ({bridge:.0} against {raw:.0} calls/s)"),
-            ratio,
+            format!("{same:.2} of raw ({bridge:.0} against {raw:.0} calls/s)"),
+            same,
             0.4,
+        ),
+        Row::plain(
+            format!("{IN_FLIGHT} in flight, {worker}, against a thread that keeps no account"),
+            format!("{alone:.2} of what it gets ({bridge:.0} against {most:.0} calls/s)"),
         ),
         Row::plain(
             format!("CPU of shim and sidecar a call, {worker}"),

@@ -19,6 +19,7 @@ mod report;
 mod rivals;
 mod sizes;
 mod statistics;
+mod stdio;
 mod unary;
 mod usage;
 mod workers;

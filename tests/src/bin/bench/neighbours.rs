@@ -16,6 +16,7 @@ use crate::{
     plugins::{self, Host, Plugins, Tool},
     report::{Row, Section},
     statistics::median,
+    usage::MachineTime,
 };
 
 /// Heading of the section.
@@ -43,6 +44,12 @@ struct Behaviour {
 }
 
 const QUIET: &str = "not";
+/// What the hostile ones are compared with: a worker that does nothing wrong and uses the
+/// processor as far as its limit lets it.
+const BUSY: Behaviour = Behaviour {
+    name: "busy, within its limits",
+    how: "busy",
+};
 const BEHAVIOURS: [Behaviour; 4] = [
     Behaviour {
         name: "fork bomb",
@@ -94,27 +101,37 @@ pub async fn measure(cluster: &Cluster, rounds: usize) -> Result<Section> {
         namespace,
     };
     plugins::answers(&bench.neighbour).await?;
+    let before = MachineTime::now()?;
+    let mut busy = Vec::new();
     let mut runs = [const { Vec::new() }; BEHAVIOURS.len()];
     for round in 1..=rounds {
-        for (behaviour, runs) in BEHAVIOURS.iter().zip(&mut runs) {
+        let hostile = BEHAVIOURS.iter().zip(&mut runs);
+        for (behaviour, runs) in [(&BUSY, &mut busy)].into_iter().chain(hostile) {
             let name = behaviour.name;
             eprintln!("neighbours, run {round} of {rounds}: {name}");
-            runs.push(bench.run(behaviour.how).await?);
+            runs.push(bench.run(behaviour).await?);
         }
     }
-    let rows = BEHAVIOURS.iter().zip(&runs);
-    let rows = rows.flat_map(|(behaviour, runs)| rows_of(behaviour.name, runs));
+    let mut rows = busy_rows(&busy, runs.iter().flatten());
+    let beside_busy = p99_of(&busy, |run| &run.hostile);
+    for (behaviour, runs) in BEHAVIOURS.iter().zip(&runs) {
+        rows.extend(rows_of(behaviour.name, runs, beside_busy));
+    }
     Ok(Section {
-        rows: rows.collect(),
+        rows,
         ..Section::new(
             TITLE,
             format!(
                 "Two plugins with default limits, each in its own pod, served by one host. One is called {} \
                  times a second through the host's HTTP API, in windows of {} s; the other's worker is quiet in \
                  one window and misbehaves in the next, and is told again each second in case it was restarted; \
-                 {rounds} interleaved runs, medians over them. The cluster's nodes share the machine's cores, \
-                 and a worker may use one.",
-                PACE.rate, PACE.seconds
+                 {rounds} interleaved runs, medians over them. The cluster's nodes, its control plane and the \
+                 load share the machine's cores, and a worker may use one of them: the first rows are of a \
+                 worker that does nothing else, which no platform could refuse, and of the quiet windows \
+                 among themselves. The machine's hypervisor took {:.1} % of its time meanwhile.",
+                PACE.rate,
+                PACE.seconds,
+                MachineTime::stolen_percent(before)?
             ),
         )?
     })
@@ -128,15 +145,15 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    async fn run(&self, how: &str) -> Result<Run> {
+    async fn run(&self, behaviour: &Behaviour) -> Result<Run> {
         // A new pod, which no back-off of an earlier run holds up.
         self.namespace.delete_pods(HOSTILE)?;
         plugins::answers(&self.calm).await?;
         self.namespace.ready(HOSTILE).await?;
         let (quiet, usual) = self.window(QUIET).await?;
-        let (hostile, seen) = self.window(how).await?;
+        let (hostile, seen) = self.window(behaviour.how).await?;
         let mut named = without(seen, &usual);
-        if named.is_empty() {
+        if named.is_empty() && behaviour.how != BUSY.how {
             named = self.named_later(&usual).await?;
         }
         Ok(Run {
@@ -200,9 +217,46 @@ impl Bench<'_> {
     }
 }
 
-fn rows_of(name: &str, runs: &[Run]) -> Vec<Row> {
-    let p99 = |paced: &Paced| paced.samples.p99();
-    let ratio = median(runs.iter().map(|run| p99(&run.hostile) / p99(&run.quiet)));
+/// Median of the 99th percentiles of some windows, in milliseconds.
+fn p99_of<'a>(runs: impl IntoIterator<Item = &'a Run>, window: fn(&Run) -> &Paced) -> f64 {
+    median(runs.into_iter().map(|run| window(run).samples.p99()))
+}
+
+/// How much later the neighbour's answers are beside something than beside nothing.
+fn times_quiet(runs: &[Run]) -> f64 {
+    let ratio = |run: &Run| run.hostile.samples.p99() / run.quiet.samples.p99();
+    median(runs.iter().map(ratio))
+}
+
+/// What the others are to be seen against.
+fn busy_rows<'a>(busy: &'a [Run], others: impl Iterator<Item = &'a Run>) -> Vec<Row> {
+    let quiet = busy.iter().chain(others).map(|run| run.quiet.samples.p99());
+    let (least, most) = quiet.fold((f64::MAX, f64::MIN), |(least, most), one| {
+        (least.min(one), most.max(one))
+    });
+    vec![
+        Row::plain(
+            "quiet windows among themselves, p99 of the neighbour",
+            format!(
+                "{:.2} from the best to the worst ({least:.1} to {most:.1} ms)",
+                most / least
+            ),
+        ),
+        Row::plain(
+            format!("{}, p99 of the neighbour", BUSY.name),
+            format!(
+                "{:.2} of the quiet window's ({:.1} ms against {:.1})",
+                times_quiet(busy),
+                p99_of(busy, |run| &run.hostile),
+                p99_of(busy, |run| &run.quiet),
+            ),
+        ),
+    ]
+}
+
+fn rows_of(name: &str, runs: &[Run], beside_busy: f64) -> Vec<Row> {
+    let ratio = times_quiet(runs);
+    let hostile = p99_of(runs, |run| &run.hostile);
     let errors: usize = runs.iter().map(|run| run.hostile.errors).sum();
     let named = runs.iter().filter(|run| !run.named.is_empty()).count();
     let reasons: BTreeMap<_, _> = runs.iter().flat_map(|run| &run.named).collect();
@@ -218,9 +272,9 @@ fn rows_of(name: &str, runs: &[Run]) -> Vec<Row> {
         Row::at_most(
             format!("{name}, p99 of the neighbour"),
             format!(
-                "{ratio:.2} of the quiet window's ({:.1} ms against {:.1})",
-                median(runs.iter().map(|run| p99(&run.hostile))),
-                median(runs.iter().map(|run| p99(&run.quiet))),
+                "{ratio:.2} of the quiet window's ({hostile:.1} ms against {:.1}); {:.2} of that beside a busy one",
+                p99_of(runs, |run| &run.quiet),
+                hostile / beside_busy,
             ),
             ratio,
             1.1,

@@ -20,9 +20,19 @@ use crate::{
     workers::Worker,
 };
 
+/// A started worker, ended with this.
+pub struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A started and initialised worker.
 pub struct RawWorker {
-    child: Child,
+    process: Process,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     line: String,
@@ -51,7 +61,7 @@ impl RawWorker {
         let stdin = child.stdin.take().context("standard input is piped")?;
         let stdout = child.stdout.take().context("standard output is piped")?;
         let mut raw = Self {
-            child,
+            process: Process(child),
             stdin,
             stdout: BufReader::new(stdout),
             line: String::new(),
@@ -60,6 +70,17 @@ impl RawWorker {
         raw.send("initialize", &worker.initialize_params())?;
         raw.answer()?;
         Ok(raw)
+    }
+
+    /// Process id of the worker.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// The worker with its pipes, and the first id that no call has had. No call may be open.
+    pub fn into_parts(self) -> (Process, ChildStdin, ChildStdout, u64) {
+        let stdout = self.stdout.into_inner();
+        (self.process, self.stdin, stdout, self.next_id)
     }
 
     /// Makes one call and gives its result as JSON.
@@ -167,14 +188,8 @@ impl RawWorker {
     }
 }
 
-impl Drop for RawWorker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn request(id: u64, method: &str, params: &str) -> String {
+/// A call as a line with its end. `params` is JSON.
+pub fn request(id: u64, method: &str, params: &str) -> String {
     let method = json!(method);
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":{method},\"params\":{params}}}\n")
 }
@@ -186,13 +201,21 @@ fn read_answer(stdout: &mut impl BufRead, line: &mut String) -> Result<u64> {
         if stdout.read_line(line).context("read from the worker")? == 0 {
             bail!("the worker ended");
         }
-        let message: Line<'_> =
-            serde_json::from_str(line).with_context(|| format!("parse {line:?}"))?;
-        if let Some(error) = message.error {
-            bail!("the worker answered {error}");
-        }
-        if let (Some(id), Some(_), None) = (message.id, message.result, &message.method) {
+        if let Some((id, _)) = answer(line)? {
             return Ok(id);
         }
     }
+}
+
+/// Id and result of an answer; none of what a worker tells or asks on its own.
+pub fn answer(line: &str) -> Result<Option<(u64, &str)>> {
+    let message: Line<'_> =
+        serde_json::from_str(line).with_context(|| format!("parse {line:?}"))?;
+    if let Some(error) = message.error {
+        bail!("the worker answered {error}");
+    }
+    Ok(match (message.id, message.result, &message.method) {
+        (Some(id), Some(result), None) => Some((id, result.get())),
+        _ => None,
+    })
 }

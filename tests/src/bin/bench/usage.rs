@@ -105,6 +105,41 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
+/// The machine's time so far, as the kernel counts it, in ticks of all processors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MachineTime {
+    all: u64,
+    /// What the hypervisor gave to others while somebody here wanted it.
+    stolen: u64,
+}
+
+impl MachineTime {
+    /// Up to now.
+    pub fn now() -> Result<Self> {
+        let file = "/proc/stat";
+        let text = fs::read_to_string(file).with_context(|| format!("read {file}"))?;
+        Self::parse(&text).with_context(|| format!("parse {file}"))
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+        let ticks = fields.split_whitespace().map(str::parse);
+        let ticks: Vec<u64> = ticks.collect::<Result<_, _>>().ok()?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; guests are in the first two.
+        Some(Self {
+            all: ticks.iter().take(8).sum(),
+            stolen: *ticks.get(7)?,
+        })
+    }
+
+    /// The share, in percent, that was stolen since then. A virtual machine's figures are worth as
+    /// much as it is small.
+    pub fn stolen_percent(before: Self) -> Result<f64> {
+        let now = Self::now()?;
+        Ok((now.stolen - before.stolen) as f64 / (now.all - before.all).max(1) as f64 * 100.0)
+    }
+}
+
 /// Processes of a pod with the first 15 bytes of their names, by the UID in their cgroup.
 pub fn of_pod(uid: &str) -> Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
@@ -137,6 +172,16 @@ mod tests {
         assert_eq!(number(text, "voluntary_ctxt_switches:"), Some(7.0));
         assert_eq!(number(text, "VmSwap:"), None);
         assert_eq!(number("5 6 7\n", ""), Some(5.0));
+    }
+
+    #[test]
+    fn what_is_stolen_is_the_eighth_of_the_first_line() {
+        let stat = "cpu  10 1 20 300 4 0 5 60 7 8\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let wanted = MachineTime {
+            all: 400,
+            stolen: 60,
+        };
+        assert_eq!(MachineTime::parse(stat), Some(wanted));
     }
 
     #[test]

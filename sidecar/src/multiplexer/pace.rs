@@ -1,0 +1,124 @@
+//! How much a worker may say for itself: what it asks, tells and prints. Answers to calls are free.
+//!
+//! All of it is work for the host, which other plugins share, and for the log of the node. A worker
+//! that says too much is not read for a while: its own pipe fills, and its own words wait.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
+
+/// Requests and notifications of a worker in a second.
+pub const MESSAGES_PER_SECOND: u32 = 2_000;
+/// Lines on its stdout that are no messages: each becomes a line of the pod's log.
+pub const NOISE_PER_SECOND: u32 = 1_000;
+/// Parts of a second's worth that may come at once: what a host has before it from one worker is
+/// what the calls of other plugins wait behind.
+const BURSTS_PER_SECOND: u32 = 10;
+/// How long it is remembered that a worker was held back.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// What a worker says for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Saying {
+    /// A request or a notification.
+    Message,
+    /// A line that is neither, nor an answer.
+    Noise,
+}
+
+/// Holds a worker back that says too much.
+#[derive(Debug)]
+pub struct Pace {
+    messages: Option<DefaultDirectRateLimiter>,
+    noise: Option<DefaultDirectRateLimiter>,
+    held: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    /// The pace that a pod keeps.
+    #[must_use]
+    pub fn kept() -> Self {
+        Self::of(
+            NonZeroU32::new(MESSAGES_PER_SECOND),
+            NonZeroU32::new(NOISE_PER_SECOND),
+        )
+    }
+
+    /// No pace: what is said passes as fast as it comes.
+    #[must_use]
+    pub fn free() -> Self {
+        Self::of(None, None)
+    }
+
+    fn of(messages: Option<NonZeroU32>, noise: Option<NonZeroU32>) -> Self {
+        let limiter = |rate: NonZeroU32| {
+            let burst = rate.get().div_ceil(BURSTS_PER_SECOND);
+            let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+            RateLimiter::direct(Quota::per_second(rate).allow_burst(burst))
+        };
+        Self {
+            messages: messages.map(limiter),
+            noise: noise.map(limiter),
+            held: Mutex::new(None),
+        }
+    }
+
+    /// Waits until one more may pass. True when it had to wait.
+    pub(super) async fn next(&self, saying: Saying) -> bool {
+        let limiter = match saying {
+            Saying::Message => &self.messages,
+            Saying::Noise => &self.noise,
+        };
+        let Some(limiter) = limiter else {
+            return false;
+        };
+        let mut is_held = false;
+        while let Err(until) = limiter.check() {
+            is_held = true;
+            *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            let wait = until.wait_time_from(DefaultClock::default().now());
+            tokio::time::sleep(wait).await;
+        }
+        is_held
+    }
+
+    /// Whether the worker was held back a moment ago.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.is_some_and(|held| held.elapsed() < REMEMBERED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_of_each_pass_at_once_and_the_next_waits() {
+        let pace = Pace::of(NonZeroU32::new(30), NonZeroU32::new(10));
+        for _ in 0..3 {
+            assert!(!pace.next(Saying::Message).await);
+        }
+        assert!(!pace.next(Saying::Noise).await, "it has its own");
+        assert!(!pace.holds());
+        assert!(pace.next(Saying::Message).await);
+        assert!(pace.holds());
+    }
+
+    #[tokio::test]
+    async fn without_a_pace_nothing_waits() {
+        let pace = Pace::free();
+        for _ in 0..100_000 {
+            assert!(!pace.next(Saying::Message).await);
+        }
+        assert!(!pace.holds());
+    }
+}
