@@ -570,7 +570,10 @@ impl Supervisor {
     }
 
     fn show_health(&self, healthy: bool) {
-        let is_held = self.run.as_ref().is_some_and(|run| run.pipes.hold());
+        let is_held = self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.pipes.is_held_back());
         self.multiplexer.state.update(|state| {
             if healthy == state.worker.healthy {
                 return;

@@ -32,8 +32,8 @@ const HOST_TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_SUBSCRIPTIONS: usize = 1024;
 
 impl Multiplexer {
-    /// Hands an answer of the worker to whoever waits. False when nobody does.
-    pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) -> bool {
+    /// Hands an answer of the worker to whoever waits.
+    pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
         let open = id.and_then(|id| self.lock().close(id));
         let outcome = match (&open, outcome) {
             (Some(open), Ok(result)) if open.kind != OpenKind::Internal => self
@@ -46,7 +46,6 @@ impl Multiplexer {
             self.metrics.late_answers.inc();
             tracing::debug!(id, "an answer of the worker came late and was dropped");
         }
-        delivered
     }
 
     /// Serves a request of the worker.

@@ -5,7 +5,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,6 +42,7 @@ pub struct Pace {
     messages: Option<DefaultDirectRateLimiter>,
     noise: Option<DefaultDirectRateLimiter>,
     held: Mutex<Option<Instant>>,
+    is_released: AtomicBool,
 }
 
 impl Pace {
@@ -67,6 +71,7 @@ impl Pace {
             messages: messages.map(limiter),
             noise: noise.map(limiter),
             held: Mutex::new(None),
+            is_released: AtomicBool::new(false),
         }
     }
 
@@ -80,13 +85,20 @@ impl Pace {
             return false;
         };
         let mut is_held = false;
-        while let Err(until) = limiter.check() {
+        while !self.is_released.load(Ordering::Relaxed)
+            && let Err(until) = limiter.check()
+        {
             is_held = true;
             *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             let wait = until.wait_time_from(DefaultClock::default().now());
             tokio::time::sleep(wait).await;
         }
         is_held
+    }
+
+    /// Lets everything pass from now on.
+    pub(super) fn release(&self) {
+        self.is_released.store(true, Ordering::Relaxed);
     }
 
     /// Whether the worker was held back a moment ago.

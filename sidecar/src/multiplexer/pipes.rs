@@ -37,12 +37,14 @@ pub struct Pipes {
 
 impl Pipes {
     /// Whether the worker was held back a moment ago, since it says too much.
-    pub fn hold(&self) -> bool {
+    pub fn is_held_back(&self) -> bool {
         self.pace.holds()
     }
 
     /// Waits until everything the worker wrote was taken, as far as its stdout closed.
     pub async fn drained(&mut self) {
+        // No more comes than the pipe holds, and its last answers may stand behind a flood.
+        self.pace.release();
         let _ = (&mut self.reader).await;
     }
 }
@@ -164,8 +166,8 @@ impl Reader {
         };
         match said {
             Some(FromWorker::Response { id, outcome }) => {
-                let is_awaited = multiplexer.answered(id, outcome);
-                (!is_awaited).then_some(Saying::Noise)
+                multiplexer.answered(id, outcome);
+                None
             }
             Some(FromWorker::Request { id, message }) => {
                 multiplexer.asked(id, message, &self.worker).await;

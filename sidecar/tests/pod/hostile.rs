@@ -121,6 +121,20 @@ async fn a_flood_on_stdout_is_held_back_logged_counted_and_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_answer_of_a_worker_is_heard_though_a_flood_came_before_it() {
+    let worker = r#"
+        handlers.getData = ({ id }) => {
+            // As much as the pipe holds, so that the worker is gone before it is read.
+            const last = JSON.stringify({ jsonrpc: "2.0", id, result: "last" });
+            process.stdout.write("noise\n".repeat(8_000) + last + "\n", () => process.exit(0));
+        };
+    "#;
+    let (pod, host) = attached(worker, &[]).await;
+    assert_eq!(host.call("getData", json!({})).await.unwrap(), "last");
+    assert!(held_back(&pod).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_does_not_read_is_called_unresponsive_and_its_calls_time_out() {
     let worker = r#"
         handlers.getData = ({ id }) => { send({ id, result: 1 }); process.stdin.pause(); };
