@@ -10,6 +10,7 @@ use crate::{
     raw::RawWorker,
     report::{Row, Section},
     statistics::{Samples, median, milliseconds},
+    stdio::Stdio,
     usage,
     workers::{self, Worker},
 };
@@ -71,9 +72,12 @@ async fn run(programs: &Programs, installed: &Installed, worker: &Worker) -> Res
     let raw = {
         let mut raw = RawWorker::start(worker)?;
         raw.throughput(WARM_UP, IN_FLIGHT, &params)?;
+        let sequential = raw.sequential(SEQUENTIAL_CALLS, &params)?;
+        let raw = Stdio::new(raw)?;
+        raw.throughput(WARM_UP, IN_FLIGHT, &params).await?;
         Way {
-            sequential: raw.sequential(SEQUENTIAL_CALLS, &params)?,
-            throughput: raw.throughput(THROUGHPUT_CALLS, IN_FLIGHT, &params)?,
+            sequential,
+            throughput: raw.throughput(THROUGHPUT_CALLS, IN_FLIGHT, &params).await?,
             cost: None,
         }
     };
