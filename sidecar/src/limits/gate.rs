@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use paperclip_proto::limits::Limits;
 use tokio::{
     runtime::Handle,
@@ -70,8 +67,7 @@ impl Rate {
 
     /// Takes a place in this second, or says how long until there is one.
     fn take(&self) -> Result<(), Duration> {
-        let taken = self.limiter.check();
-        taken.map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+        super::take(&self.limiter)
     }
 }
 

@@ -2,12 +2,24 @@
 
 mod gate;
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use governor::{
+    DefaultDirectRateLimiter,
+    clock::{Clock as _, DefaultClock},
+};
 use paperclip_proto::{jsonrpc, v1::RpcError};
 use prometheus_client::encoding::EncodeLabelValue;
 use serde_json::{Value, json};
 
 pub use gate::{Gate, Origin, Place};
+
+/// Takes a place of a rate, or says how long until there is one.
+pub(crate) fn take(rate: &DefaultDirectRateLimiter) -> Result<(), Duration> {
+    let taken = rate.check();
+    taken.map_err(|until| until.wait_time_from(DefaultClock::default().now()))
+}
 
 /// A limit, as errors and metrics call it.
 #[derive(Clone, Copy, Debug, EncodeLabelValue, Hash, PartialEq, Eq)]

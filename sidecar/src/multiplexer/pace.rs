@@ -12,10 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use governor::{
-    DefaultDirectRateLimiter, Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::limits;
 
 /// Requests and notifications of a worker in a second.
 pub const MESSAGES_PER_SECOND: u32 = 2_000;
@@ -86,11 +85,10 @@ impl Pace {
         };
         let mut is_held = false;
         while !self.is_released.load(Ordering::Relaxed)
-            && let Err(until) = limiter.check()
+            && let Err(wait) = limits::take(limiter)
         {
             is_held = true;
             *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            let wait = until.wait_time_from(DefaultClock::default().now());
             tokio::time::sleep(wait).await;
         }
         is_held

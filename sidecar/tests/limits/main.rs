@@ -370,3 +370,20 @@ async fn a_host_that_does_not_read_delays_no_news_of_another() {
     }
     reads.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_worker_with_too_many_calls_open_is_refused_the_next() {
+    const MOST: u64 = 4096;
+    let mut pod = Pod::start(Limits::default());
+    // No host is there yet, so all of them wait.
+    for id in 0..=MOST {
+        pod.say(json!({"jsonrpc": "2.0", "id": id, "method": "state.get", "params": {}}))
+            .await;
+    }
+    let refused = pod.line().await;
+    assert_eq!(refused["id"], MOST);
+    assert_eq!(refused["error"]["code"], jsonrpc::LIMIT_EXCEEDED);
+    assert_eq!(refused["error"]["data"]["limit"], "callbacks");
+    assert_eq!(refused["error"]["data"]["most"], MOST);
+    assert_eq!(pod.refused("Callbacks"), 1);
+}
