@@ -7,7 +7,6 @@
 pub mod archive;
 mod bounded;
 pub mod canonical;
-pub mod causes;
 pub mod digest;
 pub mod evaluate;
 pub mod given;

@@ -77,7 +77,7 @@ impl From<&LocalError> for Failure {
             LocalError::Pack(error) => error.into(),
             other => Self {
                 reason: FailureReason::PackingFailed,
-                message: crate::causes::chain(other),
+                message: paperclip_error_chain::chain(other),
             },
         }
     }

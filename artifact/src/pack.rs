@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::canonical;
-use crate::causes::chain;
 use crate::digest::Digest;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::given::{Given, GivenError};
@@ -44,6 +43,7 @@ use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, TreeError};
 use crate::trust::{Refusal, Subject, gather};
+use paperclip_error_chain::chain;
 
 /// What to pack.
 #[derive(Clone, Debug)]

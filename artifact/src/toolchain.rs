@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha512};
 
-use crate::causes::chain;
 use crate::limits;
 use crate::lock;
 use crate::registry::{Registry, RegistryClient};
+use paperclip_error_chain::chain;
 
 /// Exact version of Node that packs and that plugins run on.
 pub const NODE_VERSION: &str = "24.21.0";

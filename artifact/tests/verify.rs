@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use paperclip_artifact::causes::chain;
 use paperclip_artifact::image::{ImageBuilder, LayerBuilder, Manifest};
 use paperclip_artifact::index::Packed;
 use paperclip_artifact::inspect::Opened;
@@ -16,6 +15,7 @@ use paperclip_artifact::referrers::Kind;
 use paperclip_artifact::source::Source;
 use paperclip_artifact::verify::{self, Verified};
 use paperclip_artifact::{Digest, tree};
+use paperclip_error_chain::chain;
 use serde_json::{Value, json};
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";

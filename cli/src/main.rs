@@ -7,7 +7,8 @@ use kubectl_paperclip::{
     args::{Cli, Command},
     commands,
 };
-use paperclip_artifact::{causes::chain, evaluate::SEAL_FAILED, seal::Seal};
+use paperclip_artifact::{evaluate::SEAL_FAILED, seal::Seal};
+use paperclip_error_chain::chain;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

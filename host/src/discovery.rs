@@ -23,6 +23,7 @@ use kube::{
     },
 };
 use paperclip_crds::labels;
+use paperclip_error_chain::chain;
 use paperclip_proto::tls::ClientTls;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,6 @@ use tracing::{info, warn};
 use crate::{
     host::Host,
     plugins::PluginId,
-    services::chain,
     session::{self, Target},
 };
 

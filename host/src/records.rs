@@ -4,13 +4,13 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use paperclip_error_chain::chain;
 use tokio::sync::{Mutex, mpsc};
 use tracing::error;
 
 use crate::{
     database::{Database, DatabaseError, NewLog},
     metrics::Metrics,
-    services::chain,
 };
 
 /// Entries that wait.

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
+use paperclip_error_chain::chain;
 use paperclip_proto::{
     tls::{ClientTls, TlsError},
     trace::{Traces, TracesError},
@@ -22,7 +23,7 @@ use crate::{
     metrics::Metrics,
     plugins::Registry,
     records::Records,
-    services::{HttpFetch, chain},
+    services::HttpFetch,
 };
 
 /// How long requests and jobs under way may take to end.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use paperclip_error_chain::chain;
 use paperclip_proto::{
     client::{self, ConnectError, Incoming},
     limits::Limits,
@@ -25,7 +26,7 @@ use crate::{
     http, jobs,
     plugins::{Config, Facts, FactsError, Plugin, PluginId, Pod},
     rpc::Fault,
-    services::{self, chain},
+    services,
 };
 
 /// First wait before a pod is dialled again.

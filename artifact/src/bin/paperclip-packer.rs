@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use paperclip_artifact::causes::chain;
 use paperclip_artifact::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
 use paperclip_artifact::install::Registry;
 use paperclip_artifact::local::{self, Local};
@@ -24,6 +23,7 @@ use paperclip_artifact::store::{StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
 use paperclip_artifact::trust::judge::{self, Judged, VerifyRequest};
 use paperclip_artifact::trust::{Demand, SigningKey, demand};
+use paperclip_error_chain::chain;
 use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::EnvFilter;
 

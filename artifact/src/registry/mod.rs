@@ -25,10 +25,10 @@ use reqwest::header::{
 use reqwest::{Certificate, Response, StatusCode, Url};
 
 use crate::bounded;
-use crate::causes::chain;
 use crate::limits;
 use address::{Addresses, Forbidden};
 use npmrc::Npmrc;
+use paperclip_error_chain::chain;
 
 /// From the first byte sent to the last one read. No answer may go on for ever, drop by drop.
 const DEADLINE: Duration = Duration::from_secs(300);

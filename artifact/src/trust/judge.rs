@@ -10,7 +10,6 @@ use super::evidence::{self, Evidence, Subject};
 use super::record::Record;
 use super::{Cause, Policy, Proof, Refusal, check, demand};
 use crate::canonical;
-use crate::causes::chain;
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::inspect::{self, InspectError, Opened};
@@ -20,6 +19,7 @@ use crate::referrers::{self, Kind, Referrer};
 use crate::request::{self, InvalidRequest, StoreEndpoints};
 use crate::source::Source;
 use crate::store::{StoreClient, StoreError};
+use paperclip_error_chain::chain;
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_VERIFY_REQUEST";

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use paperclip_error_chain::chain;
 use paperclip_proto::{
     trace::{SpanKind, Traces},
     v1::Notification,
@@ -17,7 +18,6 @@ use super::Event;
 use crate::{
     database::{Database, DatabaseError, QueuedEvent},
     plugins::Plugin,
-    services::chain,
 };
 
 /// How many events wait for one plugin at most.

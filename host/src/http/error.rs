@@ -5,10 +5,11 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use paperclip_error_chain::chain;
 use serde_json::{json, value::RawValue};
 use tracing::error;
 
-use crate::{auth::AuthError, database::DatabaseError, plugins::CallFailure, rpc, services::chain};
+use crate::{auth::AuthError, database::DatabaseError, plugins::CallFailure, rpc};
 
 /// What goes back instead of an answer.
 #[derive(Debug)]

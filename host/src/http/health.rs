@@ -9,10 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use paperclip_error_chain::chain;
 use serde_json::{Value, json};
 use tracing::error;
 
-use crate::{discovery::Synced, host::Host, services::chain};
+use crate::{discovery::Synced, host::Host};
 
 /// The health port: `/livez`, `/readyz`, `/metrics`.
 pub fn health_router(host: Arc<Host>, synced: Synced) -> Router {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use cron::Schedule;
+use paperclip_error_chain::chain;
 
 use crate::{
     calls, clock,
@@ -18,7 +19,6 @@ use crate::{
     host::Host,
     manifest::Manifest,
     plugins::{Facts, Plugin},
-    services::chain,
 };
 
 /// How often the schedules are looked at.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use paperclip_error_chain::chain;
 use reqwest::{
     Client, Method, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -19,10 +20,7 @@ use reqwest::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    addresses::{self, Cidr},
-    chain,
-};
+use super::addresses::{self, Cidr};
 use crate::rpc::Fault;
 
 /// Time for a whole request.

@@ -9,9 +9,10 @@ mod http_fetch;
 mod methods;
 mod scope;
 
-use std::{error::Error, fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use paperclip_error_chain::chain;
 use paperclip_proto::methods::{Unreadable, asked, asked_of_host, needed};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
@@ -457,16 +458,4 @@ fn json(method: &str, value: &impl Serialize) -> Result<Bytes, Fault> {
     serde_json::to_vec(value)
         .map(Bytes::from)
         .map_err(|error| Fault::internal(format!("{method}: write the result: {error}")))
-}
-
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }

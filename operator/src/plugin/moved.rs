@@ -2,13 +2,13 @@
 
 use paperclip_artifact::{
     Digest,
-    causes::chain,
     lock::Lock,
     outcome::Pushed,
     relock::{self, Change},
     request::PackRequest,
 };
 use paperclip_crds::v1alpha1::{ArtifactStatus, LockChange, LockChanges};
+use paperclip_error_chain::chain;
 
 use crate::context::Context;
 
