@@ -17,9 +17,6 @@ pub const METADATA: u64 = 64 * MIB;
 /// Documents of metadata in memory at one time: at their largest, as sent and after, they
 /// take a quarter of the step's 2 GiB.
 pub const METADATA_AT_ONCE: usize = 6;
-/// Redirects that are followed for one request: a registry, its front and a signed URL
-/// of its storage are three.
-pub const REDIRECTS: usize = 5;
 
 // --- tarballs ---
 

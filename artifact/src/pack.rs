@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use paperclip_error_chain::chain;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -43,7 +44,6 @@ use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, TreeError};
 use crate::trust::{Refusal, Subject, gather};
-use paperclip_error_chain::chain;
 
 /// What to pack.
 #[derive(Clone, Debug)]

@@ -8,6 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use paperclip_error_chain::chain;
+
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::inspect::{InspectError, Opened};
@@ -23,7 +25,6 @@ use crate::store::{StoreClient, StoreError};
 use crate::trust::judge::{self, Accepted, JudgeError};
 use crate::trust::platform::{self, CheckError, Origin, SignError};
 use crate::trust::{Demand, Evidence, PublicKey, SigningKey, Subject, beside};
-use paperclip_error_chain::chain;
 
 /// Where the step that brings an image leaves it, in the work folder.
 const LAYOUT: &str = "layout";

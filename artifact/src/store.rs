@@ -7,6 +7,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use paperclip_net_guard::registry::Addresses;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LINK, LOCATION};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 
@@ -16,7 +17,6 @@ use crate::image::{
 };
 use crate::index::Packed;
 use crate::limits;
-use crate::registry::address::Addresses;
 use crate::token::{self, Token};
 
 /// Header by which a registry says that it lists a referrer by itself.

@@ -5,12 +5,12 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use paperclip_error_chain::chain;
 use sha2::{Digest as _, Sha512};
 
 use crate::limits;
 use crate::lock;
 use crate::registry::{Registry, RegistryClient};
-use paperclip_error_chain::chain;
 
 /// Exact version of Node that packs and that plugins run on.
 pub const NODE_VERSION: &str = "24.21.0";

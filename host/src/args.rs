@@ -7,10 +7,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use paperclip_net_guard::public::Cidr;
 
 use crate::{
     plugins::{ParsePluginIdError, PluginId},
-    services::Cidr,
     session::Target,
 };
 

@@ -4,7 +4,6 @@
 //! tarballs are downloaded here (see [`crate::tarballs`]), so that one client decides where
 //! connections go, what is sent with them and how much is read.
 
-pub mod address;
 pub mod gateway;
 pub mod metadata;
 mod npmrc;
@@ -19,6 +18,8 @@ use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
 use futures::StreamExt as _;
+use paperclip_error_chain::chain;
+use paperclip_net_guard::registry::{Addresses, Forbidden};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, HeaderValue, LOCATION,
 };
@@ -26,9 +27,7 @@ use reqwest::{Certificate, Response, StatusCode, Url};
 
 use crate::bounded;
 use crate::limits;
-use address::{Addresses, Forbidden};
 use npmrc::Npmrc;
-use paperclip_error_chain::chain;
 
 /// From the first byte sent to the last one read. No answer may go on for ever, drop by drop.
 const DEADLINE: Duration = Duration::from_secs(300);

@@ -4,6 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use paperclip_error_chain::chain;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{self, Evidence, Subject};
@@ -19,7 +20,6 @@ use crate::referrers::{self, Kind, Referrer};
 use crate::request::{self, InvalidRequest, StoreEndpoints};
 use crate::source::Source;
 use crate::store::{StoreClient, StoreError};
-use paperclip_error_chain::chain;
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_VERIFY_REQUEST";

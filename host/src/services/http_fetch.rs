@@ -13,6 +13,7 @@ use std::{
 
 use futures::StreamExt;
 use paperclip_error_chain::chain;
+use paperclip_net_guard::public::{self, Cidr};
 use reqwest::{
     Client, Method, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -20,7 +21,6 @@ use reqwest::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::addresses::{self, Cidr};
 use crate::rpc::Fault;
 
 /// Time for a whole request.
@@ -136,9 +136,9 @@ impl HttpFetch {
         let host = url.host_str().unwrap_or_default();
         let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
         match literal {
-            Some(address) if !addresses::is_allowed(address, &self.allowed) => Err(
-                Fault::internal(format!("http.fetch: {}", Refused(host.to_owned()))),
-            ),
+            Some(address) if !public::is_allowed(address, &self.allowed) => Err(Fault::internal(
+                format!("http.fetch: {}", Refused(host.to_owned())),
+            )),
             _ => Ok(url),
         }
     }
@@ -165,7 +165,7 @@ impl Resolve for Resolver {
                 tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)))
                     .await
                     .map_err(|_| ResolvedTooSlowly(host.clone()))??
-                    .filter(|address| addresses::is_allowed(address.ip(), &allowed))
+                    .filter(|address| public::is_allowed(address.ip(), &allowed))
                     .collect();
             if found.is_empty() {
                 return Err(Refused(host).into());

@@ -4,7 +4,6 @@
 //! A call passes three gates: the method exists, the manifest declares its
 //! capability, and it is made on behalf of the company it asks for.
 
-mod addresses;
 mod http_fetch;
 mod methods;
 mod scope;
@@ -18,7 +17,6 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, error, info, warn};
 
-pub use addresses::Cidr;
 pub use http_fetch::HttpFetch;
 use methods::Owner;
 use scope::{Asked, Scope};

@@ -13,7 +13,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use url::{Host, Url};
 
-use crate::limits;
+/// Redirects that are followed for one request: a registry, its front and a signed URL of its
+/// storage are three.
+const REDIRECTS: usize = 5;
 
 /// Metadata services of clouds that are neither loopback nor link-local.
 const METADATA: [IpAddr; 2] = [
@@ -120,7 +122,7 @@ impl Addresses {
     pub fn guard(self: &Arc<Self>, client: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
         let rule = Arc::clone(self);
         let policy = Policy::custom(move |attempt| {
-            let limit = limits::REDIRECTS;
+            let limit = REDIRECTS;
             if attempt.previous().len() > limit {
                 return attempt.error(Forbidden::Redirects { limit });
             }
