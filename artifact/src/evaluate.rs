@@ -11,10 +11,10 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use paperclip_oci::canonical;
 use serde_json::Value;
 
 use crate::bounded;
-use crate::canonical;
 use crate::limits;
 use crate::manifest::{self, ManifestError};
 use crate::toolchain::Toolchain;

@@ -8,12 +8,13 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use paperclip_oci::canonical;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
 use crate::{
-    canonical, inputs,
+    inputs,
     lock::{Lock, LockError},
     manifest::{self, ManifestError},
 };

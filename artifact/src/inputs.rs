@@ -1,9 +1,9 @@
 //! What an artifact is made from, and the names that follow from it.
 
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::platform::Platforms;
 use crate::toolchain;
 
 /// Media type and artifact type of a recorded lock.

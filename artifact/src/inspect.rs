@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use paperclip_artifact_format::platform::Platform;
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::{Config, Descriptor, Manifest};
+use paperclip_oci::index::Top;
+use paperclip_oci::referrers::Listed;
+use paperclip_oci::source::{Source, SourceError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::digest::Digest;
-use crate::image::{Config, Descriptor, Manifest};
-use crate::index::Top;
+use crate::attachment::Kind;
 use crate::limits;
 use crate::pack::annotations;
-use crate::platform::Platform;
 use crate::pull::{self, PullError};
-use crate::referrers::{Kind, Listed};
-use crate::source::{Source, SourceError};
 
 /// Largest config that is read.
 const MAX_CONFIG: u64 = 1024 * 1024;

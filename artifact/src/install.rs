@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nodejs_semver::Version;
+use paperclip_artifact_format::platform::Platform;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
@@ -18,7 +19,6 @@ use crate::bounded;
 use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
 use crate::lookup;
-use crate::platform::Platform;
 use crate::registry::gateway::Gateways;
 use crate::registry::{FetchError, RegistryClient};
 use crate::tarballs;

@@ -5,19 +5,14 @@
 //! hostile here: reads are bounded and every byte is checked against a digest.
 
 pub mod archive;
+pub mod attachment;
 mod bounded;
-pub mod canonical;
-pub mod digest;
 pub mod evaluate;
 pub mod given;
-mod gzip;
-pub mod image;
-pub mod index;
 pub mod inline;
 pub mod inputs;
 pub mod inspect;
 pub mod install;
-pub mod layout;
 pub mod limits;
 pub mod local;
 pub mod lock;
@@ -27,25 +22,18 @@ pub mod native;
 pub mod normalise;
 pub mod outcome;
 pub mod pack;
-pub mod platform;
 pub mod promote;
 pub mod provenance;
 pub mod publish;
 pub mod pull;
-pub mod referrers;
 pub mod registry;
 pub mod relock;
 pub mod request;
 pub mod resolve;
 pub mod sbom;
 pub mod seal;
-pub mod source;
-pub mod store;
 pub mod tarballs;
-mod token;
 pub mod toolchain;
 pub mod tree;
 pub mod trust;
 pub mod verify;
-
-pub use digest::Digest;

@@ -1,7 +1,8 @@
 //! Every bound of packing and pulling, in one place, each with its reason.
 //!
 //! What is packed must be pullable, so both sides read the same number. The bounds are well
-//! above any plugin seen and well below what hurts a node, a Job or the store.
+//! above any plugin seen and well below what hurts a node, a Job or the store. Those of OCI manifests and of redirects are where they
+//! are read: [`paperclip_oci::limits`] and `paperclip-net-guard`.
 
 /// One mebibyte.
 const MIB: u64 = 1024 * 1024;
@@ -66,8 +67,6 @@ pub const PLUGIN_MANIFEST: u64 = MIB;
 pub const LAYER: u64 = 256 * MIB;
 /// The layer of facts: a manifest, a lock and two short files, unpacked.
 pub const FACTS: u64 = 32 * MIB;
-/// One OCI manifest; ours have under 2 KiB, and registries take 4 MiB.
-pub const OCI_MANIFEST: u64 = MIB;
 /// One OCI config.
 pub const OCI_CONFIG: u64 = MIB;
 

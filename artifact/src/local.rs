@@ -5,14 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::layout::{Layout, LayoutError};
+
 use crate::evaluate::Evaluator;
 use crate::inline::Inline;
 use crate::inputs::is_package_name;
 use crate::install::Registry;
-use crate::layout::{Layout, LayoutError};
 use crate::outcome::{Failure, FailureReason};
 use crate::pack::{Assembled, PackError, Package, Work};
-use crate::platform::Platforms;
 use crate::request::{self, InvalidRequest};
 use crate::toolchain::{Toolchain, ToolchainError};
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use base64::Engine as _;
+use paperclip_artifact_format::platform::{Platform, Platforms};
+use paperclip_oci::canonical;
+use paperclip_oci::digest::Digest;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::canonical;
-use crate::digest::Digest;
 use crate::limits;
-use crate::platform::{Platform, Platforms};
 
 /// Name and version of the root that npm installs into.
 const ROOT_NAME: &str = "paperclip-artifact";

@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    platform::Platform,
-    tree::{Entry, Kind},
-};
+use paperclip_artifact_format::platform::Platform;
+
+use crate::tree::{Entry, Kind};
 
 /// What Node loads by itself ends in this.
 const ADDON: &str = ".node";
@@ -141,7 +140,8 @@ fn describe(content: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Digest, tree};
+    use crate::tree;
+    use paperclip_oci::Digest;
 
     fn elf(machine: u16, more: &[u8]) -> Vec<u8> {
         let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();

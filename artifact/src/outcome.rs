@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::platform::Platform;
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-use crate::digest::Digest;
-use crate::platform::Platform;
 
 /// The kubelet keeps no more than this of a termination message.
 pub const MAX_BYTES: usize = 4096;

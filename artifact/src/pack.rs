@@ -7,39 +7,41 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::marker;
+use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
+use paperclip_oci::canonical;
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
+use paperclip_oci::index::{Packed, Top};
+use paperclip_oci::layout::LayoutError;
+use paperclip_oci::referrers::{self, Referrer};
+use paperclip_oci::source::SourceError;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::canonical;
-use crate::digest::Digest;
+use crate::attachment::Kind;
 use crate::evaluate::{EvaluateError, Evaluator};
 use crate::given::{Given, GivenError};
-use crate::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
-use crate::index::{self, Packed, Top};
 use crate::inline::{self, Inline, InlineError};
 use crate::inputs::{Inputs, LOCK_MEDIA_TYPE};
 use crate::inspect::InspectError;
 use crate::install::{InstallError, Npm, Registry};
-use crate::layout::LayoutError;
 use crate::limits;
 use crate::lock::{self, Lock, LockError, MissingPeer};
 use crate::lookup::{self, Found};
 use crate::native::{self, NativeError};
 use crate::normalise::{self, NormaliseError};
 use crate::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
-use crate::platform::{Platform, Platforms};
 use crate::promote::PromoteError;
 use crate::provenance;
 use crate::pull::PullError;
-use crate::referrers::{self, Kind, Referrer};
 use crate::registry::{FetchError, RegistryClient};
 use crate::request::PackRequest;
 use crate::resolve::Resolved;
 use crate::sbom::{self, SbomError};
-use crate::source::SourceError;
-use crate::store::{StoreClient, StoreError};
 use crate::tarballs::{self, Sources, TarballError};
 use crate::toolchain::{self, Toolchain};
 use crate::tree::{self, Entry, FACTS, TreeError};
@@ -747,7 +749,7 @@ impl Work {
             (false, Some(image), Some(marker)) => (Packed::Image(image), marker.clone()),
             _ => {
                 let named = markers.iter().map(|(one, marker)| (one, marker.as_str()));
-                let marker = index::join_markers(named);
+                let marker = marker::join(named);
                 let annotations = annotations_of(&state, &marker);
                 let annotations = annotations.map(|(name, value)| (name.to_owned(), value));
                 (Packed::index(images, annotations.into()), marker)
@@ -796,9 +798,8 @@ impl Work {
             ),
             (Kind::Lock, lock.to_vec()),
         ];
-        let attach = |(kind, content): (Kind, Vec<u8>)| {
-            Referrer::new(kind, packed.descriptor(), content.into())
-        };
+        let attach =
+            |(kind, content): (Kind, Vec<u8>)| kind.attach(packed.descriptor(), content.into());
         let evidence = match self.evidence().is_file() {
             true => Some((Kind::Evidence, self.read_bytes(&self.evidence())?)),
             false => None,

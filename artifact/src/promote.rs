@@ -10,19 +10,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::{Descriptor, Manifest};
+use paperclip_oci::layout::{Layout, LayoutError};
+use paperclip_oci::referrers::{self, Foreign, Listed, Referrer};
+use paperclip_oci::source::{Source, SourceError};
 
-use crate::digest::Digest;
-use crate::image::{Descriptor, Manifest};
+use crate::attachment::Kind;
 use crate::inspect::{InspectError, Opened};
-use crate::layout::{Layout, LayoutError};
 use crate::limits;
 use crate::outcome::{Fetched, Pushed};
 use crate::pack::annotations;
-use crate::platform::Platforms;
-use crate::referrers::{self, Foreign, Kind, Listed, Referrer};
 use crate::resolve::{Reference, Resolved};
-use crate::source::{Source, SourceError};
-use crate::store::{StoreClient, StoreError};
 use crate::verify;
 
 /// Referrers that an artifact may have: the three of ours, and signatures of others.
@@ -309,7 +310,7 @@ async fn read_referrer(
 
 fn read_blobs(layout: &Layout, manifest: &Manifest) -> Result<Vec<(Digest, Bytes)>, LayoutError> {
     let blobs = std::iter::once(&manifest.config).chain(&manifest.layers);
-    let read = |blob: &crate::image::Descriptor| {
+    let read = |blob: &paperclip_oci::image::Descriptor| {
         let content = layout.blob(blob, limits::LAYER)?;
         Ok((blob.digest.clone(), content.into()))
     };

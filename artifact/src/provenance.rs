@@ -4,14 +4,14 @@
 //! not. It holds no time and no name of a machine, so that equal inputs give equal bytes
 //! wherever they are packed. It is not signed: who trusts it trusts the store.
 
+use paperclip_artifact_format::platform::Platform;
+use paperclip_oci::canonical;
+use paperclip_oci::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::canonical;
-use crate::digest::Digest;
 use crate::inline;
 use crate::inputs::{Inputs, PACKER};
 use crate::lock;
-use crate::platform::Platform;
 use crate::sbom::purl;
 use crate::toolchain;
 
@@ -177,7 +177,7 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::Platforms;
+    use paperclip_artifact_format::platform::Platforms;
 
     fn inputs() -> Inputs {
         Inputs {

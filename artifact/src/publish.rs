@@ -8,20 +8,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::platform::Platforms;
 use paperclip_error_chain::chain;
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::Descriptor;
+use paperclip_oci::referrers::Referrer;
+use paperclip_oci::source::Source;
 
-use crate::digest::Digest;
-use crate::image::Descriptor;
+use crate::attachment::Kind;
 use crate::inspect::{InspectError, Opened};
 use crate::lock::Lock;
 use crate::outcome::{Failure, FailureReason, Published, Pushed};
 use crate::pack::{self, Assembled, PackError, Work};
-use crate::platform::Platforms;
 use crate::promote::{self, PromoteError};
-use crate::referrers::{Kind, Referrer};
 use crate::request::{PackRequest, RemoteImage};
-use crate::source::Source;
-use crate::store::{StoreClient, StoreError};
 use crate::trust::judge::{self, Accepted, JudgeError};
 use crate::trust::platform::{self, CheckError, Origin, SignError};
 use crate::trust::{Demand, Evidence, PublicKey, SigningKey, Subject, beside};
@@ -126,7 +127,7 @@ impl Publication<'_> {
         let evidence = Evidence::parse(&content, &subject).map_err(JudgeError::Refused)?;
         let accepted = self.judge(&evidence)?;
         let copy = promote::descriptor_of(&layout, &image.digest).await?;
-        let referrer = Referrer::new(Kind::Evidence, copy.clone(), content.into());
+        let referrer = Kind::Evidence.attach(copy.clone(), content.into());
         let origin = Origin {
             source: format!("{}@{}", image.repository, image.digest),
             integrity: image.digest.to_string(),

@@ -14,14 +14,15 @@ use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::marker;
+use paperclip_artifact_format::platform::{Platform, Platforms};
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::{Digest, Hashing};
+use paperclip_oci::image::{CONFIG_MEDIA_TYPE, Config, Descriptor, GZIP_MEDIA_TYPE, Manifest};
+use paperclip_oci::index::Top;
 use serde_json::Value;
 
-use crate::digest::{Digest, Hashing};
-use crate::image::{CONFIG_MEDIA_TYPE, Config, Descriptor, GZIP_MEDIA_TYPE, Manifest};
-use crate::index::{self, Top};
 use crate::limits;
-use crate::platform::{Platform, Platforms};
-use crate::store::{StoreClient, StoreError};
 use crate::tree::{self, Entry, FACTS, Kind, LIMITS, Limits, TreeError};
 
 /// An artifact has exactly this many layers: facts, tree.
@@ -86,7 +87,7 @@ pub async fn fetch(
     destination: &Path,
     platform: &Platform,
 ) -> Result<(), PullError> {
-    let marker = index::marker_for(marker, platform).ok_or_else(|| PullError::Refused {
+    let marker = marker::of_platform(marker, platform).ok_or_else(|| PullError::Refused {
         digest: digest.clone(),
         why: format!("its marker {marker} is of no tree for {platform}"),
     })?;

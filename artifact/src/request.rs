@@ -1,13 +1,12 @@
 //! What a packing Job is asked for: the JSON in `PAPERCLIP_PACK_REQUEST`.
 
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::inline::Inline;
 use crate::inputs;
 use crate::lock;
-
-pub use crate::platform::{Platform, Platforms};
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";

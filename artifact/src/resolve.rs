@@ -5,10 +5,10 @@
 //! not have a package there does not get it here.
 
 use nodejs_semver::Version;
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    digest::Digest,
     inputs,
     install::{InstallError, Npm},
     lock,

@@ -11,14 +11,14 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::platform::Platform;
+use paperclip_oci::canonical;
+use paperclip_oci::digest::Digest;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::canonical;
-use crate::digest::Digest;
 use crate::inputs::PACKER;
 use crate::lock::{Lock, Locked};
-use crate::platform::Platform;
 use crate::toolchain;
 
 /// Media type of the document, and artifact type of its referrer.

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::TryStreamExt as _;
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::client::{StoreClient, StoreError};
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
 use sha2::{Digest as _, Sha512};
@@ -25,10 +27,8 @@ use crate::bounded;
 use crate::given::Given;
 use crate::limits;
 use crate::lock::{self, Lock, Tarball};
-use crate::platform::Platforms;
 use crate::registry::metadata::Document;
 use crate::registry::{FetchError, RegistryClient, readable};
-use crate::store::{StoreClient, StoreError};
 
 /// Repository of all tarballs; no package's repository has this name.
 const REPOSITORY: &str = "tarballs";

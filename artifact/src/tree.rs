@@ -11,7 +11,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::digest::{Digest, Hashing};
+use paperclip_oci::digest::{Digest, Hashing};
+
 use crate::limits;
 
 /// Folder of facts about the artifact; no part of the listing.

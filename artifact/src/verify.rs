@@ -11,11 +11,15 @@
 use std::fs;
 use std::path::Path;
 
+use paperclip_artifact_format::marker;
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::Manifest;
+use paperclip_oci::referrers::Listed;
+use paperclip_oci::source::Source;
 use serde::Serialize;
 
-use crate::digest::Digest;
-use crate::image::Manifest;
-use crate::index;
+use crate::attachment::Kind;
 use crate::inspect::{Facts, InspectError, Opened, OpenedImage, kind};
 use crate::install;
 use crate::limits;
@@ -23,12 +27,9 @@ use crate::lock::Lock;
 use crate::manifest;
 use crate::native;
 use crate::pack::annotations;
-use crate::platform::Platforms;
 use crate::provenance;
 use crate::pull::{self, PullError};
-use crate::referrers::{Kind, Listed};
 use crate::sbom;
-use crate::source::Source;
 use crate::tree;
 use crate::trust::{Evidence, Subject, record};
 
@@ -180,7 +181,7 @@ fn check_form(
 ) -> Result<(), InspectError> {
     let platforms = trees.iter().flat_map(|tree| &tree.platforms);
     let named = platforms.zip(markers.iter().map(String::as_str));
-    let wanted = index::join_markers(named);
+    let wanted = marker::join(named);
     let stated = opened.annotation(annotations::MARKER)?;
     if opened.platforms().is_empty() || wanted == stated {
         return Ok(());

@@ -17,16 +17,19 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use base64::Engine as _;
-use paperclip_artifact::index::{Index, marker_for};
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{self, Opened};
-use paperclip_artifact::layout::Layout;
 use paperclip_artifact::outcome::{self, FailureReason, Pushed};
-use paperclip_artifact::referrers::{self, Kind};
-use paperclip_artifact::request::{PackRequest, Platform, Platforms, StoreEndpoints};
-use paperclip_artifact::source::Source;
-use paperclip_artifact::store::StoreClient;
-use paperclip_artifact::{Digest, inputs, pack, promote, pull, verify};
+use paperclip_artifact::request::{PackRequest, StoreEndpoints};
+use paperclip_artifact::{inputs, pack, promote, pull, verify};
+use paperclip_artifact_format::marker;
+use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
+use paperclip_oci::client::StoreClient;
+use paperclip_oci::index::Index;
+use paperclip_oci::layout::Layout;
+use paperclip_oci::source::Source;
+use paperclip_oci::{Digest, referrers};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 use support::real::{RealRegistry, job, run};
@@ -276,7 +279,7 @@ async fn a_package_with_a_dependency_for_each_cpu_becomes_an_index() {
     ] {
         let pod = delivered(&store, &pushed, &platform(name)).await.unwrap();
         assert_eq!(engines(pod.path()), [engine], "{name}");
-        let marker = marker_for(&pushed.marker, &platform(name)).unwrap();
+        let marker = marker::of_platform(&pushed.marker, &platform(name)).unwrap();
         assert!(pull::is_delivered(pod.path(), marker));
         trees.push(pod);
     }

@@ -18,7 +18,7 @@ use base64::Engine as _;
 use paperclip_artifact::outcome::{Failure, FailureReason};
 use paperclip_artifact::pack::{PackError, Package, Work};
 use paperclip_artifact::registry::Registry;
-use paperclip_artifact::request::Platforms;
+use paperclip_artifact_format::platform::Platforms;
 use serde_json::json;
 use sha2::{Digest as _, Sha512};
 use tarball::Tarball;

@@ -3,18 +3,16 @@
 
 mod support;
 
-use paperclip_artifact::Digest;
-use paperclip_artifact::image::{
-    Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE, Manifest,
-};
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inline::Inline;
 use paperclip_artifact::local::Local;
 use paperclip_artifact::outcome::{Failure, FailureReason};
 use paperclip_artifact::promote::{self, PromoteError};
-use paperclip_artifact::referrers::{self, Kind};
 use paperclip_artifact::resolve::{Reference, Resolved};
-use paperclip_artifact::source::Source;
 use paperclip_artifact::verify;
+use paperclip_oci::image::{Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE, Manifest};
+use paperclip_oci::source::Source;
+use paperclip_oci::{Digest, referrers};
 use serde_json::json;
 use support::oci::OciRegistry;
 

@@ -16,22 +16,15 @@ use authority::{Authority, Person, key_bundle, pem, sign};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use paperclip_artifact::Digest;
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::evaluate::Evaluator;
-use paperclip_artifact::image::{
-    CONFIG_MEDIA_TYPE, Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE,
-};
 use paperclip_artifact::inline::Inline;
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::lock::Lock;
 use paperclip_artifact::outcome::{self, Failure, FailureReason, Published, StepOutcome};
 use paperclip_artifact::pack::{self, Work};
-use paperclip_artifact::platform::Platforms;
 use paperclip_artifact::publish::{self, Publication, PublishError, bring_image};
-use paperclip_artifact::referrers::{self, Kind};
 use paperclip_artifact::request::{PackRequest, RemoteImage, StoreEndpoints};
-use paperclip_artifact::source::Source;
-use paperclip_artifact::store::StoreClient;
 use paperclip_artifact::trust::cosign::{Signer, signature_tag, simple_payload};
 use paperclip_artifact::trust::evidence::{NpmSignature, SimpleSignature};
 use paperclip_artifact::trust::judge::{VerifyRequest, judge};
@@ -42,6 +35,13 @@ use paperclip_artifact::trust::{
     TrustRoot, demand, npm,
 };
 use paperclip_artifact::verify;
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::client::StoreClient;
+use paperclip_oci::image::{
+    CONFIG_MEDIA_TYPE, Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE,
+};
+use paperclip_oci::source::Source;
+use paperclip_oci::{Digest, referrers};
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
 use support::oci::OciRegistry;

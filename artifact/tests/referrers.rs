@@ -11,9 +11,10 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use paperclip_artifact::image::{Descriptor, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE};
-use paperclip_artifact::referrers::{self, Kind, Referrer};
-use paperclip_artifact::store::{StoreClient, StoreOptions};
+use paperclip_artifact::attachment::Kind;
+use paperclip_oci::client::{StoreClient, StoreOptions};
+use paperclip_oci::image::{Descriptor, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE};
+use paperclip_oci::referrers::{self, Referrer};
 use serde_json::{Value, json};
 
 type Content = Arc<Mutex<BTreeMap<String, Bytes>>>;
@@ -82,7 +83,7 @@ async fn registry_that_lists_referrers_gets_no_tag_and_its_pages_are_followed() 
 
     let subject = Descriptor::of(MANIFEST_MEDIA_TYPE, b"image");
     let referrers =
-        Kind::ALL.map(|kind| Referrer::new(kind, subject.clone(), kind.name().as_bytes().into()));
+        Kind::ALL.map(|kind| kind.attach(subject.clone(), kind.name().as_bytes().into()));
     referrers::push(&store, "p", &subject.digest, &referrers)
         .await
         .unwrap();

@@ -5,17 +5,17 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use paperclip_artifact::image::{ImageBuilder, LayerBuilder};
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inputs::{self, Inputs};
-use paperclip_artifact::inspect;
-use paperclip_artifact::layout::Layout;
 use paperclip_artifact::outcome::{self, FailureReason, Fetched, StepOutcome};
-use paperclip_artifact::pull;
-use paperclip_artifact::referrers::{self, Kind, Referrer};
-use paperclip_artifact::request::{PackRequest, Platform, Platforms, StoreEndpoints};
-use paperclip_artifact::source::Source;
-use paperclip_artifact::store::{Credentials, StoreClient, StoreError, StoreOptions};
-use paperclip_artifact::verify;
+use paperclip_artifact::request::{PackRequest, StoreEndpoints};
+use paperclip_artifact::{inspect, pull, verify};
+use paperclip_artifact_format::platform::{Platform, Platforms};
+use paperclip_oci::client::{Credentials, StoreClient, StoreError, StoreOptions};
+use paperclip_oci::image::{ImageBuilder, LayerBuilder};
+use paperclip_oci::layout::Layout;
+use paperclip_oci::referrers::{self, Referrer};
+use paperclip_oci::source::Source;
 use support::real::{RealRegistry, job, run, step};
 
 #[tokio::test]
@@ -77,8 +77,7 @@ async fn referrers_are_found_after_a_push_and_a_second_push_adds_only_what_is_mi
     let digest = store.push_image("plugins/p", &image, &[]).await.unwrap();
     let list = async || referrers::list(&store, "plugins/p", &digest).await.unwrap();
     assert_eq!(list().await, []);
-    let all = Kind::ALL
-        .map(|kind| Referrer::new(kind, image.descriptor(), kind.name().as_bytes().into()));
+    let all = Kind::ALL.map(|kind| kind.attach(image.descriptor(), kind.name().as_bytes().into()));
     // The first push is cut off after one of three.
     for count in [1, 3, 3, 2] {
         referrers::push(&store, "plugins/p", &digest, &all[..count])
@@ -115,8 +114,7 @@ async fn two_that_push_referrers_at_once_lose_none_of_the_same() {
     let store = StoreClient::new(registry.options()).unwrap();
     let image = ImageBuilder::new().build();
     let digest = store.push_image("plugins/p", &image, &[]).await.unwrap();
-    let all = Kind::ALL
-        .map(|kind| Referrer::new(kind, image.descriptor(), kind.name().as_bytes().into()));
+    let all = Kind::ALL.map(|kind| kind.attach(image.descriptor(), kind.name().as_bytes().into()));
     let push = || referrers::push(&store, "plugins/p", &digest, &all);
     let (one, two, three) = tokio::join!(push(), push(), push());
     one.and(two).and(three).unwrap();

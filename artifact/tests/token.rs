@@ -10,8 +10,8 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use paperclip_artifact::store::{Credentials, StoreClient, StoreError, StoreOptions};
 use paperclip_error_chain::chain;
+use paperclip_oci::client::{Credentials, StoreClient, StoreError, StoreOptions};
 
 /// Where the registry is, and how many tokens were given out.
 #[derive(Clone)]

@@ -7,15 +7,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use paperclip_artifact::image::{ImageBuilder, LayerBuilder, Manifest};
-use paperclip_artifact::index::Packed;
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::Opened;
-use paperclip_artifact::layout::Layout;
-use paperclip_artifact::referrers::Kind;
-use paperclip_artifact::source::Source;
+use paperclip_artifact::tree;
 use paperclip_artifact::verify::{self, Verified};
-use paperclip_artifact::{Digest, tree};
 use paperclip_error_chain::chain;
+use paperclip_oci::Digest;
+use paperclip_oci::image::{ImageBuilder, LayerBuilder, Manifest};
+use paperclip_oci::index::Packed;
+use paperclip_oci::layout::Layout;
+use paperclip_oci::source::Source;
 use serde_json::{Value, json};
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";

@@ -11,7 +11,7 @@ use std::{
 };
 
 use base64::Engine as _;
-use paperclip_artifact::store::Credentials;
+use paperclip_oci::client::Credentials;
 use serde_json::Value;
 
 use crate::error::Error;

@@ -7,9 +7,8 @@ use paperclip_artifact::{
     inspect::InspectError,
     local::LocalError,
     outcome::{Failure, FailureReason},
-    source::SourceError,
-    store::StoreError,
 };
+use paperclip_oci::{client::StoreError, source::SourceError};
 
 /// A failure of a command.
 #[derive(Debug, thiserror::Error)]

@@ -2,11 +2,12 @@
 
 use std::{fs, path::Path, str::FromStr};
 
-use paperclip_artifact::{
-    Digest, inputs,
+use paperclip_artifact::inputs;
+use paperclip_oci::{
+    Digest,
+    client::{StoreClient, StoreOptions},
     layout::Layout,
     source::Source,
-    store::{StoreClient, StoreOptions},
 };
 
 use crate::{args::PlaceArguments, docker, error::Error};

@@ -9,17 +9,20 @@ use std::{
 };
 
 use paperclip_artifact::{
-    Digest,
-    image::{Image, ImageBuilder, LayerBuilder},
-    index::Packed,
-    layout::Layout,
+    attachment::Kind,
     promote,
-    referrers::{self, Kind, Referrer},
-    store::{Credentials, StoreClient, StoreOptions},
     trust::{
         SigningKey,
         platform::{self, Origin},
     },
+};
+use paperclip_oci::{
+    Digest,
+    client::{Credentials, StoreClient, StoreOptions},
+    image::{Image, ImageBuilder, LayerBuilder},
+    index::Packed,
+    layout::Layout,
+    referrers::{self, Referrer},
 };
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
@@ -83,7 +86,7 @@ fn sample() -> (Image, Vec<Referrer>) {
         .build();
     let attach = |kind: Kind| {
         let content = format!("{{\"this\": \"{}\"}}\n", kind.name());
-        Referrer::new(kind, image.descriptor(), content.into())
+        kind.attach(image.descriptor(), content.into())
     };
     let referrers = Kind::ALL.map(attach).to_vec();
     (image, referrers)

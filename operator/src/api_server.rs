@@ -11,7 +11,7 @@ use std::{
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use kube::{Client, Resource, client::Body, runtime::watcher::Event};
-use paperclip_artifact::store::{StoreClient, StoreOptions};
+use paperclip_oci::client::{StoreClient, StoreOptions};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

@@ -10,8 +10,8 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
-use paperclip_artifact::Digest;
 use paperclip_crds::labels;
+use paperclip_oci::Digest;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 

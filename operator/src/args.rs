@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use paperclip_artifact::platform::Platform;
+use paperclip_artifact_format::platform::Platform;
 
 /// Brings `PaperclipPlugin` and `PaperclipHost` objects about.
 #[derive(Clone, Debug, Parser)]

@@ -8,18 +8,21 @@ use std::{
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, Client};
 use paperclip_artifact::{
-    Digest,
     outcome::Pushed,
     publish::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
-    store::{Credentials, StoreClient, StoreError, StoreOptions},
 };
-use paperclip_proto::tls::{ClientTls, TlsError};
+use paperclip_oci::{
+    Digest,
+    client::{Credentials, StoreClient, StoreError, StoreOptions},
+};
+use paperclip_proto::{
+    identity::Identity,
+    tls::{ClientTls, TlsError},
+};
 use serde_json::Value;
 use time::OffsetDateTime;
-
-use paperclip_proto::identity::Identity;
 
 use crate::{
     args::Args,

@@ -70,7 +70,7 @@ mod tests {
     fn another_key_gives_another_fingerprint_and_none_is_a_plain_hash() {
         let (ours, theirs) = (Fingerprints::new(b"key"), Fingerprints::new(b"other"));
         assert_ne!(ours.of(&["a"]), theirs.of(&["a"]));
-        let plain = paperclip_artifact::Digest::of(b"a");
+        let plain = paperclip_oci::Digest::of(b"a");
         assert!(!plain.hex().starts_with(&ours.of(&["a"])));
     }
 

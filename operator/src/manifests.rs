@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use paperclip_artifact::Digest;
+use paperclip_oci::Digest;
 use serde_json::Value;
 
 /// A manifest is at most a mebibyte; one that was dropped is read again.

@@ -16,7 +16,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use paperclip_artifact::platform::{Platform, Platforms};
+use paperclip_artifact_format::platform::{Platform, Platforms};
 use tokio_util::sync::CancellationToken;
 
 use crate::{context::Context, watched::Kept};

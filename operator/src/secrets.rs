@@ -8,8 +8,8 @@ use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
 };
-use paperclip_artifact::store::Credentials;
 use paperclip_crds::labels;
+use paperclip_oci::client::Credentials;
 use time::OffsetDateTime;
 
 use crate::{

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use paperclip_artifact::Digest;
+use paperclip_oci::Digest;
 use rcgen::{KeyPair, PKCS_ED25519};
 use serde::Serialize;
 use serde_json::json;

@@ -10,11 +10,13 @@ use std::{
 
 use anyhow::Context as _;
 use paperclip_artifact::{
-    Digest,
-    platform::Platform,
     pull,
-    store::{StoreClient, StoreOptions},
     trust::{self, PublicKey},
+};
+use paperclip_artifact_format::platform::Platform;
+use paperclip_oci::{
+    Digest,
+    client::{StoreClient, StoreOptions},
 };
 
 use crate::args::FetchArgs;
@@ -109,10 +111,10 @@ mod tests {
         response::{IntoResponse as _, Response},
     };
     use paperclip_artifact::{
-        image::{ImageBuilder, LayerBuilder},
         tree,
         trust::{SigningKey, cosign::signature_tag, platform::Origin},
     };
+    use paperclip_oci::image::{ImageBuilder, LayerBuilder};
     use std::{
         collections::BTreeMap,
         sync::{Arc, Mutex},

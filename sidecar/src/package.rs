@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_artifact::{index, platform::Platform};
+use paperclip_artifact_format::{marker, platform::Platform};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
@@ -109,7 +109,7 @@ impl Package {
 #[must_use]
 pub fn marker_of_this_node(marker: &str) -> &str {
     let platform = Platform::here();
-    let found = platform.and_then(|platform| index::marker_for(marker, &platform));
+    let found = platform.and_then(|platform| marker::of_platform(marker, &platform));
     found.unwrap_or(marker)
 }
 

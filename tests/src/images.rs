@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use paperclip_artifact::{
+use paperclip_oci::{
+    client::{StoreClient, StoreOptions},
     image::{Compression, Image, ImageBuilder, Layer, LayerBuilder},
-    store::{StoreClient, StoreOptions},
 };
 
 use crate::{

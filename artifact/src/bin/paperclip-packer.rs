@@ -15,15 +15,16 @@ use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT
 use paperclip_artifact::pack::{Assembled, Package, RemoteTarball, Terms, Work};
 use paperclip_artifact::promote;
 use paperclip_artifact::publish::{self, Publication};
-use paperclip_artifact::request::{self, PackRequest, Platform, Platforms, StoreEndpoints};
+use paperclip_artifact::request::{self, PackRequest, StoreEndpoints};
 use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
 use paperclip_artifact::seal::Seal;
-use paperclip_artifact::source::Source;
-use paperclip_artifact::store::{StoreClient, StoreError, StoreOptions};
 use paperclip_artifact::toolchain::{self, Toolchain};
 use paperclip_artifact::trust::judge::{self, Judged, VerifyRequest};
 use paperclip_artifact::trust::{Demand, SigningKey, demand};
+use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
+use paperclip_oci::client::{StoreClient, StoreError, StoreOptions};
+use paperclip_oci::source::Source;
 use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::EnvFilter;
 

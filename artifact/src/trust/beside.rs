@@ -5,15 +5,15 @@
 //! written by others, so every count and every size has a bound, and what breaks one is
 //! passed over.
 
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::Descriptor;
+use paperclip_oci::referrers::{self, Listed};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::evidence::{Evidence, MAX_BUNDLE, MAX_SIGNATURES, Subject};
 use super::tagged::{self, unless_transient};
-use crate::digest::Digest;
-use crate::image::Descriptor;
-use crate::referrers::{self, Listed};
-use crate::store::{StoreClient, StoreError};
 
 /// Start of the media types of Sigstore's bundles; the version follows.
 const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle";

@@ -7,6 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -16,7 +17,6 @@ use super::identity::Keyless;
 use super::keys::PublicKey;
 use super::sigstore::{self, Content, Statement};
 use super::{Cause, Refusal, any_of, detached};
-use crate::digest::Digest;
 
 /// Type of the statement that stands for a signature. Others, such as a bill of materials,
 /// are signed too and vouch for nothing.
@@ -207,7 +207,7 @@ pub(super) fn annotated_payload(reference: &str, image: &Digest, optional: &Valu
         },
         "optional": optional,
     });
-    crate::canonical::compact(&payload)
+    paperclip_oci::canonical::compact(&payload)
 }
 
 fn check_statement(statement: &Statement, image: &Digest) -> Result<(), Refusal> {

@@ -4,11 +4,11 @@
 //! so a policy that changes repacks nothing. It is part of the Job's name: two namespaces with
 //! different policies are given two answers.
 
+use paperclip_oci::canonical;
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::Policy;
-use crate::canonical;
-use crate::digest::Digest;
 use crate::request::{self, InvalidRequest, PackRequest};
 
 /// Environment variable that holds the demand, for the step that pushes.

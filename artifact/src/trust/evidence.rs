@@ -3,11 +3,11 @@
 //! It is kept with the artifact as a referrer, so that a policy that comes later is checked
 //! against it without asking the registry again. It proves nothing by itself.
 
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Cause, Refusal};
-use crate::digest::Digest;
 use crate::lock;
 
 /// Media type of the evidence, and artifact type of its referrer.

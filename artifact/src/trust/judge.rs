@@ -5,21 +5,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use paperclip_error_chain::chain;
+use paperclip_oci::canonical;
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::Descriptor;
+use paperclip_oci::referrers::{self, Referrer};
+use paperclip_oci::source::Source;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{self, Evidence, Subject};
 use super::record::Record;
 use super::{Cause, Policy, Proof, Refusal, check, demand};
-use crate::canonical;
-use crate::digest::Digest;
-use crate::image::Descriptor;
+use crate::attachment::Kind;
 use crate::inspect::{self, InspectError, Opened};
 use crate::lock::Lock;
 use crate::outcome::{Failure, FailureReason};
-use crate::referrers::{self, Kind, Referrer};
 use crate::request::{self, InvalidRequest, StoreEndpoints};
-use crate::source::Source;
-use crate::store::{StoreClient, StoreError};
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_VERIFY_REQUEST";
@@ -221,7 +222,7 @@ pub async fn record(
         proofs: proofs.clone(),
     };
     let content = Bytes::from(canonical::readable(&serde_json::json!(record)));
-    let referrer = Referrer::new(Kind::Verification, artifact.clone(), content);
+    let referrer = Kind::Verification.attach(artifact.clone(), content);
     referrers::push(store, repository, &artifact.digest, &[referrer]).await
 }
 

@@ -3,12 +3,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use paperclip_oci::digest::Digest;
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use sigstore_verify::crypto::{KeyPair, SigningScheme, VerificationKey};
 use sigstore_verify::types::{DerPublicKey, SignatureBytes};
 
 use super::{Cause, Refusal};
-use crate::digest::Digest;
 
 /// Longest text of a key; an RSA key of 4096 bits has 800 characters.
 const MAX_TEXT: usize = 4096;

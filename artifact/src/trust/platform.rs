@@ -5,14 +5,14 @@
 //! made from stands in the signed text, so that it cannot be attached to another.
 
 use bytes::Bytes;
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
 use serde_json::{Map, Value};
 
 use super::cosign::{annotated_payload, check_simple};
 use super::evidence::SimpleSignature;
 use super::keys::{InvalidSigningKey, PublicKey, SigningKey};
 use super::{Cause, Refusal, any_of, tagged};
-use crate::digest::Digest;
-use crate::store::{StoreClient, StoreError};
 
 /// Times a signature is pushed before giving up against others that write the same tag: a
 /// registry has no conditional write.

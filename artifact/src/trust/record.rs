@@ -1,9 +1,9 @@
 //! The record of a verification: a referrer that says which policies an artifact met.
 
+use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::Proof;
-use crate::digest::Digest;
 
 /// Media type of the record, and artifact type of its referrer.
 pub const MEDIA_TYPE: &str = "application/vnd.paperclip.verification.v1+json";

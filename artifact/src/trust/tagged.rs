@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use paperclip_oci::canonical;
+use paperclip_oci::client::{StoreClient, StoreError};
+use paperclip_oci::digest::Digest;
+use paperclip_oci::image::{CONFIG_MEDIA_TYPE, Descriptor, MANIFEST_MEDIA_TYPE};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cosign::{MAX_PAYLOAD, signature_tag};
 use super::evidence::{LoggedCertificate, MAX_ANNOTATION, MAX_SIGNATURES, SimpleSignature};
 use super::keys::MAX_SIGNATURE;
-use crate::canonical;
-use crate::digest::Digest;
-use crate::image::{CONFIG_MEDIA_TYPE, Descriptor, MANIFEST_MEDIA_TYPE};
-use crate::store::{StoreClient, StoreError};
 
 /// Media type of a signed text.
 const PAYLOAD_MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";

@@ -20,10 +20,10 @@ use flate2::write::GzEncoder;
 use mutate::Random;
 use paperclip_artifact::archive::{self, Budget, Rule};
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::lookup;
 use paperclip_artifact::registry::metadata::Document;
-use paperclip_artifact::request::Platform;
-use paperclip_artifact::{Digest, limits, manifest, pull};
+use paperclip_artifact::{limits, lookup, manifest, pull};
+use paperclip_artifact_format::platform::Platform;
+use paperclip_oci::Digest;
 use serde_json::{Value, json};
 use support::MemoryRegistry;
 

@@ -11,14 +11,14 @@ use std::path::Path;
 
 use futures::StreamExt as _;
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::outcome::FailureReason::{PackageRefused, RegistryUnavailable};
-use paperclip_artifact::outcome::{Failure, FailureReason};
+use paperclip_artifact::outcome::Failure;
+use paperclip_artifact::outcome::FailureReason::{self, PackageRefused, RegistryUnavailable};
 use paperclip_artifact::pack::{PackError, Package, Work};
 use paperclip_artifact::registry::{Registry, RegistryClient};
-use paperclip_artifact::request::Platforms;
-use paperclip_artifact::store::{StoreClient, StoreOptions};
 use paperclip_artifact::tarballs::{self, Sources};
 use paperclip_artifact::toolchain::Toolchain;
+use paperclip_artifact_format::platform::Platforms;
+use paperclip_oci::client::{StoreClient, StoreOptions};
 use registry::{Answer, Served, Store, VERSION, integrity, metadata};
 use serde_json::{Value, json};
 use tarball::{

@@ -13,10 +13,10 @@ use axum::Router;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use paperclip_artifact::Digest;
 use paperclip_artifact::install::Registry;
-use paperclip_artifact::store::{StoreClient, StoreOptions};
 use paperclip_artifact::toolchain::Toolchain;
+use paperclip_oci::Digest;
+use paperclip_oci::client::{StoreClient, StoreOptions};
 
 /// The folder that keeps what tests bring from outside between runs.
 pub fn cache() -> PathBuf {

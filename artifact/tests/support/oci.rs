@@ -12,8 +12,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use paperclip_artifact::Digest;
-use paperclip_artifact::store::{Credentials, StoreClient, StoreOptions};
+use paperclip_oci::Digest;
+use paperclip_oci::client::{Credentials, StoreClient, StoreOptions};
 
 const USER: &str = "me";
 

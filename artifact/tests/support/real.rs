@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use paperclip_artifact::outcome::{self, Pushed, StepOutcome};
 use paperclip_artifact::request::PackRequest;
-use paperclip_artifact::store::StoreOptions;
+use paperclip_oci::client::StoreOptions;
 
 use super as support;
 

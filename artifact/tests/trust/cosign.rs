@@ -1,11 +1,11 @@
 //! Cosign signatures in both layouts, with a key and without one.
 
-use paperclip_artifact::Digest;
 use paperclip_artifact::trust::cosign::{Signer, simple_payload};
+use paperclip_artifact::trust::evidence::{LoggedCertificate, SimpleSignature};
 use paperclip_artifact::trust::{
     Cause, Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot,
-    evidence::{LoggedCertificate, SimpleSignature},
 };
+use paperclip_oci::Digest;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
 use time::Duration;

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::outcome::{Failure, FailureReason};
-use paperclip_artifact::referrers::Kind;
 use paperclip_artifact::registry::{Registry, RegistryClient};
 use paperclip_artifact::request::StoreEndpoints;
-use paperclip_artifact::source::Source;
 use paperclip_artifact::trust::judge::{VerifyRequest, judge};
 use paperclip_artifact::trust::record::Record;
 use paperclip_artifact::trust::{Evidence, Policy, gather};
+use paperclip_oci::source::Source;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
 

@@ -8,11 +8,12 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use paperclip_artifact::Digest;
-use paperclip_artifact::image::{Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE};
-use paperclip_artifact::referrers::{self, Kind, Referrer};
-use paperclip_artifact::store::{StoreClient, StoreOptions};
+use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::trust::{Evidence, Subject};
+use paperclip_oci::Digest;
+use paperclip_oci::client::{StoreClient, StoreOptions};
+use paperclip_oci::image::{Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE};
+use paperclip_oci::referrers::{self, Referrer};
 use serde_json::json;
 
 type Content = Arc<Mutex<BTreeMap<String, Bytes>>>;
@@ -105,7 +106,7 @@ impl Store {
 
     pub async fn attach(&self, evidence: &Evidence) {
         let content = evidence.to_bytes().unwrap();
-        let referrer = Referrer::new(Kind::Evidence, self.image.clone(), content.into());
+        let referrer = Kind::Evidence.attach(self.image.clone(), content.into());
         assert_eq!(self.image.media_type, MANIFEST_MEDIA_TYPE);
         referrers::push(&self.client, "p", &self.digest, &[referrer])
             .await

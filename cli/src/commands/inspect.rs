@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use paperclip_artifact::{
+    attachment::Kind,
     inspect::{self, Inspection, Opened},
-    referrers::Kind,
 };
 
 use crate::{

@@ -11,9 +11,9 @@ use paperclip_artifact::{
     install::Registry,
     local::{self, Local, Progress},
     pack::{Assembled, Package},
-    platform::{Platform, Platforms},
     resolve,
 };
+use paperclip_artifact_format::platform::{Platform, Platforms};
 use serde_json::{Value, json};
 
 use crate::{

@@ -4,11 +4,10 @@
 use std::{fs, path::Path};
 
 use paperclip_artifact::{
-    Digest,
-    source::Source,
     trust::{PublicKey, platform},
     verify::{self, Check, Verified},
 };
+use paperclip_oci::{Digest, source::Source};
 
 use crate::{
     args::{Form, VerifyArguments},

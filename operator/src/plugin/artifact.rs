@@ -8,18 +8,20 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use paperclip_artifact::{
-    Digest,
     inline::Inline,
     inputs,
     outcome::Published,
     request::{PackRequest, RemoteImage},
     resolve::{Reference, Wanted, locked},
 };
-use paperclip_crds::labels;
-use paperclip_crds::v1alpha1::{
-    ArtifactStatus, ConditionType, ConfigMapKey, HttpSource, NpmSource, OciSource, PaperclipPlugin,
-    PaperclipPluginStatus, PluginSource, Reason,
+use paperclip_crds::{
+    labels,
+    v1alpha1::{
+        ArtifactStatus, ConditionType, ConfigMapKey, HttpSource, NpmSource, OciSource,
+        PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
+    },
 };
+use paperclip_oci::Digest;
 use serde_json::Value;
 
 use super::{

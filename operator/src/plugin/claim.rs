@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
 use kube::{ResourceExt, api::ObjectMeta};
-use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
     v1alpha1::{PaperclipPlugin, PaperclipPluginRevision, Reason, RevisionState},
 };
+use paperclip_oci::Digest;
 use serde_json::json;
 
 use super::{conditions::Finding, fate::is_over, revision};

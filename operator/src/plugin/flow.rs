@@ -5,7 +5,6 @@ use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::{Timestamp, ToSpan};
 use kube::{ResourceExt, api::ObjectMeta};
-use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
     v1alpha1::{
@@ -14,6 +13,7 @@ use paperclip_crds::{
         SecretUse, WorkerSpec,
     },
 };
+use paperclip_oci::Digest;
 use paperclip_proto::{
     config::{ActivationConfig, DeliveredConfig},
     v1::{ConfigState, Phase, WatchStatusResponse, WorkerState},

@@ -1,7 +1,7 @@
 //! `spec.limits` as sidecars are handed them. Pure.
 
-use paperclip_artifact::Digest;
 use paperclip_crds::v1alpha1::PaperclipPlugin;
+use paperclip_oci::Digest;
 use paperclip_proto::limits::Limits;
 
 /// The limits of a plugin. They are no part of a revision: they hold for whatever runs.

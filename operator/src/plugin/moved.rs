@@ -1,7 +1,6 @@
 //! What moved in the tree of packages between two artifacts of a plugin, for the status.
 
 use paperclip_artifact::{
-    Digest,
     lock::Lock,
     outcome::Pushed,
     relock::{self, Change},
@@ -9,6 +8,7 @@ use paperclip_artifact::{
 };
 use paperclip_crds::v1alpha1::{ArtifactStatus, LockChange, LockChanges};
 use paperclip_error_chain::chain;
+use paperclip_oci::Digest;
 
 use crate::context::Context;
 

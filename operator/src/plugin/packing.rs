@@ -20,7 +20,6 @@ use paperclip_artifact::{
     inline::{Inline, InlineError},
     inputs,
     outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
-    platform::Platform,
     request::{self, PackRequest, RemoteImage, StoreEndpoints},
     resolve::{self, ResolveRequest, Resolved, Wanted},
     trust::{
@@ -28,6 +27,7 @@ use paperclip_artifact::{
         judge::{self, Judged, VerifyRequest},
     },
 };
+use paperclip_artifact_format::platform::Platform;
 use paperclip_crds::{
     labels,
     v1alpha1::{NpmSource, Reason},
@@ -659,7 +659,7 @@ mod tests {
         let of_image = spec(&PackRequest {
             image: Some(RemoteImage {
                 repository: "registry.example/x".into(),
-                digest: paperclip_artifact::Digest::of(b""),
+                digest: paperclip_oci::Digest::of(b""),
             }),
             ..own.clone()
         });

@@ -1,6 +1,6 @@
 //! `spec.manifest`: fields of the plugin manifest that a reviewer saw must be what the package says.
 
-use paperclip_artifact::Digest;
+use paperclip_oci::Digest;
 use serde_json::{Map, Value};
 
 /// Hash of the pins, by which a comparison is remembered.

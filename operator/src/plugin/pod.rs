@@ -17,8 +17,8 @@ use k8s_openapi::{
     },
 };
 use kube::api::ObjectMeta;
-use paperclip_artifact::Digest;
 use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
+use paperclip_oci::Digest;
 use paperclip_proto::facts;
 
 use super::{desired::Wanted, platforms, resources};

@@ -8,7 +8,6 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use paperclip_artifact::Digest;
 use paperclip_crds::{
     labels,
     v1alpha1::{
@@ -17,6 +16,7 @@ use paperclip_crds::{
         RevisionState, RevisionStatus,
     },
 };
+use paperclip_oci::Digest;
 use serde_json::json;
 
 use super::{

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use paperclip_artifact::store::StoreOptions;
+use paperclip_oci::client::StoreOptions;
 use paperclip_tests::{
     Cluster,
     images::{self, Profile},

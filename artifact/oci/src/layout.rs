@@ -8,12 +8,12 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact::limits;
 use serde_json::json;
 
 use crate::digest::{Digest, Hashing};
 use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Manifest};
 use crate::index::Packed;
-use crate::limits;
 use crate::referrers::{self, Listed, Referrer};
 
 /// The file that says that a folder is a layout.
@@ -114,7 +114,10 @@ impl Layout {
 
     /// Completes a folder that holds every blob already with manifests, and lists the artifact
     /// and its referrers.
-    pub(crate) fn write_copied(
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_copied(
         folder: &Path,
         artifact: &Descriptor,
         manifests: &[(Digest, bytes::Bytes)],

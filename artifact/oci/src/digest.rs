@@ -91,14 +91,15 @@ pub fn is_lower_hex_64(text: &str) -> bool {
 }
 
 /// Passes bytes through while hashing and counting them.
-pub(crate) struct Hashing<T> {
+pub struct Hashing<T> {
     inner: T,
     hasher: Sha256,
     count: u64,
 }
 
 impl<T> Hashing<T> {
-    pub(crate) fn new(inner: T) -> Self {
+    /// Hashes what passes to or from `inner`.
+    pub fn new(inner: T) -> Self {
         Self {
             inner,
             hasher: Sha256::new(),
@@ -107,7 +108,7 @@ impl<T> Hashing<T> {
     }
 
     /// What was behind, the digest of all bytes that passed, and their number.
-    pub(crate) fn finish(self) -> (T, Digest, u64) {
+    pub fn finish(self) -> (T, Digest, u64) {
         (self.inner, Digest::from_hasher(self.hasher), self.count)
     }
 

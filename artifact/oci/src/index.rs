@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use paperclip_artifact_format::platform::{Platform, Platforms};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::image::{Descriptor, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json};
-use crate::platform::{Platform, Platforms};
 
 /// Most images of one index that are looked at.
 const MAX_IMAGES: usize = 16;
@@ -222,25 +222,6 @@ impl Packed {
     }
 }
 
-/// The marker of an index: that of each platform's tree, as in `linux/amd64=<marker>`, joined
-/// by commas.
-#[must_use]
-pub fn join_markers<'a>(markers: impl Iterator<Item = (&'a Platform, &'a str)>) -> String {
-    let named = markers.map(|(platform, marker)| format!("{platform}={marker}"));
-    named.collect::<Vec<_>>().join(",")
-}
-
-/// The marker that the tree of a platform has, by the marker of the artifact.
-#[must_use]
-pub fn marker_for<'a>(marker: &'a str, platform: &Platform) -> Option<&'a str> {
-    if !marker.contains('=') {
-        return Some(marker);
-    }
-    let wanted = platform.to_string();
-    let mut named = marker.split(',').filter_map(|one| one.split_once('='));
-    named.find_map(|(name, marker)| (name == wanted).then_some(marker))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,15 +285,5 @@ mod tests {
         ] {
             assert!(Top::parse(text).is_err());
         }
-    }
-
-    #[test]
-    fn each_platform_has_its_marker_and_a_plain_one_is_for_all() {
-        let (x64, arm64) = (Platform::default(), "linux/arm64".parse().unwrap());
-        let joined = join_markers([(&x64, "1"), (&arm64, "2")].into_iter());
-        assert_eq!(joined, "linux/amd64=1,linux/arm64=2");
-        assert_eq!(marker_for(&joined, &arm64), Some("2"));
-        assert_eq!(marker_for("linux/amd64=1", &arm64), None);
-        assert_eq!(marker_for("1", &arm64), Some("1"));
     }
 }

@@ -17,20 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::canonical;
+use crate::client::{StoreClient, StoreError};
 use crate::digest::Digest;
 use crate::image::{
     Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE, Manifest, to_json,
 };
-use crate::inputs::{LOCK_MEDIA_TYPE, PACKER};
-use crate::store::{StoreClient, StoreError};
-use crate::trust::{evidence, record};
-use crate::{provenance, sbom};
-
-/// Annotation of a referrer that a packer of this project made.
-pub const PACKER_ANNOTATION: &str = "ing.paperclip.plugins.packer";
-
-/// Annotation by which others find a statement's predicate type without its blob.
-const PREDICATE_ANNOTATION: &str = "in-toto.io/predicate-type";
 
 /// The empty config's bytes.
 const EMPTY: &[u8] = b"{}";
@@ -41,79 +32,6 @@ pub const MAX_REFERRERS: usize = 1000;
 /// Times an index is written before giving up against others that write it too.
 const ROUNDS: usize = 5;
 
-/// What programs of this project attach to artifacts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The CycloneDX bill of materials.
-    Sbom,
-    /// The SLSA provenance.
-    Provenance,
-    /// The lock it was installed from.
-    Lock,
-    /// What the registry said of the package's signatures.
-    Evidence,
-    /// Which policies it met.
-    Verification,
-}
-
-impl Kind {
-    /// Those that every artifact has, in the order in which they are pushed.
-    pub const ALL: [Self; 3] = [Self::Sbom, Self::Provenance, Self::Lock];
-
-    /// All of them.
-    const KNOWN: [Self; 5] = [
-        Self::Sbom,
-        Self::Provenance,
-        Self::Lock,
-        Self::Evidence,
-        Self::Verification,
-    ];
-
-    /// Media type of the blob, and artifact type of the manifest.
-    #[must_use]
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Sbom => sbom::MEDIA_TYPE,
-            Self::Provenance => provenance::MEDIA_TYPE,
-            Self::Lock => LOCK_MEDIA_TYPE,
-            Self::Evidence => evidence::MEDIA_TYPE,
-            Self::Verification => record::MEDIA_TYPE,
-        }
-    }
-
-    /// What a person calls it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sbom => "SBOM",
-            Self::Provenance => "provenance",
-            Self::Lock => "lock",
-            Self::Evidence => "evidence of signatures",
-            Self::Verification => "record of a verification",
-        }
-    }
-
-    /// The kind of a referrer that a packer of this project made.
-    #[must_use]
-    pub fn of(artifact_type: &str, annotations: &BTreeMap<String, String>) -> Option<Self> {
-        let kind = Self::KNOWN
-            .into_iter()
-            .find(|kind| kind.media_type() == artifact_type);
-        kind.filter(|_| annotations.contains_key(PACKER_ANNOTATION))
-    }
-
-    fn annotations(self) -> BTreeMap<String, String> {
-        let mut annotations = BTreeMap::from([(PACKER_ANNOTATION.into(), PACKER.into())]);
-        if self == Self::Provenance {
-            annotations.insert(
-                PREDICATE_ANNOTATION.into(),
-                provenance::PREDICATE_TYPE.into(),
-            );
-        }
-        annotations
-    }
-}
-
 /// A referrer that is ready to be pushed. Equal content gives equal bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer {
@@ -123,22 +41,26 @@ pub struct Referrer {
 }
 
 impl Referrer {
-    /// Attaches content to an artifact.
+    /// Attaches content of a type to an artifact.
     #[must_use]
-    pub fn new(kind: Kind, subject: Descriptor, content: Bytes) -> Self {
-        let annotations = kind.annotations();
+    pub fn new(
+        artifact_type: &str,
+        annotations: BTreeMap<String, String>,
+        subject: Descriptor,
+        content: Bytes,
+    ) -> Self {
         let manifest = to_json(&Manifest {
             schema_version: 2,
             media_type: MANIFEST_MEDIA_TYPE.into(),
-            artifact_type: Some(kind.media_type().into()),
+            artifact_type: Some(artifact_type.into()),
             config: Descriptor::of(EMPTY_MEDIA_TYPE, EMPTY),
-            layers: vec![Descriptor::of(kind.media_type(), &content)],
+            layers: vec![Descriptor::of(artifact_type, &content)],
             subject: Some(subject),
             annotations: annotations.clone(),
         });
         let listed = Listed {
             descriptor: Descriptor::of(MANIFEST_MEDIA_TYPE, &manifest),
-            artifact_type: kind.media_type().into(),
+            artifact_type: artifact_type.into(),
             annotations,
         };
         Self {
@@ -196,10 +118,13 @@ pub fn fallback_tag(subject: &Digest) -> String {
 
 /// A referrer as it was read from elsewhere, whoever made it.
 #[derive(Clone, Debug)]
-pub(crate) struct Foreign {
-    pub(crate) listed: Listed,
-    pub(crate) manifest: Bytes,
-    pub(crate) blobs: Vec<(Digest, Bytes)>,
+pub struct Foreign {
+    /// The referrer as an index lists it.
+    pub listed: Listed,
+    /// Bytes of its manifest.
+    pub manifest: Bytes,
+    /// Every blob that the manifest names.
+    pub blobs: Vec<(Digest, Bytes)>,
 }
 
 impl From<&Referrer> for Foreign {
@@ -227,7 +152,10 @@ pub async fn push(
 }
 
 /// As [`push`], for referrers that were made elsewhere.
-pub(crate) async fn push_foreign(
+///
+/// # Errors
+/// As [`push`].
+pub async fn push_foreign(
     store: &StoreClient,
     repository: &str,
     subject: &Digest,
@@ -315,7 +243,10 @@ fn parse_index(text: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 /// The manifests that an index lists.
-pub(crate) fn parse_listed(index: &[u8]) -> Result<Vec<Listed>, String> {
+///
+/// # Errors
+/// When the text is no index, or lists more than [`MAX_REFERRERS`].
+pub fn parse_listed(index: &[u8]) -> Result<Vec<Listed>, String> {
     let mut index = parse_index(index)?;
     let manifests = index.remove("manifests").unwrap_or_default();
     let listed: Vec<Listed> = serde_json::from_value(manifests).map_err(|e| e.to_string())?;
@@ -365,28 +296,7 @@ mod tests {
 
     fn referrer(content: &'static str) -> Referrer {
         let subject = Descriptor::of(MANIFEST_MEDIA_TYPE, b"image");
-        Referrer::new(Kind::Sbom, subject, content.into())
-    }
-
-    #[test]
-    fn bytes_of_a_referrer_are_pinned() {
-        let one = referrer("{}");
-        assert_eq!(one, referrer("{}"));
-        assert_eq!(
-            String::from_utf8_lossy(one.manifest()),
-            format!(
-                concat!(
-                    r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.cyclonedx+json","#,
-                    r#""config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{empty}","size":2}},"#,
-                    r#""layers":[{{"mediaType":"application/vnd.cyclonedx+json","digest":"{empty}","size":2}}],"#,
-                    r#""subject":{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{image}","size":5}},"#,
-                    r#""annotations":{{"ing.paperclip.plugins.packer":"{packer}"}}}}"#
-                ),
-                empty = Digest::of(b"{}"),
-                image = Digest::of(b"image"),
-                packer = PACKER,
-            )
-        );
+        Referrer::new("application/x", BTreeMap::new(), subject, content.into())
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable as _};
 use bytes::Bytes;
 use futures::StreamExt as _;
+use paperclip_artifact::limits;
 use paperclip_net_guard::registry::Addresses;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LINK, LOCATION};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
@@ -16,7 +17,6 @@ use crate::image::{
     Descriptor, EMPTY_MEDIA_TYPE, INDEX_MEDIA_TYPE, Image, MANIFEST_MEDIA_TYPE, Manifest, to_json,
 };
 use crate::index::Packed;
-use crate::limits;
 use crate::token::{self, Token};
 
 /// Header by which a registry says that it lists a referrer by itself.
@@ -463,7 +463,10 @@ impl StoreClient {
 
     /// Puts a manifest or an index under a tag or its digest. Gives whether the registry says
     /// that it lists it with its subject, which the tag schema does otherwise.
-    pub(crate) async fn put_manifest(
+    ///
+    /// # Errors
+    /// When the registry cannot be reached or refuses.
+    pub async fn put_manifest(
         &self,
         repository: &str,
         reference: &str,
@@ -801,7 +804,9 @@ impl StoreClient {
         }
     }
 
-    pub(crate) fn mismatch(&self, action: &str, why: &str) -> StoreError {
+    /// The error that what the registry holds is something else.
+    #[must_use]
+    pub fn mismatch(&self, action: &str, why: &str) -> StoreError {
         StoreError::Mismatch {
             address: self.address.clone(),
             action: action.to_owned(),

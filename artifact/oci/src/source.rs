@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use crate::client::{StoreClient, StoreError};
 use crate::digest::Digest;
 use crate::image::Descriptor;
 use crate::layout::{Layout, LayoutError};
 use crate::referrers::{self, Listed};
-use crate::store::{StoreClient, StoreError};
 
 /// Why bytes could not be had.
 #[derive(Debug, thiserror::Error)]
