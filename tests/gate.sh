@@ -49,7 +49,7 @@ cargo_tests "tests of the harness" -p paperclip-tests --lib --bins
 check "charts" lint_charts
 check "gRPC contract" lint_contract
 
-check "programs that the suite runs as a user would" cargo build --locked --quiet -p kubectl-paperclip -p paperclip-artifact
+check "programs that the suite runs as a user would" cargo build --locked --quiet -p kubectl-paperclip -p paperclip-packer
 
 say "a two-node cluster of its own, with the platform installed: $cluster_name"
 if cluster up --name "$cluster_name" && cluster images --name "$cluster_name" && cluster install --name "$cluster_name"; then

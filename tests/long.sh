@@ -28,7 +28,7 @@ static=x86_64-unknown-linux-gnu
 # The programs as shipped: the shim brings its own libc, as in the images.
 build_for_release() {
   cargo build --locked --quiet --release -p paperclip-sidecar &&
-    cargo build --locked --quiet --release -p paperclip-artifact --bin paperclip-packer &&
+    cargo build --locked --quiet --release -p paperclip-packer --bin paperclip-packer &&
     cargo build --locked --quiet --release -p paperclip-tests --bin bench &&
     RUSTFLAGS=-Ctarget-feature=+crt-static \
       cargo build --locked --quiet --release --target "$static" -p paperclip-shim
@@ -92,12 +92,12 @@ bench_report() {
   "$release/bench" report --page docs/benchmarks.md ${files[@]+"${files[@]}"}
 }
 
-# Every fuzz target of sidecar and artifact, side by side: each program runs its own at once.
+# Every fuzz target of sidecar and packer, side by side: each program runs its own at once.
 fuzz() {
   export PAPERCLIP_FUZZ_SECONDS=${PAPERCLIP_FUZZ_SECONDS:-3600}
   local crate status=0
   local -A pids=()
-  for crate in paperclip-sidecar paperclip-artifact; do
+  for crate in paperclip-sidecar paperclip-packer; do
     cargo test --locked --quiet -p "$crate" --test fuzz --no-run || return 1
     cargo test --locked --quiet -p "$crate" --test fuzz -- --nocapture \
       >"$figures/fuzz-$crate" 2>&1 &

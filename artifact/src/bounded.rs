@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 ///
 /// # Errors
 /// When it cannot be opened, is a link or no regular file, or is larger.
-pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     // Opening a pipe for reading would wait for somebody to write.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = OpenOptions::new()

@@ -3,19 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Component, Path, PathBuf},
 };
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use paperclip_oci::canonical;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha512};
 
 use crate::{
     inputs,
-    lock::{Lock, LockError},
     manifest::{self, ManifestError},
 };
 
@@ -51,17 +47,6 @@ pub enum InlineError {
     /// A rule of Paperclip's for plugin manifests.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The tree could not be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The lock of one package is none, which would be a fault of this crate.
-    #[error(transparent)]
-    Lock(#[from] LockError),
 }
 
 impl Inline {
@@ -139,7 +124,10 @@ impl Inline {
     }
 
     /// Every file of the package, by its path.
-    fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, InlineError> {
+    ///
+    /// # Errors
+    /// When the plugin manifest lacks what the layout needs.
+    pub fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, InlineError> {
         let worker = self.worker_path()?;
         let description = json!({
             "name": self.package()?, "version": self.version()?, "private": true, "type": "module",
@@ -155,97 +143,5 @@ impl Inline {
             (MANIFEST.into(), manifest),
             (worker.to_owned(), self.worker.clone().into_bytes()),
         ]))
-    }
-
-    /// Writes the package below `tree`, and gives the lock that says so.
-    ///
-    /// # Errors
-    /// When the plugin manifest lacks what the layout needs, or the tree cannot be written.
-    pub fn lay_out(&self, tree: &Path) -> Result<Lock, InlineError> {
-        let (package, version) = (self.package()?, self.version()?);
-        let folder = tree.join("node_modules").join(package);
-        let mut hash = Sha512::new();
-        for (path, content) in self.files()? {
-            hash.update(path.as_os_str().as_encoded_bytes());
-            hash.update([0]);
-            hash.update(content.len().to_be_bytes());
-            hash.update(&content);
-            let path = folder.join(path);
-            let written = path
-                .parent()
-                .map_or(Ok(()), fs::create_dir_all)
-                .and_then(|()| fs::write(&path, &content));
-            written.map_err(|source| InlineError::Write { path, source })?;
-        }
-        let integrity = format!("sha512-{}", BASE64_STANDARD.encode(hash.finalize()));
-        let lock = json!({
-            "lockfileVersion": 3,
-            "packages": {
-                "": {"dependencies": {package: version}},
-                format!("node_modules/{package}"): {"version": version, "integrity": integrity},
-            },
-        });
-        Ok(Lock::parse(lock.to_string().as_bytes(), package, version)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn inline(id: &str, worker: &str) -> Inline {
-        Inline {
-            manifest: json!({"id": id, "version": "1.0.0", "entrypoints": {"worker": worker}}),
-            worker: "process.stdin.resume();\n".into(),
-        }
-    }
-
-    #[test]
-    fn one_file_is_laid_out_as_a_package_with_a_lock() {
-        let tree = tempfile::tempdir().unwrap();
-        let lock = inline("acme.greeter", "./dist/worker.js")
-            .lay_out(tree.path())
-            .unwrap();
-        let folder = tree.path().join("node_modules/acme.greeter");
-        let worker = fs::read_to_string(folder.join("dist/worker.js")).unwrap();
-        assert_eq!(worker, "process.stdin.resume();\n");
-        assert!(folder.join("plugin-manifest.js").is_file());
-        let again = tempfile::tempdir().unwrap();
-        let same = inline("acme.greeter", "./dist/worker.js")
-            .lay_out(again.path())
-            .unwrap();
-        assert_eq!(lock.digest(), same.digest());
-        let other = Inline {
-            worker: "//".into(),
-            ..inline("acme.greeter", "./dist/worker.js")
-        };
-        assert_ne!(lock.digest(), other.lay_out(again.path()).unwrap().digest());
-    }
-
-    #[test]
-    fn paths_and_names_that_would_leave_the_package_are_refused_by_field() {
-        let tree = tempfile::tempdir().unwrap();
-        for worker in [
-            "../x.js",
-            "/etc/x.js",
-            "",
-            ".",
-            "a/../../x.js",
-            "dist/",
-            "package.json",
-        ] {
-            let error = inline("acme.greeter", worker)
-                .lay_out(tree.path())
-                .unwrap_err();
-            assert!(
-                error.to_string().contains("entrypoints.worker"),
-                "{worker}: {error}"
-            );
-        }
-        for id in ["../x", "A b", "", "a/b"] {
-            let error = inline(id, "worker.js").lay_out(tree.path()).unwrap_err();
-            assert!(error.to_string().contains("`id`"), "{id}: {error}");
-        }
-        assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 0);
     }
 }

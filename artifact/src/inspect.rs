@@ -13,9 +13,9 @@ use paperclip_oci::source::{Source, SourceError};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::annotations;
 use crate::attachment::Kind;
 use crate::limits;
-use crate::pack::annotations;
 use crate::pull::{self, PullError};
 
 /// Largest config that is read.
@@ -367,7 +367,9 @@ impl<'a> Opened<'a> {
         content.map_err(|e| self.read(&format!("the content of {what}"), e))
     }
 
-    pub(crate) fn read(&self, what: &str, source: SourceError) -> InspectError {
+    /// The error that a part of the artifact could not be had.
+    #[must_use]
+    pub fn read(&self, what: &str, source: SourceError) -> InspectError {
         InspectError::Read {
             what: what.to_owned(),
             artifact: self.digest().clone(),
@@ -375,7 +377,9 @@ impl<'a> Opened<'a> {
         }
     }
 
-    pub(crate) fn refused(&self, what: &str, why: impl Into<String>) -> InspectError {
+    /// The error that a part of the artifact breaks a rule.
+    #[must_use]
+    pub fn refused(&self, what: &str, why: impl Into<String>) -> InspectError {
         InspectError::Refused {
             what: what.to_owned(),
             artifact: self.digest().clone(),

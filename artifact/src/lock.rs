@@ -111,9 +111,10 @@ impl Words {
     }
 }
 
+/// What a package says of a peer of its.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct PeerMeta {
+pub struct PeerMeta {
     optional: bool,
 }
 
@@ -571,7 +572,7 @@ fn check_specs(path: &str, specs: &BTreeMap<String, String>) -> Result<(), LockE
 }
 
 /// Says which dependency is on anything but a registry, if one is.
-pub(crate) fn foreign_spec(specs: &BTreeMap<String, String>) -> Option<String> {
+pub fn foreign_spec(specs: &BTreeMap<String, String>) -> Option<String> {
     let is_foreign = |name: &str, spec: &str| {
         let wanted = spec.strip_prefix("npm:").map_or(spec, |alias| {
             alias.rsplit_once('@').map_or("", |(_, range)| range)
@@ -585,7 +586,7 @@ pub(crate) fn foreign_spec(specs: &BTreeMap<String, String>) -> Option<String> {
 }
 
 /// Whether a worker needs this peer: not if it is optional, or of a user interface.
-pub(crate) fn is_needed_peer(name: &str, meta: &BTreeMap<String, PeerMeta>) -> bool {
+pub fn is_needed_peer(name: &str, meta: &BTreeMap<String, PeerMeta>) -> bool {
     let is_optional = meta.get(name).is_some_and(|meta| meta.optional);
     !is_optional && !is_ui_only(name)
 }

@@ -220,7 +220,10 @@ impl Tenant {
 }
 
 /// Whether there is a platform to pack for, and each is one of this release.
-pub(crate) fn check_platforms(platforms: &Platforms) -> Result<(), InvalidRequest> {
+///
+/// # Errors
+/// Names the first that is not.
+pub fn check_platforms(platforms: &Platforms) -> Result<(), InvalidRequest> {
     let supported = Platforms::supported();
     let wanted = "some of linux/amd64 and linux/arm64";
     if platforms.is_empty() {
@@ -260,7 +263,10 @@ pub fn split_image(repository: &str) -> Result<(&str, &str), InvalidRequest> {
 }
 
 /// Whether this is a URL that npm may ask.
-pub(crate) fn check_registry(registry: &str) -> Result<(), InvalidRequest> {
+///
+/// # Errors
+/// Says how it is none.
+pub fn check_registry(registry: &str) -> Result<(), InvalidRequest> {
     parse_url("registry", registry).map(drop)
 }
 

@@ -237,7 +237,7 @@ pub(crate) fn refuse_case_collisions(entries: &[Entry]) -> Result<(), TreeError>
 
 /// A name as a file system that ignores case has it: capitals first, since letters such as
 /// `ſ` and `ß` have only those in common with others, then small letters.
-pub(crate) fn fold_case(path: &str) -> String {
+pub fn fold_case(path: &str) -> String {
     let capitals = path.chars().flat_map(char::to_uppercase);
     capitals.flat_map(char::to_lowercase).collect()
 }

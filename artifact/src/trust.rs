@@ -5,12 +5,10 @@
 //! [`check`] decides. Nothing is asked of the network, so an artifact of the store can be
 //! judged again at any time, by another policy and with every registry away.
 
-pub mod beside;
 pub mod cosign;
 pub mod demand;
 mod detached;
 pub mod evidence;
-pub mod gather;
 mod identity;
 pub mod judge;
 mod keys;

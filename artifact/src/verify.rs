@@ -19,14 +19,14 @@ use paperclip_oci::referrers::Listed;
 use paperclip_oci::source::Source;
 use serde::Serialize;
 
+use crate::annotations;
 use crate::attachment::Kind;
 use crate::inspect::{Facts, InspectError, Opened, OpenedImage, kind};
-use crate::install;
+use crate::installed;
 use crate::limits;
 use crate::lock::Lock;
 use crate::manifest;
 use crate::native;
-use crate::pack::annotations;
 use crate::provenance;
 use crate::pull::{self, PullError};
 use crate::sbom;
@@ -131,7 +131,7 @@ async fn verify_image(
     );
     verified.add(image.named("lock"), format!("digest {}", lock.digest()));
     let refused = |why: String| opened.refused(&image.named("the tree"), why);
-    install::compare(&folder, &lock).map_err(|e| refused(e.to_string()))?;
+    installed::compare(&folder, &lock).map_err(|e| refused(e.to_string()))?;
     check_fit(image, &folder, &lock).map_err(refused)?;
     let shown = match &image.platform {
         Some(platform) => format!("the tree holds those of the lock for {platform}, and no others"),

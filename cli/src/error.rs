@@ -5,10 +5,10 @@ use std::{error::Error as StdError, fmt::Write as _, path::PathBuf};
 use http::StatusCode;
 use paperclip_artifact::{
     inspect::InspectError,
-    local::LocalError,
     outcome::{Failure, FailureReason},
 };
 use paperclip_oci::{client::StoreError, source::SourceError};
+use paperclip_packer::local::LocalError;
 
 /// A failure of a command.
 #[derive(Debug, thiserror::Error)]

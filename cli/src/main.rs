@@ -7,8 +7,8 @@ use kubectl_paperclip::{
     args::{Cli, Command},
     commands,
 };
-use paperclip_artifact::{evaluate::SEAL_FAILED, seal::Seal};
 use paperclip_error_chain::chain;
+use paperclip_packer::sandbox::{evaluate::SEAL_FAILED, seal::Seal};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

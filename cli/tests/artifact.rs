@@ -10,7 +10,6 @@ use std::{
 
 use paperclip_artifact::{
     attachment::Kind,
-    promote,
     trust::{
         SigningKey,
         platform::{self, Origin},
@@ -24,6 +23,7 @@ use paperclip_oci::{
     layout::Layout,
     referrers::{self, Referrer},
 };
+use paperclip_packer::source::promote;
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
 

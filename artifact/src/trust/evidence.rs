@@ -107,7 +107,10 @@ impl Evidence {
     }
 
     /// Reads recorded evidence, whatever it is about.
-    pub(crate) fn read(text: &[u8]) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// When it is too large or is none.
+    pub fn read(text: &[u8]) -> Result<Self, Refusal> {
         let invalid = |why: String| Refusal::new(Cause::SignatureInvalid, why);
         if text.len() > MAX_BYTES {
             let found = text.len();
@@ -120,7 +123,10 @@ impl Evidence {
     }
 
     /// Checks that it is about this artifact.
-    pub(crate) fn check_subject(&self, subject: &Subject) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// When it speaks of something else.
+    pub fn check_subject(&self, subject: &Subject) -> Result<(), Refusal> {
         let found = &self.subject;
         let is_same_tarball = lock::sha512(&found.integrity) == lock::sha512(&subject.integrity);
         let is_same = found.package == subject.package

@@ -96,7 +96,10 @@ fn vouched(annotations: &BTreeMap<String, String>) -> Option<LoggedCertificate> 
 }
 
 /// What a registry answered; nothing where it has no such thing, or something else.
-pub(super) fn unless_transient<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+///
+/// # Errors
+/// When the same request may succeed a little later.
+pub fn unless_transient<T>(answer: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match answer {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_transient() => Err(error),

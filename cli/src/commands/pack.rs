@@ -5,15 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use paperclip_artifact::{
-    inline::Inline,
-    inputs, inspect,
-    install::Registry,
-    local::{self, Local, Progress},
-    pack::{Assembled, Package},
-    resolve,
-};
+use paperclip_artifact::{inline::Inline, inputs, inspect, resolve};
 use paperclip_artifact_format::platform::{Platform, Platforms};
+use paperclip_packer::{
+    local::{self, Local, Progress},
+    npm::registry::Registry,
+    pack::{Assembled, Package},
+};
 use serde_json::{Value, json};
 
 use crate::{

@@ -96,8 +96,7 @@ fn check_inline(manifest: Option<&Map<String, Value>>) -> Vec<Fault> {
                 error.wanted(),
             )]
         }
-        // Nothing is written here.
-        Err(InlineError::Write { .. } | InlineError::Lock(_)) | Ok(()) => Vec::new(),
+        Ok(()) => Vec::new(),
     }
 }
 

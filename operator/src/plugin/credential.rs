@@ -12,7 +12,7 @@ use k8s_openapi::{
     api::{batch::v1::Job, core::v1::Secret},
 };
 use kube::{Api, Resource, ResourceExt, api::ObjectMeta};
-use paperclip_artifact::{registry::Login, request::Tenant};
+use paperclip_artifact::{login::Login, request::Tenant};
 use paperclip_crds::{
     labels,
     v1alpha1::{PaperclipPlugin, PluginSource, Reason},

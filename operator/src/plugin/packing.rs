@@ -24,7 +24,7 @@ use paperclip_artifact::{
     resolve::{self, ResolveRequest, Resolved, Wanted},
     trust::{
         Demand, demand,
-        judge::{self, Judged, VerifyRequest},
+        judge::{Judged, VerifyRequest},
     },
 };
 use paperclip_artifact_format::platform::Platform;
@@ -32,6 +32,7 @@ use paperclip_crds::{
     labels,
     v1alpha1::{NpmSource, Reason},
 };
+use paperclip_packer::judge;
 
 use serde::de::DeserializeOwned;
 

@@ -9,7 +9,7 @@
 mod memory;
 mod mutate;
 mod neighbour;
-#[path = "../../../artifact/tests/fuzz/targets.rs"]
+#[path = "../../../artifact/packer/tests/fuzz/targets.rs"]
 mod targets;
 
 use std::{
