@@ -9,8 +9,7 @@ use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
 use serde_json::{Value, json};
 
-use crate::inline;
-use crate::inputs::{Inputs, PACKER};
+use crate::inputs::{CONFIG_MAP, Inputs, PACKER};
 use crate::lock;
 use crate::sbom::purl;
 use crate::toolchain;
@@ -87,7 +86,7 @@ fn tool(package: &str, version: &str, integrity: &str) -> Value {
 fn content(registry: &str, package: &str, version: &str, integrity: &str) -> Value {
     let sha512 = lock::sha512(integrity).map(hex::encode);
     let mut content = json!({ "name": package, "digest": { "sha512": sha512 } });
-    if registry != inline::REGISTRY {
+    if registry != CONFIG_MAP {
         content["uri"] = purl(package, version).into();
     }
     content
@@ -193,7 +192,7 @@ mod tests {
     #[test]
     fn plugin_of_one_file_is_in_no_registry() {
         let one_file = Inputs {
-            registry: inline::REGISTRY.into(),
+            registry: CONFIG_MAP.into(),
             ..inputs()
         };
         let statement = build(&Digest::of(b"image"), &one_file, &Digest::of(b"lock"));

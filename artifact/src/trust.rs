@@ -6,11 +6,9 @@
 //! judged again at any time, by another policy and with every registry away.
 
 pub mod cosign;
-pub mod demand;
 mod detached;
 pub mod evidence;
 mod identity;
-pub mod judge;
 mod keys;
 pub mod npm;
 pub mod platform;
@@ -20,7 +18,6 @@ pub mod tagged;
 
 use serde::{Deserialize, Serialize};
 
-pub use demand::Demand;
 pub use evidence::{Evidence, Subject};
 pub use identity::{Keyless, Pattern, TrustRoot};
 pub use keys::{InvalidSigningKey, PublicKey, SigningKey};

@@ -3,12 +3,10 @@
 use std::{error::Error as StdError, fmt::Write as _, path::PathBuf};
 
 use http::StatusCode;
-use paperclip_artifact::{
-    inspect::InspectError,
-    outcome::{Failure, FailureReason},
-};
+use paperclip_artifact::inspect::InspectError;
 use paperclip_oci::{client::StoreError, source::SourceError};
 use paperclip_packer::local::LocalError;
+use paperclip_packing_api::outcome::{Failure, FailureReason};
 
 /// A failure of a command.
 #[derive(Debug, thiserror::Error)]

@@ -2,11 +2,11 @@
 
 use std::{fs, path::Path, str::FromStr};
 
-use paperclip_artifact::inputs;
 use paperclip_oci::{
     Digest,
     client::{StoreClient, StoreOptions},
     layout::Layout,
+    reference,
     source::Source,
 };
 
@@ -53,7 +53,7 @@ impl FromStr for Reference {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (path, None),
         };
-        if !inputs::is_repository(repository) {
+        if !reference::is_repository(repository) {
             return Err(format!("`{repository}` is no name of a repository"));
         }
         let named = match (digest, tag) {

@@ -7,16 +7,12 @@ use std::{
 
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, Client};
-use paperclip_artifact::{
-    outcome::Pushed,
-    pull::{PullError, read_lock, read_plugin_manifest},
-    request::PackRequest,
-    stored::find,
-};
+use paperclip_artifact::pull::{PullError, read_lock, read_plugin_manifest};
 use paperclip_oci::{
     Digest,
     client::{Credentials, StoreClient, StoreError, StoreOptions},
 };
+use paperclip_packing_api::{outcome::Pushed, request::PackRequest, stored::find};
 use paperclip_proto::{
     identity::Identity,
     tls::{ClientTls, TlsError},

@@ -11,6 +11,7 @@ pub mod image;
 pub mod index;
 pub mod layout;
 pub mod limits;
+pub mod reference;
 pub mod referrers;
 pub mod source;
 mod token;

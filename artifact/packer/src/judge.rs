@@ -7,9 +7,7 @@ use bytes::Bytes;
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{self, InspectError, Opened};
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::outcome::{Failure, FailureReason};
 use paperclip_artifact::trust::evidence::{self, Evidence, Subject};
-use paperclip_artifact::trust::judge::{Judged, VerifyRequest};
 use paperclip_artifact::trust::record::Record;
 use paperclip_artifact::trust::{Policy, Proof, Refusal, check};
 use paperclip_error_chain::chain;
@@ -19,6 +17,8 @@ use paperclip_oci::digest::Digest;
 use paperclip_oci::image::Descriptor;
 use paperclip_oci::referrers::{self, Referrer};
 use paperclip_oci::source::Source;
+use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::verification::{Judged, VerifyRequest};
 
 /// Most records of evidence that are read for one artifact: one for each time it was packed.
 const MAX_EVIDENCE: usize = 8;

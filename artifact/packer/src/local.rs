@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use paperclip_artifact::inline::Inline;
-use paperclip_artifact::inputs::is_package_name;
-use paperclip_artifact::outcome::{Failure, FailureReason};
-use paperclip_artifact::request::{self, InvalidRequest};
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::layout::{Layout, LayoutError};
+use paperclip_packing_api::inline::Inline;
+use paperclip_packing_api::naming::is_package_name;
+use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::request::{self, InvalidRequest};
 
 use crate::npm::registry::Registry;
 use crate::npm::toolchain::{Toolchain, ToolchainError};

@@ -8,20 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use paperclip_artifact::attachment::Kind;
-use paperclip_artifact::inline::{self, Inline};
-use paperclip_artifact::inputs::{Inputs, LOCK_MEDIA_TYPE};
+use paperclip_artifact::inputs::{CONFIG_MAP, Inputs, LOCK_MEDIA_TYPE};
 use paperclip_artifact::inspect::InspectError;
 use paperclip_artifact::installed::InstalledError;
 use paperclip_artifact::lock::{self, Lock, LockError, MissingPeer};
 use paperclip_artifact::native::{self, NativeError};
-use paperclip_artifact::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
 use paperclip_artifact::pull::PullError;
-use paperclip_artifact::request::PackRequest;
-use paperclip_artifact::resolve::Resolved;
 use paperclip_artifact::sbom::{self, SbomError};
 use paperclip_artifact::tree::{self, Entry, FACTS, TreeError};
 use paperclip_artifact::trust::{Refusal, Subject};
-use paperclip_artifact::{limits, provenance, toolchain};
+use paperclip_artifact::{annotations, limits, provenance, toolchain};
 use paperclip_artifact_format::marker;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
@@ -33,6 +29,10 @@ use paperclip_oci::index::{Packed, Top};
 use paperclip_oci::layout::LayoutError;
 use paperclip_oci::referrers::{self, Referrer};
 use paperclip_oci::source::SourceError;
+use paperclip_packing_api::inline::Inline;
+use paperclip_packing_api::outcome::{Evaluated, Failure, FailureReason, Fetched, Pushed};
+use paperclip_packing_api::request::PackRequest;
+use paperclip_packing_api::resolve::Resolved;
 use reqwest::StatusCode;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -637,7 +637,7 @@ impl Work {
         let package = inline.package().map_err(SingleFileError::from)?;
         let version = inline.version().map_err(SingleFileError::from)?;
         let inputs = Inputs {
-            registry: inline::REGISTRY.into(),
+            registry: CONFIG_MAP.into(),
             package: package.into(),
             version: version.into(),
             integrity: lock.integrity(package).unwrap_or_default().into(),

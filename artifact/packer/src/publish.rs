@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{InspectError, Opened};
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::outcome::{Failure, FailureReason, Published, Pushed};
-use paperclip_artifact::request::{PackRequest, RemoteImage};
 use paperclip_artifact::trust::platform::{self, CheckError, Origin, SignError};
-use paperclip_artifact::trust::{Demand, Evidence, PublicKey, SigningKey, Subject};
+use paperclip_artifact::trust::{Evidence, PublicKey, SigningKey, Subject};
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_error_chain::chain;
 use paperclip_oci::client::{StoreClient, StoreError};
@@ -22,6 +20,9 @@ use paperclip_oci::digest::Digest;
 use paperclip_oci::image::Descriptor;
 use paperclip_oci::referrers::Referrer;
 use paperclip_oci::source::Source;
+use paperclip_packing_api::demand::Demand;
+use paperclip_packing_api::outcome::{Failure, FailureReason, Published, Pushed};
+use paperclip_packing_api::request::{PackRequest, RemoteImage};
 
 use crate::evidence::image;
 use crate::judge::{self, Accepted, JudgeError};
@@ -192,7 +193,7 @@ pub async fn bring_image(
     digest: &Digest,
     wanted: &Platforms,
     work: &Path,
-) -> Result<paperclip_artifact::outcome::Fetched, PublishError> {
+) -> Result<paperclip_packing_api::outcome::Fetched, PublishError> {
     let layout = work.join(LAYOUT);
     let fetched = promote::bring(source, digest, &layout, &work.join("scratch")).await?;
     promote::check_platforms(&layout, digest, wanted).await?;

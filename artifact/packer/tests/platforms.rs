@@ -19,9 +19,7 @@ use axum::response::IntoResponse as _;
 use base64::Engine as _;
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{self, Opened};
-use paperclip_artifact::outcome::{self, FailureReason, Pushed};
-use paperclip_artifact::request::{PackRequest, StoreEndpoints};
-use paperclip_artifact::{inputs, pull, verify};
+use paperclip_artifact::{pull, verify};
 use paperclip_artifact_format::marker;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
@@ -32,6 +30,9 @@ use paperclip_oci::source::Source;
 use paperclip_oci::{Digest, referrers};
 use paperclip_packer::pack;
 use paperclip_packer::source::promote;
+use paperclip_packing_api::naming;
+use paperclip_packing_api::outcome::{self, FailureReason, Pushed};
+use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 use support::real::{RealRegistry, job, run};
@@ -206,7 +207,7 @@ fn request(npm: &str, store: &RealRegistry, package: &str, platforms: Platforms)
             push: store.address.clone(),
             plain_http: false,
         },
-        repository: inputs::repository(package),
+        repository: naming::repository(package),
         ..PackRequest::default()
     }
 }
@@ -396,7 +397,7 @@ async fn a_package_without_native_code_is_one_image_whatever_the_nodes_are() {
         assert_eq!(digests.len(), 1, "{package}");
         let source = Source::Store {
             client: store.clone(),
-            repository: inputs::repository(package),
+            repository: naming::repository(package),
         };
         let work = tempfile::tempdir().unwrap();
         verify::verify(&source, &digests[0], work.path())

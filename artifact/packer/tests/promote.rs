@@ -4,15 +4,15 @@
 mod support;
 
 use paperclip_artifact::attachment::Kind;
-use paperclip_artifact::inline::Inline;
-use paperclip_artifact::outcome::{Failure, FailureReason};
-use paperclip_artifact::resolve::{Reference, Resolved};
 use paperclip_artifact::verify;
 use paperclip_oci::image::{Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE, Manifest};
 use paperclip_oci::source::Source;
 use paperclip_oci::{Digest, referrers};
 use paperclip_packer::local::Local;
 use paperclip_packer::source::promote::{self, PromoteError};
+use paperclip_packing_api::inline::Inline;
+use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::resolve::{Reference, Resolved};
 use serde_json::json;
 use support::oci::OciRegistry;
 

@@ -17,19 +17,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use paperclip_artifact::attachment::Kind;
-use paperclip_artifact::inline::Inline;
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::outcome::{self, Failure, FailureReason, Published, StepOutcome};
-use paperclip_artifact::request::{PackRequest, RemoteImage, StoreEndpoints};
 use paperclip_artifact::trust::cosign::{Signer, signature_tag, simple_payload};
 use paperclip_artifact::trust::evidence::{NpmSignature, SimpleSignature};
-use paperclip_artifact::trust::judge::VerifyRequest;
 use paperclip_artifact::trust::platform::{self, CheckError, Origin};
 use paperclip_artifact::trust::record::Record;
 use paperclip_artifact::trust::{
-    Cause, Demand, Evidence, Keyless, Pattern, Policy, PublicKey, Requirement, SigningKey, Subject,
-    TrustRoot, demand, npm,
+    Cause, Evidence, Keyless, Pattern, Policy, PublicKey, Requirement, SigningKey, Subject,
+    TrustRoot, npm,
 };
 use paperclip_artifact::verify;
 use paperclip_artifact_format::platform::Platforms;
@@ -43,6 +39,11 @@ use paperclip_packer::judge::judge;
 use paperclip_packer::pack::{self, Work};
 use paperclip_packer::publish::{self, Publication, PublishError, bring_image};
 use paperclip_packer::sandbox::evaluate::Evaluator;
+use paperclip_packing_api::demand::{self, Demand};
+use paperclip_packing_api::inline::Inline;
+use paperclip_packing_api::outcome::{self, Failure, FailureReason, Published, StepOutcome};
+use paperclip_packing_api::request::{PackRequest, RemoteImage, StoreEndpoints};
+use paperclip_packing_api::verification::VerifyRequest;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
 use support::oci::OciRegistry;

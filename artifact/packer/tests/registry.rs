@@ -7,8 +7,6 @@ use std::process::Command;
 
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inputs::{self, Inputs};
-use paperclip_artifact::outcome::{self, FailureReason, Fetched, StepOutcome};
-use paperclip_artifact::request::{PackRequest, StoreEndpoints};
 use paperclip_artifact::{inspect, pull, verify};
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_oci::client::{Credentials, StoreClient, StoreError, StoreOptions};
@@ -16,6 +14,9 @@ use paperclip_oci::image::{ImageBuilder, LayerBuilder};
 use paperclip_oci::layout::Layout;
 use paperclip_oci::referrers::{self, Referrer};
 use paperclip_oci::source::Source;
+use paperclip_packing_api::naming;
+use paperclip_packing_api::outcome::{self, FailureReason, Fetched, StepOutcome};
+use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
 use support::real::{RealRegistry, job, run, step};
 
 #[tokio::test]
@@ -207,7 +208,7 @@ fn request(registry: &RealRegistry) -> PackRequest {
             push: endpoint,
             plain_http: false,
         },
-        repository: inputs::repository(package),
+        repository: naming::repository(package),
         ..PackRequest::default()
     }
 }

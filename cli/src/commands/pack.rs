@@ -5,13 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use paperclip_artifact::{inline::Inline, inputs, inspect, resolve};
+use paperclip_artifact::inspect;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_packer::{
     local::{self, Local, Progress},
     npm::registry::Registry,
     pack::{Assembled, Package},
 };
+use paperclip_packing_api::{inline::Inline, naming, resolve};
 use serde_json::{Value, json};
 
 use crate::{
@@ -92,7 +93,7 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
     };
     let assembled = assembled.map_err(|e| Error::artifact(&doing, e))?;
     let folder = arguments.layout.clone().unwrap_or_else(|| {
-        let repository = inputs::repository(&name);
+        let repository = naming::repository(&name);
         let name = repository.trim_start_matches("plugins/");
         PathBuf::from(format!("{name}-{}", assembled.version_tag()))
     });

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use jsonschema::error::ValidationErrorKind;
 use kube::ResourceExt;
-use paperclip_artifact::{
-    inline::{Inline, InlineError},
-    inputs::is_package_name,
-    manifest::WHOLE_MANIFEST,
-    resolve::is_range,
-};
+use paperclip_artifact::manifest::WHOLE_MANIFEST;
 use paperclip_crds::v1alpha1::{
     NpmSource, PaperclipHost, PaperclipPlugin, PluginSecret, PluginSource, Reason, WorkerSpec,
+};
+use paperclip_packing_api::{
+    inline::{Inline, InlineError},
+    naming::is_package_name,
+    resolve::is_range,
 };
 use serde_json::{Map, Value};
 

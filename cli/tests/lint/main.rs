@@ -560,8 +560,8 @@ fn a_rule_on_a_change_says_nothing_of_a_new_object() {
 
 #[test]
 fn the_words_for_a_source_are_those_of_the_packing_request() {
-    use paperclip_artifact::request::{PackRequest, StoreEndpoints};
     use paperclip_artifact_format::platform::Platforms;
+    use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
     let broken = plugin(
         json!({"name": "tea"}),
         json!({"source": {"npm": {"package": "tea", "version": "1.2.3-a..b"}}}),

@@ -7,13 +7,6 @@ use kube::{
     api::{ListParams, PostParams},
     runtime::reflector::ObjectRef,
 };
-use paperclip_artifact::{
-    inline::Inline,
-    inputs,
-    outcome::Published,
-    request::{PackRequest, RemoteImage},
-    resolve::{Reference, Wanted, locked},
-};
 use paperclip_crds::{
     labels,
     v1alpha1::{
@@ -22,6 +15,13 @@ use paperclip_crds::{
     },
 };
 use paperclip_oci::Digest;
+use paperclip_packing_api::{
+    inline::Inline,
+    naming,
+    outcome::Published,
+    request::{PackRequest, RemoteImage},
+    resolve::{Reference, Wanted, locked},
+};
 use serde_json::Value;
 
 use super::{
@@ -142,8 +142,8 @@ fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequ
     let own = || credential::owner(context.authority.fingerprints(), &namespace);
     let owner = request.owner().map(str::to_owned);
     match owner.or_else(|| request.inline.is_some().then(own)) {
-        Some(owner) => inputs::repository_of_owner(&owner, &request.package),
-        None => inputs::repository(&request.package),
+        Some(owner) => naming::repository_of_owner(&owner, &request.package),
+        None => naming::repository(&request.package),
     }
 }
 

@@ -12,11 +12,11 @@ use k8s_openapi::{
     api::{batch::v1::Job, core::v1::Secret},
 };
 use kube::{Api, Resource, ResourceExt, api::ObjectMeta};
-use paperclip_artifact::{login::Login, request::Tenant};
 use paperclip_crds::{
     labels,
     v1alpha1::{PaperclipPlugin, PluginSource, Reason},
 };
+use paperclip_packing_api::{login::Login, request::Tenant};
 use serde_json::Value;
 
 use super::{conditions::Finding, reconcile::ReconcileError, references};

@@ -2,13 +2,12 @@
 
 use paperclip_artifact::{
     lock::Lock,
-    outcome::Pushed,
     relock::{self, Change},
-    request::PackRequest,
 };
 use paperclip_crds::v1alpha1::{ArtifactStatus, LockChange, LockChanges};
 use paperclip_error_chain::chain;
 use paperclip_oci::Digest;
+use paperclip_packing_api::{outcome::Pushed, request::PackRequest};
 
 use crate::context::Context;
 

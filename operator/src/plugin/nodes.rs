@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::{api::batch::v1::Job, jiff::Timestamp};
 use kube::{ResourceExt, runtime::watcher::Event};
-use paperclip_artifact::request::PackRequest;
 use paperclip_crds::v1alpha1::{ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus};
 use paperclip_oci::Digest;
+use paperclip_packing_api::request::PackRequest;
 use serde_json::{Value, json};
 
 use super::{fixtures, packing, reconcile::reconcile};

@@ -16,23 +16,20 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::api::ObjectMeta;
-use paperclip_artifact::{
-    inline::{Inline, InlineError},
-    inputs,
-    outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
-    request::{self, PackRequest, RemoteImage, StoreEndpoints},
-    resolve::{self, ResolveRequest, Resolved, Wanted},
-    trust::{
-        Demand, demand,
-        judge::{Judged, VerifyRequest},
-    },
-};
 use paperclip_artifact_format::platform::Platform;
 use paperclip_crds::{
     labels,
     v1alpha1::{NpmSource, Reason},
 };
-use paperclip_packer::judge;
+use paperclip_packing_api::{
+    demand::{self, Demand},
+    inline::{Inline, InlineError},
+    naming,
+    outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
+    request::{self, PackRequest, RemoteImage, StoreEndpoints},
+    resolve::{self, ResolveRequest, Resolved, Wanted},
+    verification::{self, Judged, VerifyRequest},
+};
 
 use serde::de::DeserializeOwned;
 
@@ -93,7 +90,7 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
             push: args.store_push.clone(),
             plain_http: false,
         },
-        repository: inputs::repository(package),
+        repository: naming::repository(package),
         ..PackRequest::default()
     }
 }
@@ -259,7 +256,7 @@ pub fn build_verify_job(
         PodSpec {
             containers: vec![build_step(
                 VERIFY,
-                judge::ENVIRONMENT,
+                verification::ENVIRONMENT,
                 &text,
                 &nothing,
                 args,
@@ -626,7 +623,7 @@ mod tests {
             npm_secret: Some("npm".into()),
             ..fixtures::args()
         };
-        let tenant = Some(paperclip_artifact::request::Tenant {
+        let tenant = Some(paperclip_packing_api::request::Tenant {
             owner: "aa".into(),
             credential: "bb".into(),
         });

@@ -6,9 +6,9 @@
 use k8s_openapi::api::core::v1::{
     Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
 };
-use paperclip_artifact::request::PackRequest;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_crds::v1alpha1::{ANY_PLATFORM, ArtifactStatus, RevisionArtifact};
+use paperclip_packing_api::request::PackRequest;
 
 use crate::nodes::{ARCHITECTURE, OS};
 

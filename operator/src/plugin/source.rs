@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use paperclip_artifact::resolve::{ResolveRequest, Resolved, Wanted};
 use paperclip_crds::v1alpha1::{PaperclipPlugin, PaperclipPluginStatus, Reason, ResolutionStatus};
+use paperclip_packing_api::resolve::{ResolveRequest, Resolved, Wanted};
 
 use super::{
     artifact::{self, Stage},

@@ -7,11 +7,11 @@ use k8s_openapi::{
     api::{batch::v1::Job, core::v1::Secret},
 };
 use kube::{ResourceExt, runtime::watcher::Event};
-use paperclip_artifact::request::PackRequest;
 use paperclip_crds::{
     labels,
     v1alpha1::{HttpSource, NpmSource, OciSource, PaperclipPlugin, PluginSource},
 };
+use paperclip_packing_api::request::PackRequest;
 use serde_json::{Value, json};
 
 use super::{fixtures, reconcile::reconcile};

@@ -8,16 +8,15 @@
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use paperclip_artifact::{
-    request::StoreEndpoints,
-    trust::{
-        Demand, Policy,
-        judge::{Judged, VerifyRequest},
-    },
-};
+use paperclip_artifact::trust::Policy;
 use paperclip_crds::v1alpha1::{
     ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus, PaperclipTrustPolicy, PluginSource,
     PolicySubject, Reason, VerificationStatus,
+};
+use paperclip_packing_api::{
+    demand::Demand,
+    request::StoreEndpoints,
+    verification::{Judged, VerifyRequest},
 };
 
 use super::{

@@ -18,7 +18,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     runtime::{Controller, controller::Action, watcher},
 };
-use paperclip_artifact::inline;
+use paperclip_artifact::inputs;
 use paperclip_crds::{
     labels,
     v1alpha1::{
@@ -205,7 +205,7 @@ pub fn origin(context: &Context, plugin: &PaperclipPlugin) -> (String, String) {
         PluginSource::ConfigMap(_) => {
             let id = plugin.spec.manifest.as_ref().and_then(|it| it.get("id"));
             let id = id.and_then(|id| id.as_str()).unwrap_or_default();
-            (id.to_owned(), inline::REGISTRY.to_owned())
+            (id.to_owned(), inputs::CONFIG_MAP.to_owned())
         }
     }
 }

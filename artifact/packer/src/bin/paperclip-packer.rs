@@ -8,11 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use paperclip_artifact::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
-use paperclip_artifact::request::{self, PackRequest, StoreEndpoints};
-use paperclip_artifact::resolve::{self, ResolveRequest, Resolved, Wanted};
-use paperclip_artifact::trust::judge::{Judged, VerifyRequest};
-use paperclip_artifact::trust::{Demand, SigningKey, demand};
+use paperclip_artifact::trust::SigningKey;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
 use paperclip_oci::client::{StoreClient, StoreError, StoreOptions};
@@ -26,6 +22,11 @@ use paperclip_packer::publish::{self, Publication};
 use paperclip_packer::sandbox::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
 use paperclip_packer::sandbox::seal::Seal;
 use paperclip_packer::source::promote;
+use paperclip_packing_api::demand::{self, Demand};
+use paperclip_packing_api::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
+use paperclip_packing_api::request::{self, PackRequest, StoreEndpoints};
+use paperclip_packing_api::resolve::{self, ResolveRequest, Resolved, Wanted};
+use paperclip_packing_api::verification::{self, Judged, VerifyRequest};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::EnvFilter;
 
@@ -76,7 +77,7 @@ struct Resolve {
 #[derive(Args)]
 struct Verify {
     /// The request, as JSON
-    #[arg(long, env = judge::ENVIRONMENT, hide_env_values = true)]
+    #[arg(long, env = verification::ENVIRONMENT, hide_env_values = true)]
     request: String,
     #[command(flatten)]
     store: StoreAccess,

@@ -121,7 +121,7 @@ fn unquote(value: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use paperclip_artifact::login::Login;
+    use paperclip_packing_api::login::Login;
 
     use super::*;
 

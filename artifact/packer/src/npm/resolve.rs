@@ -2,7 +2,7 @@
 
 use nodejs_semver::Version;
 use paperclip_artifact::lock;
-use paperclip_artifact::resolve::Resolved;
+use paperclip_packing_api::resolve::Resolved;
 use serde::Deserialize;
 
 use crate::npm::install::{InstallError, Npm};

@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{InspectError, Opened};
-use paperclip_artifact::outcome::{Fetched, Pushed};
-use paperclip_artifact::resolve::{Reference, Resolved};
 use paperclip_artifact::{annotations, limits, verify};
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::client::{StoreClient, StoreError};
@@ -22,6 +20,8 @@ use paperclip_oci::image::{Descriptor, Manifest};
 use paperclip_oci::layout::{Layout, LayoutError};
 use paperclip_oci::referrers::{self, Foreign, Listed, Referrer};
 use paperclip_oci::source::{Source, SourceError};
+use paperclip_packing_api::outcome::{Fetched, Pushed};
+use paperclip_packing_api::resolve::{Reference, Resolved};
 
 /// Referrers that an artifact may have: the three of ours, and signatures of others.
 const MAX_REFERRERS: usize = 64;

@@ -7,8 +7,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::json;
 use sha2::{Digest as _, Sha512};
 
-use paperclip_artifact::inline::{Inline, InlineError};
 use paperclip_artifact::lock::{Lock, LockError};
+use paperclip_packing_api::inline::{Inline, InlineError};
 
 /// Why one file was not laid out.
 #[derive(Debug, thiserror::Error)]

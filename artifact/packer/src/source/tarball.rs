@@ -10,7 +10,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use paperclip_artifact::{bounded, inputs, limits, lock};
+use paperclip_artifact::{bounded, limits, lock};
+use paperclip_packing_api::naming;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
@@ -199,7 +200,7 @@ fn names(description: &Map<String, Value>, url: &str) -> Result<(String, String)
     Ok((
         of(
             "name",
-            &inputs::is_package_name,
+            &naming::is_package_name,
             "the name of an npm package",
         )?,
         of("version", &is_version, "an exact version such as 1.2.3")?,

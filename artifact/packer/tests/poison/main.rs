@@ -11,14 +11,14 @@ use std::path::Path;
 
 use futures::StreamExt as _;
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::outcome::Failure;
-use paperclip_artifact::outcome::FailureReason::{self, PackageRefused, RegistryUnavailable};
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::client::{StoreClient, StoreOptions};
 use paperclip_packer::npm::registry::{Registry, RegistryClient};
 use paperclip_packer::npm::tarballs::{self, Sources};
 use paperclip_packer::npm::toolchain::Toolchain;
 use paperclip_packer::pack::{PackError, Package, Work};
+use paperclip_packing_api::outcome::Failure;
+use paperclip_packing_api::outcome::FailureReason::{self, PackageRefused, RegistryUnavailable};
 use registry::{Answer, Served, Store, VERSION, integrity, metadata};
 use serde_json::{Value, json};
 use tarball::{

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use paperclip_artifact::outcome::{self, Pushed, StepOutcome};
-use paperclip_artifact::request::PackRequest;
 use paperclip_oci::client::StoreOptions;
+use paperclip_packing_api::outcome::{self, Pushed, StepOutcome};
+use paperclip_packing_api::request::PackRequest;
 
 use super as support;
 

@@ -7,15 +7,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::Opened;
-use paperclip_artifact::outcome::{Failure, FailureReason};
-use paperclip_artifact::request::StoreEndpoints;
-use paperclip_artifact::trust::judge::VerifyRequest;
 use paperclip_artifact::trust::record::Record;
 use paperclip_artifact::trust::{Evidence, Policy};
 use paperclip_oci::source::Source;
 use paperclip_packer::evidence::npm;
 use paperclip_packer::judge::judge;
 use paperclip_packer::npm::registry::{Registry, RegistryClient};
+use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::request::StoreEndpoints;
+use paperclip_packing_api::verification::VerifyRequest;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
 

@@ -1,13 +1,15 @@
 //! The check of an artifact of the store by policies: the request of a Job of one step, and its
 //! report.
 
+use paperclip_artifact::trust::{Cause, Policy};
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Policy, demand};
+use crate::demand;
+use crate::naming;
 use crate::outcome::FailureReason;
-use crate::request::{self, InvalidRequest, StoreEndpoints};
+use crate::request::{InvalidRequest, StoreEndpoints};
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_VERIFY_REQUEST";
@@ -42,7 +44,7 @@ impl VerifyRequest {
     /// Name of the Job: a DNS label of at most 63 characters.
     #[must_use]
     pub fn job_name(&self) -> String {
-        request::job_name("verify", &self.package, &self.digest())
+        naming::job_name("verify", &self.package, &self.digest())
     }
 
     /// Checks what goes into URLs, and the length.
@@ -50,7 +52,7 @@ impl VerifyRequest {
     /// # Errors
     /// Names the first field that breaks its rule.
     pub fn validate(&self) -> Result<(), InvalidRequest> {
-        if !crate::inputs::is_repository(&self.repository) {
+        if !paperclip_oci::reference::is_repository(&self.repository) {
             let wanted = "the name of an OCI repository";
             return Err(InvalidRequest::new("repository", &self.repository, wanted));
         }

@@ -6,17 +6,12 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use paperclip_artifact::manifest::{self, ManifestError};
 use paperclip_oci::canonical;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{
-    inputs,
-    manifest::{self, ManifestError},
-};
-
-/// Stands for the registry among the inputs.
-pub const REGISTRY: &str = "configMap";
+use crate::naming;
 
 /// File of the laid out package that holds the plugin manifest.
 const MANIFEST: &str = "plugin-manifest.js";
@@ -56,7 +51,7 @@ impl Inline {
     /// When the id is missing or npm would not install a package of that name.
     pub fn package(&self) -> Result<&str, InlineError> {
         let wanted = "an id that can be the name of a package, such as acme.greeter";
-        self.field("id", &self.manifest["id"], inputs::is_package_name, wanted)
+        self.field("id", &self.manifest["id"], naming::is_package_name, wanted)
     }
 
     /// Version of the package: the plugin's.

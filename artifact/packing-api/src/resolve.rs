@@ -4,12 +4,13 @@
 //! A tenant's own registry or credential is asked this first, whatever the store holds: who may
 //! not have a package there does not get it here.
 
-use paperclip_oci::digest::Digest;
+use paperclip_artifact::lock;
+use paperclip_oci::{digest::Digest, reference};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    inputs, lock,
-    request::{InvalidRequest, Tenant, check_registry, check_tarball, job_name, split_image},
+    naming::{self, job_name},
+    request::{InvalidRequest, Tenant, check_registry, check_tarball, split_image},
 };
 
 /// Environment variable that holds the request.
@@ -82,7 +83,7 @@ impl ResolveRequest {
                 package,
                 range,
             } => {
-                if !inputs::is_package_name(package) {
+                if !naming::is_package_name(package) {
                     let wanted = "the name of an npm package";
                     return Err(InvalidRequest::new("package", package, wanted));
                 }
@@ -104,7 +105,7 @@ impl ResolveRequest {
                 reference,
             } => {
                 if let Reference::Tag(tag) = reference
-                    && !is_tag(tag)
+                    && !reference::is_tag(tag)
                 {
                     return Err(InvalidRequest::new("tag", tag, "a tag as OCI allows it"));
                 }
@@ -125,15 +126,6 @@ impl ResolveRequest {
         };
         job_name("resolve", &stem, &Digest::of(&text))
     }
-}
-
-/// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`
-fn is_tag(text: &str) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    let mut bytes = text.bytes();
-    text.len() <= 128
-        && bytes.next().is_some_and(is_word)
-        && bytes.all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// Whether npm reads this as a range or a tag: never as a URL, a path or an alias.

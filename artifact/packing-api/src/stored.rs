@@ -1,15 +1,15 @@
 //! What an earlier packing of a request left in the store.
 
+use paperclip_artifact::annotations;
+use paperclip_artifact::trust::PublicKey;
+use paperclip_artifact::trust::platform::{self, CheckError};
 use paperclip_error_chain::chain;
 use paperclip_oci::client::{StoreClient, StoreError};
 use paperclip_oci::digest::Digest;
 use paperclip_oci::index::Top;
 
-use crate::annotations;
 use crate::outcome::Pushed;
 use crate::request::PackRequest;
-use crate::trust::PublicKey;
-use crate::trust::platform::{self, CheckError};
 
 /// What an earlier packing of this request left in the store, and which of the keys signed it.
 /// What none of them signed is passed over: a store may hold, and tag, what it likes.

@@ -4,11 +4,12 @@
 //! so a policy that changes repacks nothing. It is part of the Job's name: two namespaces with
 //! different policies are given two answers.
 
+use paperclip_artifact::trust::Policy;
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::Policy;
+use crate::naming;
 use crate::request::{self, InvalidRequest, PackRequest};
 
 /// Environment variable that holds the demand, for the step that pushes.
@@ -63,7 +64,7 @@ impl Demand {
             return name;
         }
         let both = Digest::of(format!("{name} {}", self.digest()).as_bytes());
-        request::job_name("pack", &request.package, &both)
+        naming::job_name("pack", &request.package, &both)
     }
 
     /// Checks the length.
@@ -76,7 +77,7 @@ impl Demand {
 }
 
 /// Checks that a variable of a process holds this document of policies.
-pub(super) fn check_length(document: &impl Serialize) -> Result<(), InvalidRequest> {
+pub(crate) fn check_length(document: &impl Serialize) -> Result<(), InvalidRequest> {
     let length = canonical::compact(&serde_json::json!(document)).len();
     if length > request::MAX_BYTES {
         let found = format!("{length} bytes long");
@@ -89,7 +90,7 @@ pub(super) fn check_length(document: &impl Serialize) -> Result<(), InvalidReque
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::{Requirement, cosign::Signer};
+    use paperclip_artifact::trust::{Requirement, cosign::Signer};
 
     fn demand(key: &str) -> Demand {
         Demand::new(vec![Policy {

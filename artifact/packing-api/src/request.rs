@@ -1,12 +1,13 @@
 //! What a packing Job is asked for: the JSON in `PAPERCLIP_PACK_REQUEST`.
 
+use paperclip_artifact::lock;
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::digest::Digest;
+use paperclip_oci::reference;
 use serde::{Deserialize, Serialize};
 
 use crate::inline::Inline;
-use crate::inputs;
-use crate::lock;
+use crate::naming::{self, job_name};
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
@@ -51,7 +52,7 @@ pub struct PackRequest {
     pub platforms: Platforms,
     /// The artifact store.
     pub store: StoreEndpoints,
-    /// Repository in the store; [`inputs::repository`] of the package.
+    /// Repository in the store; [`naming::repository`] of the package.
     pub repository: String,
 }
 
@@ -118,7 +119,7 @@ impl PackRequest {
     /// Names the first field that breaks its rule.
     pub fn validate(&self) -> Result<(), InvalidRequest> {
         let refuse = |field, found: &str, wanted| Err(InvalidRequest::new(field, found, wanted));
-        if !inputs::is_package_name(&self.package) {
+        if !naming::is_package_name(&self.package) {
             return refuse("package", &self.package, "the name of an npm package");
         }
         if semver::Version::parse(&self.version).is_err() || self.version.len() > 256 {
@@ -149,7 +150,7 @@ impl PackRequest {
             return refuse("lock", &found, wanted);
         }
         check_platforms(&self.platforms)?;
-        if !inputs::is_repository(&self.repository) {
+        if !reference::is_repository(&self.repository) {
             return refuse(
                 "repository",
                 &self.repository,
@@ -252,7 +253,7 @@ pub(crate) fn check_tarball(url: &str) -> Result<(), InvalidRequest> {
 /// When it has not both, or the repository is none that OCI allows.
 pub fn split_image(repository: &str) -> Result<(&str, &str), InvalidRequest> {
     match repository.split_once('/') {
-        Some((address, path)) if !address.is_empty() && inputs::is_repository(path) => {
+        Some((address, path)) if !address.is_empty() && reference::is_repository(path) => {
             Ok((address, path))
         }
         _ => {
@@ -285,19 +286,6 @@ fn parse_url(field: &'static str, text: &str) -> Result<url::Url, InvalidRequest
     }
 }
 
-/// `<what>-<package>-<hash>`, a DNS label of at most 63 characters.
-pub(crate) fn job_name(what: &str, package: &str, digest: &Digest) -> String {
-    let plain = |c: char| match c {
-        'a'..='z' | '0'..='9' => c,
-        _ => '-',
-    };
-    let package: String = package.chars().map(plain).collect();
-    let package = package.trim_matches('-');
-    // The hash is 16 characters long, and "resolve" the longest word.
-    let package = package[..package.len().min(38)].trim_end_matches('-');
-    format!("{what}-{package}-{}", digest.short(16))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,7 +300,7 @@ mod tests {
                 push: "s:5001".into(),
                 plain_http: false,
             },
-            repository: inputs::repository(package),
+            repository: naming::repository(package),
             ..PackRequest::default()
         }
     }
