@@ -1,5 +1,4 @@
-//! The sidecar of a plugin pod: fetches the artifact, runs the worker through the shim and
-//! serves the bridge to hosts.
+//! The sidecar of a plugin pod: runs the worker through the shim and serves the bridge to hosts.
 
 pub mod args;
 pub mod backoff;
@@ -8,13 +7,11 @@ pub mod config;
 pub mod drain;
 pub mod egress;
 pub mod envelope;
-pub mod fetch;
 pub mod grants;
 pub mod limits;
 pub mod metrics;
 pub mod multiplexer;
 pub mod package;
-pub mod program;
 pub mod serve;
 pub mod shim;
 pub mod state;

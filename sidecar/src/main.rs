@@ -1,9 +1,9 @@
 //! `paperclip-sidecar`: see [`paperclip_sidecar::serve`].
 
 use clap::Parser as _;
-use paperclip_sidecar::{args::ServeArgs, program, serve};
+use paperclip_sidecar::{args::ServeArgs, serve};
 
 fn main() -> anyhow::Result<()> {
     let args = ServeArgs::parse();
-    program::run(serve::run(args))
+    paperclip_program::run(serve::run(args))
 }

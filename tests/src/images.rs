@@ -184,6 +184,8 @@ fn build_programs(profile: Profile) -> Result<()> {
         "-p",
         "paperclip-sidecar",
         "-p",
+        "paperclip-fetch",
+        "-p",
         "paperclip-host",
         "-p",
         "paperclip-packer",

@@ -1,4 +1,4 @@
-//! What both programs do before their own work: logs, TLS and the runtime.
+//! The start that programs of a plugin pod share: logs, TLS and the runtime.
 
 use std::future::Future;
 

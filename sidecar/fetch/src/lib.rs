@@ -19,7 +19,9 @@ use paperclip_oci::{
     client::{StoreClient, StoreOptions},
 };
 
-use crate::args::FetchArgs;
+pub mod args;
+
+use args::FetchArgs;
 
 /// Name of the shim, beside this program and in the pod.
 const SHIM: &str = "paperclip-shim";
