@@ -4,7 +4,8 @@
 //! for `PAPERCLIP_FUZZ_SECONDS`, side by side with the others; `PAPERCLIP_FUZZ_SEED` begins
 //! elsewhere.
 
-#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "fuzzing needs a part")]
+#[path = "../packer/support/mod.rs"]
 mod support;
 
 mod mutate;

@@ -1,7 +1,5 @@
 //! A packed artifact verifies, and a layout that was tampered with is refused by name.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,6 +16,8 @@ use paperclip_oci::index::Packed;
 use paperclip_oci::layout::Layout;
 use paperclip_oci::source::Source;
 use serde_json::{Value, json};
+
+use crate::support;
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
 

@@ -1,13 +1,13 @@
 //! The sealed child: honest manifests pass, hostile ones reach nothing and end in time.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use paperclip_packer::sandbox::evaluate::{EvaluateError, Evaluator};
 use serde_json::Value;
+
+use crate::support;
 
 const GOOD: &str = r#"{ id: "acme.x", apiVersion: 1, version: "1.0.0", displayName: "X", description: "d",
     author: "a", categories: ["connector"], capabilities: ["events.subscribe"],

@@ -1,11 +1,8 @@
 //! Registries and packages that mean harm, each refused by the rule it breaks, with nothing
 //! unpacked and nothing in the store.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod registry;
-mod tarball;
+pub mod tarball;
 
 use std::path::Path;
 
@@ -25,6 +22,8 @@ use tarball::{
     CHARACTER_DEVICE, FILE, FOLDER, GLOBAL_PAX, HARD_LINK, LONG_NAME, PAX, PIPE, SYMBOLIC_LINK,
     Tarball, record,
 };
+
+use crate::support;
 
 /// Name of every poisoned package: each case has a registry of its own.
 const NAME: &str = "poison";

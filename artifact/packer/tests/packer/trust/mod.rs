@@ -1,6 +1,6 @@
 //! Signatures by keys and authorities of the test: what holds, and everything that must not.
 
-mod authority;
+pub mod authority;
 mod cosign;
 mod judge;
 mod npm;

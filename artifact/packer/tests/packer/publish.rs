@@ -1,18 +1,11 @@
 //! The last step of packing: what no policy trusts is not pushed, who signed a source image
 //! counts, and what is pushed carries the platform's signature.
 
-mod support;
-
-#[path = "trust/authority.rs"]
-#[allow(dead_code, reason = "packages are signed elsewhere")]
-mod authority;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use authority::{Authority, Person, key_bundle, pem, sign};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -46,8 +39,11 @@ use paperclip_packing_api::request::{PackRequest, RemoteImage, StoreEndpoints};
 use paperclip_packing_api::verification::VerifyRequest;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
-use support::oci::OciRegistry;
-use support::real::RealRegistry;
+
+use crate::support;
+use crate::support::oci::OciRegistry;
+use crate::support::real::RealRegistry;
+use crate::trust::authority::{Authority, Person, key_bundle, pem, sign};
 
 const PLUGIN: &str = "acme.greeter";
 const REPOSITORY: &str = "plugins/acme.greeter";

@@ -1,7 +1,5 @@
 //! Against the CNCF registry, a program not written here, with TLS and a credential.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
@@ -17,7 +15,9 @@ use paperclip_oci::source::Source;
 use paperclip_packing_api::naming;
 use paperclip_packing_api::outcome::{self, FailureReason, Fetched, StepOutcome};
 use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
-use support::real::{RealRegistry, job, run, step};
+
+use crate::support;
+use crate::support::real::{RealRegistry, job, run, step};
 
 #[tokio::test]
 async fn image_comes_back_by_digest_and_tag() {

@@ -1,12 +1,6 @@
 //! What a tenant packs with a registry or a credential of its own is for that tenant, and a
 //! tenant's registry is no way to what is near.
 
-mod support;
-
-#[path = "poison/tarball.rs"]
-#[allow(dead_code, reason = "honest packages need little of it")]
-mod tarball;
-
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -29,9 +23,11 @@ use paperclip_packing_api::outcome::{self, Failure, FailureReason, StepOutcome};
 use paperclip_packing_api::resolve::Resolved;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
-use support::oci::OciRegistry;
-use tarball::Tarball;
 use tokio::net::TcpListener;
+
+use crate::poison::tarball::Tarball;
+use crate::support;
+use crate::support::oci::OciRegistry;
 
 const TOKEN: &str = "token-of-a-tenant";
 const REPOSITORY: &str = "plugins/plugin";

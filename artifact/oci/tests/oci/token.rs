@@ -1,7 +1,5 @@
 //! A registry that wants tokens, as the large public ones do.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -54,7 +52,7 @@ async fn token(
 
 #[tokio::test]
 async fn token_is_fetched_once_with_the_credential_and_sent_from_then_on() {
-    support::install_crypto();
+    crate::install_crypto();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let registry = Registry {
         address: listener.local_addr().unwrap().to_string(),

@@ -1,8 +1,6 @@
 //! An artifact goes from one registry to another with its digest, and what is no artifact does
 //! not.
 
-mod support;
-
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::verify;
 use paperclip_oci::image::{Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE, Manifest};
@@ -14,7 +12,9 @@ use paperclip_packing_api::inline::Inline;
 use paperclip_packing_api::outcome::{Failure, FailureReason};
 use paperclip_packing_api::resolve::{Reference, Resolved};
 use serde_json::json;
-use support::oci::OciRegistry;
+
+use crate::support;
+use crate::support::oci::OciRegistry;
 
 const THERE: &str = "team/greeter";
 const HERE: &str = "plugins/acme.greeter";

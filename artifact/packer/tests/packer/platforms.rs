@@ -1,11 +1,5 @@
 //! A package whose tree differs by CPU becomes an index, and one that does not stays one image.
 
-#[allow(dead_code, reason = "a part of what writes poisoned ones")]
-#[path = "poison/tarball.rs"]
-mod tarball;
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,8 +29,10 @@ use paperclip_packing_api::outcome::{self, FailureReason, Pushed};
 use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
-use support::real::{RealRegistry, job, run};
-use tarball::Tarball;
+
+use crate::poison::tarball::Tarball;
+use crate::support;
+use crate::support::real::{RealRegistry, job, run};
 
 const VERSION: &str = "1.0.0";
 

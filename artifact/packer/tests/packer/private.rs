@@ -1,11 +1,5 @@
 //! A registry that wants a credential, and one for a scope, which must not learn of it.
 
-mod support;
-
-#[path = "poison/tarball.rs"]
-#[allow(dead_code, reason = "honest packages need little of it")]
-mod tarball;
-
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -21,8 +15,10 @@ use paperclip_packer::pack::{PackError, Package, Work};
 use paperclip_packing_api::outcome::{Failure, FailureReason};
 use serde_json::json;
 use sha2::{Digest as _, Sha512};
-use tarball::Tarball;
 use tokio::net::TcpListener;
+
+use crate::poison::tarball::Tarball;
+use crate::support;
 
 const SECRET: &str = "Bearer the-secret-of-the-registry";
 

@@ -1,7 +1,5 @@
 //! Pulling: honest artifacts arrive whole, hostile ones leave nothing behind.
 
-mod support;
-
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,8 +13,9 @@ use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::Digest;
 use paperclip_oci::client::StoreClient;
 use serde_json::json;
-use support::MemoryRegistry;
 use tar::{EntryType, Header};
+
+use crate::support::MemoryRegistry;
 
 /// One entry as an archive has it; the name is written as it is.
 struct Raw {

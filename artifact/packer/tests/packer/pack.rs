@@ -1,11 +1,11 @@
 //! Packing by the program, as a person outside a cluster does it.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use crate::support;
 
 const PACKAGE: &str = "paperclip-plugin-bcp-commerce";
 

@@ -11,7 +11,7 @@ use paperclip_oci::client::StoreOptions;
 use paperclip_packing_api::outcome::{self, Pushed, StepOutcome};
 use paperclip_packing_api::request::PackRequest;
 
-use super as support;
+use crate::support;
 
 /// The registry's program, from the environment or the cache of the test cluster.
 fn program() -> Option<PathBuf> {

@@ -1,5 +1,4 @@
 //! What the integration tests share: the toolchain, the npm registry and a store.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod oci;
 pub mod real;

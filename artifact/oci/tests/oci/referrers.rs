@@ -1,8 +1,6 @@
 //! Referrers in a registry that lists them itself, as newer ones do. The one of this
 //! project's clusters does not; `registry.rs` covers it.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +9,6 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use paperclip_artifact::attachment::Kind;
 use paperclip_oci::client::{StoreClient, StoreOptions};
 use paperclip_oci::image::{Descriptor, INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE};
 use paperclip_oci::referrers::{self, Referrer};
@@ -71,7 +68,7 @@ async fn answer(
 
 #[tokio::test]
 async fn registry_that_lists_referrers_gets_no_tag_and_its_pages_are_followed() {
-    support::install_crypto();
+    crate::install_crypto();
     let content = Content::default();
     let router = Router::new()
         .route("/v2/{*path}", axum::routing::any(answer))
@@ -82,8 +79,14 @@ async fn registry_that_lists_referrers_gets_no_tag_and_its_pages_are_followed() 
     let store = StoreClient::new(StoreOptions::plain(&address)).unwrap();
 
     let subject = Descriptor::of(MANIFEST_MEDIA_TYPE, b"image");
-    let referrers =
-        Kind::ALL.map(|kind| kind.attach(subject.clone(), kind.name().as_bytes().into()));
+    let referrers = ["one", "two", "three"].map(|content| {
+        Referrer::new(
+            "application/x",
+            BTreeMap::new(),
+            subject.clone(),
+            content.into(),
+        )
+    });
     referrers::push(&store, "p", &subject.digest, &referrers)
         .await
         .unwrap();
