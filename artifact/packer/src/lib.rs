@@ -4,10 +4,8 @@
 //! checked against a digest.
 
 pub mod evidence;
-pub mod judge;
 pub mod local;
 pub mod npm;
-pub mod pack;
-pub mod publish;
 pub mod sandbox;
 pub mod source;
+pub mod steps;

@@ -14,8 +14,11 @@ use paperclip_packing_api::request::{self, InvalidRequest};
 
 use crate::npm::registry::Registry;
 use crate::npm::toolchain::{Toolchain, ToolchainError};
-use crate::pack::{Assembled, PackError, Package, Work};
 use crate::sandbox::evaluate::Evaluator;
+use crate::steps::assemble::Assembled;
+use crate::steps::error::PackError;
+use crate::steps::fetch::Package;
+use crate::steps::work::Work;
 
 /// The lock's file beside the layout, to pack from again.
 pub const LOCK_FILE: &str = "package-lock.json";

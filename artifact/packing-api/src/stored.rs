@@ -37,8 +37,11 @@ pub async fn find(
     }
 }
 
-/// What an earlier packing of this request left in the store.
-async fn find_unsigned(
+/// As [`find`], whoever signed it.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_unsigned(
     store: &StoreClient,
     request: &PackRequest,
 ) -> Result<Option<Pushed>, StoreError> {

@@ -10,7 +10,7 @@ use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_packer::{
     local::{self, Local, Progress},
     npm::registry::Registry,
-    pack::{Assembled, Package},
+    steps::{assemble::Assembled, fetch::Package},
 };
 use paperclip_packing_api::{inline::Inline, naming, resolve};
 use serde_json::{Value, json};

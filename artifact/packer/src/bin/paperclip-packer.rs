@@ -13,15 +13,17 @@ use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_error_chain::chain;
 use paperclip_oci::client::{StoreClient, StoreError, StoreOptions};
 use paperclip_oci::source::Source;
-use paperclip_packer::judge;
 use paperclip_packer::local::{self, Local};
 use paperclip_packer::npm::registry::Registry;
 use paperclip_packer::npm::toolchain::{self, Toolchain};
-use paperclip_packer::pack::{Assembled, Package, RemoteTarball, Terms, Work};
-use paperclip_packer::publish::{self, Publication};
 use paperclip_packer::sandbox::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
 use paperclip_packer::sandbox::seal::Seal;
 use paperclip_packer::source::promote;
+use paperclip_packer::steps::assemble::Assembled;
+use paperclip_packer::steps::fetch::{Package, RemoteTarball, Terms};
+use paperclip_packer::steps::publish::{self, Publication};
+use paperclip_packer::steps::verify;
+use paperclip_packer::steps::work::Work;
 use paperclip_packing_api::demand::{self, Demand};
 use paperclip_packing_api::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
 use paperclip_packing_api::request::{self, PackRequest, StoreEndpoints};
@@ -410,7 +412,7 @@ async fn verify(step: &Verify) -> Result<Judged, Failure> {
     request.validate().map_err(failed)?;
     let VerifyRequest { store, .. } = &request;
     let store = connect(&step.store.store_dir, store, &store.push)?;
-    let judged = judge::judge(&store, &request).await;
+    let judged = verify::judge(&store, &request).await;
     judged.map_err(|e| Failure::from(&e))
 }
 

@@ -22,11 +22,10 @@ use paperclip_oci::index::Index;
 use paperclip_oci::layout::Layout;
 use paperclip_oci::source::Source;
 use paperclip_oci::{Digest, referrers};
-use paperclip_packer::pack;
 use paperclip_packer::source::promote;
-use paperclip_packing_api::naming;
 use paperclip_packing_api::outcome::{self, FailureReason, Pushed};
 use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
+use paperclip_packing_api::{naming, stored};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
 
@@ -266,7 +265,7 @@ async fn a_package_with_a_dependency_for_each_cpu_becomes_an_index() {
     assert_eq!(pushed.platforms, both().iter().cloned().collect::<Vec<_>>());
     let store = StoreClient::new(registry.options()).unwrap();
     assert_eq!(
-        pack::find(&store, &asked).await.unwrap(),
+        stored::find_unsigned(&store, &asked).await.unwrap(),
         Some(pushed.clone())
     );
 

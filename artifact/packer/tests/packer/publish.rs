@@ -28,14 +28,15 @@ use paperclip_oci::image::{
 };
 use paperclip_oci::source::Source;
 use paperclip_oci::{Digest, referrers};
-use paperclip_packer::judge::judge;
-use paperclip_packer::pack::{self, Work};
-use paperclip_packer::publish::{self, Publication, PublishError, bring_image};
 use paperclip_packer::sandbox::evaluate::Evaluator;
+use paperclip_packer::steps::publish::{Publication, PublishError, bring_image};
+use paperclip_packer::steps::verify::judge;
+use paperclip_packer::steps::work::Work;
 use paperclip_packing_api::demand::{self, Demand};
 use paperclip_packing_api::inline::Inline;
 use paperclip_packing_api::outcome::{self, Failure, FailureReason, Published, StepOutcome};
 use paperclip_packing_api::request::{PackRequest, RemoteImage, StoreEndpoints};
+use paperclip_packing_api::stored;
 use paperclip_packing_api::verification::VerifyRequest;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
@@ -706,7 +707,7 @@ async fn artifact_in_the_store_counts_as_packed_when_one_of_the_keys_signed_it()
     tagged.await.unwrap();
     let find = async |keys: &[&SigningKey]| {
         let keys: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
-        let found = publish::find(&store, &request, &keys).await.unwrap();
+        let found = stored::find(&store, &request, &keys).await.unwrap();
         found.map(|(found, key)| (found.digest, key))
     };
     let (newer, ours) = (platform_key(), &signed.key);
@@ -734,9 +735,13 @@ async fn artifact_of_another_version_under_the_tag_of_a_request_is_not_taken_for
         let tagged = store.push_manifest(REPOSITORY, &tag, manifest.clone());
         tagged.await.unwrap();
     }
-    let found = pack::find(&store, &request("1.0.0")).await.unwrap();
+    let found = stored::find_unsigned(&store, &request("1.0.0"))
+        .await
+        .unwrap();
     assert_eq!(&found.unwrap().digest, digest);
-    let other = pack::find(&store, &request("2.0.0")).await.unwrap_err();
+    let other = stored::find_unsigned(&store, &request("2.0.0"))
+        .await
+        .unwrap_err();
     assert!(other.to_string().contains("wanted 2.0.0"), "{other}");
 }
 

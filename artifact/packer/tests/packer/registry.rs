@@ -10,7 +10,7 @@ use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_oci::client::{Credentials, StoreClient, StoreError, StoreOptions};
 use paperclip_oci::image::{ImageBuilder, LayerBuilder};
 use paperclip_oci::layout::Layout;
-use paperclip_oci::referrers::{self, Referrer};
+use paperclip_oci::referrers;
 use paperclip_oci::source::Source;
 use paperclip_packing_api::naming;
 use paperclip_packing_api::outcome::{self, FailureReason, Fetched, StepOutcome};

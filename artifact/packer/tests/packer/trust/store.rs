@@ -13,7 +13,7 @@ use paperclip_artifact::trust::{Evidence, Subject};
 use paperclip_oci::Digest;
 use paperclip_oci::client::{StoreClient, StoreOptions};
 use paperclip_oci::image::{Descriptor, ImageBuilder, LayerBuilder, MANIFEST_MEDIA_TYPE};
-use paperclip_oci::referrers::{self, Referrer};
+use paperclip_oci::referrers;
 use serde_json::json;
 
 type Content = Arc<Mutex<BTreeMap<String, Bytes>>>;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{InspectError, Opened};
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::trust::platform::{self, CheckError, Origin, SignError};
-use paperclip_artifact::trust::{Evidence, PublicKey, SigningKey, Subject};
+use paperclip_artifact::trust::platform::{self, Origin, SignError};
+use paperclip_artifact::trust::{Evidence, SigningKey, Subject};
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_error_chain::chain;
 use paperclip_oci::client::{StoreClient, StoreError};
@@ -22,12 +22,14 @@ use paperclip_oci::referrers::Referrer;
 use paperclip_oci::source::Source;
 use paperclip_packing_api::demand::Demand;
 use paperclip_packing_api::outcome::{Failure, FailureReason, Published, Pushed};
-use paperclip_packing_api::request::{PackRequest, RemoteImage};
+use paperclip_packing_api::request::RemoteImage;
 
 use crate::evidence::image;
-use crate::judge::{self, Accepted, JudgeError};
-use crate::pack::{self, Assembled, PackError, Work};
 use crate::source::promote::{self, PromoteError};
+use crate::steps::assemble::Assembled;
+use crate::steps::error::PackError;
+use crate::steps::verify::{self, Accepted, JudgeError};
+use crate::steps::work::Work;
 
 /// Where the step that brings an image leaves it, in the work folder.
 const LAYOUT: &str = "layout";
@@ -152,7 +154,7 @@ impl Publication<'_> {
         if self.demand.is_empty() {
             return Ok(None);
         }
-        let decided = judge::decide(self.demand.policies(), evidence);
+        let decided = verify::decide(self.demand.policies(), evidence);
         Ok(Some(decided.map_err(JudgeError::Refused)?))
     }
 
@@ -174,7 +176,7 @@ impl Publication<'_> {
         signed_by: Option<Digest>,
     ) -> Result<Published, PublishError> {
         if let Some(accepted) = &accepted {
-            judge::record(self.store, self.repository, artifact, accepted).await?;
+            verify::record(self.store, self.repository, artifact, accepted).await?;
         }
         Ok(Published {
             pushed,
@@ -240,7 +242,7 @@ async fn subject_of_copy(layout: &Path, digest: &Digest) -> Result<Subject, Publ
     let source = Source::Layout(layout);
     let opened = Opened::open(&source, digest).await;
     let opened = opened.map_err(PromoteError::Inspect)?;
-    let subject = judge::subject_of(&opened).await;
+    let subject = verify::subject_of(&opened).await;
     Ok(Subject {
         source_digest: Some(digest.clone()),
         ..subject.map_err(PromoteError::Inspect)?

@@ -15,7 +15,7 @@ use paperclip_oci::canonical;
 use paperclip_oci::client::{StoreClient, StoreError};
 use paperclip_oci::digest::Digest;
 use paperclip_oci::image::Descriptor;
-use paperclip_oci::referrers::{self, Referrer};
+use paperclip_oci::referrers;
 use paperclip_oci::source::Source;
 use paperclip_packing_api::outcome::{Failure, FailureReason};
 use paperclip_packing_api::verification::{Judged, VerifyRequest};

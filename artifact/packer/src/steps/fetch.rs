@@ -1,0 +1,238 @@
+//! Step one: the package and its dependencies, brought into the work folder.
+
+use paperclip_artifact::inputs::{CONFIG_MAP, Inputs};
+use paperclip_artifact::lock::{self, Lock};
+use paperclip_artifact::trust::Subject;
+use paperclip_artifact_format::platform::{Platform, Platforms};
+use paperclip_oci::client::StoreClient;
+use paperclip_packing_api::inline::Inline;
+use paperclip_packing_api::outcome::Fetched;
+use paperclip_packing_api::request::PackRequest;
+
+use crate::evidence;
+use crate::npm::install::Npm;
+use crate::npm::lookup::{self, Found};
+use crate::npm::normalise;
+use crate::npm::registry::{Registry, RegistryClient};
+use crate::npm::tarballs::{self, Sources};
+use crate::npm::toolchain::Toolchain;
+use crate::source::single_file::{self, SingleFileError};
+use crate::source::tarball::Given;
+use crate::steps::error::PackError;
+use crate::steps::lock::choose_lock;
+use crate::steps::work::{Origin, Planted, Tree, Work};
+
+/// What to pack.
+#[derive(Clone, Debug)]
+pub struct Package<'a> {
+    /// Name of the package.
+    pub name: &'a str,
+    /// Its exact version.
+    pub version: &'a str,
+    /// Text of the lock to install from, if one is given.
+    pub lock: Option<&'a str>,
+    /// The act of locking anew that a recorded lock must come from.
+    pub relock: Option<&'a str>,
+    /// Where the artifact is to run.
+    pub platforms: &'a Platforms,
+}
+
+impl<'a> From<&'a PackRequest> for Package<'a> {
+    fn from(request: &'a PackRequest) -> Self {
+        Self {
+            name: &request.package,
+            version: &request.version,
+            lock: request.lock.as_deref(),
+            relock: request.relock.as_deref(),
+            platforms: &request.platforms,
+        }
+    }
+}
+
+/// What is asked of a package beyond its name and version.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms<'a> {
+    /// The integrity that an earlier look found.
+    pub integrity: Option<&'a str>,
+    /// Where its tarball is, when no registry has it.
+    pub tarball: Option<RemoteTarball<'a>>,
+    /// Fingerprint of the tenant whose registry or credential this is, if not the platform's.
+    pub owner: Option<&'a str>,
+}
+
+/// A tarball behind a URL.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteTarball<'a> {
+    /// The URL.
+    pub url: &'a str,
+    /// Authority and credential for it.
+    pub access: &'a Registry,
+}
+
+impl Work {
+    /// Brings the package and its dependencies into the work folder: from the given lock,
+    /// else the one recorded in the store, else a new one.
+    ///
+    /// # Errors
+    /// When the registry or the store fails, or package or lock break a rule.
+    pub async fn fetch(
+        &self,
+        package: &Package<'_>,
+        registry: &Registry,
+        toolchain: &Toolchain,
+        store: Option<(&StoreClient, &str)>,
+    ) -> Result<Fetched, PackError> {
+        self.fetch_on(&Terms::default(), package, registry, toolchain, store)
+            .await
+    }
+
+    /// As [`Self::fetch`], on terms.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`], and when the package does not keep to the terms.
+    pub async fn fetch_on(
+        &self,
+        terms: &Terms<'_>,
+        package: &Package<'_>,
+        registry: &Registry,
+        toolchain: &Toolchain,
+        store: Option<(&StoreClient, &str)>,
+    ) -> Result<Fetched, PackError> {
+        let Package {
+            name,
+            version,
+            platforms,
+            ..
+        } = *package;
+        let mut client = RegistryClient::new(registry)?;
+        let given = match terms.tarball {
+            Some(tarball) => {
+                let integrity = terms.integrity.unwrap_or_default();
+                Some(self.bring_given(tarball, integrity).await?)
+            }
+            None => None,
+        };
+        if let Some(given) = &given {
+            client = given.known_to(client);
+        }
+        let tree = self.tree();
+        let any = Platform::default();
+        let npm = Npm::new(toolchain, client.clone(), &any, &self.folder, &tree).await?;
+        tracing::info!(package = name, version, "looking the package up");
+        let Found { integrity, peers } = lookup::exact(&client, name, version).await?;
+        check_served(package, &integrity, terms.integrity)?;
+        let from = terms.tarball.map_or(registry.url.as_str(), |one| one.url);
+        let inputs = Inputs {
+            registry: from.to_owned(),
+            package: name.into(),
+            version: version.into(),
+            integrity,
+            platforms: platforms.clone(),
+            owner: terms.owner.map(str::to_owned),
+        };
+        let (lock, lock_origin) = choose_lock(package, &inputs, (&npm, peers), store).await?;
+        check_integrity(&inputs, &lock)?;
+        tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
+        let sources = Sources {
+            given: given.as_ref(),
+            owner: terms.owner,
+            store: store.map(|(store, _)| store),
+            registry: &client,
+        };
+        let trees = async {
+            tarballs::bring(sources, &Npm::cache(&self.folder), &lock, platforms).await?;
+            tracing::info!("all tarballs are there and keep to the rules");
+            self.plant(&npm, &lock, platforms).await
+        };
+        let evidence = async {
+            match terms.tarball {
+                Some(_) => Ok(()),
+                None => self.keep_evidence(&client, &inputs).await,
+            }
+        };
+        let (planted, ()) = tokio::try_join!(trees, evidence)?;
+        self.keep(inputs, &lock, planted, (lock_origin, package.relock))
+    }
+
+    pub(super) async fn bring_given(
+        &self,
+        RemoteTarball { url, access }: RemoteTarball<'_>,
+        integrity: &str,
+    ) -> Result<Given, PackError> {
+        let client = RegistryClient::new(access)?;
+        tracing::info!("downloading the tarball of the package");
+        Ok(Given::download(&client, url, integrity, &self.folder).await?)
+    }
+
+    /// Writes down what the registry says of the package's signatures.
+    async fn keep_evidence(
+        &self,
+        client: &RegistryClient,
+        inputs: &Inputs,
+    ) -> Result<(), PackError> {
+        let subject = Subject {
+            package: inputs.package.clone(),
+            version: inputs.version.clone(),
+            integrity: inputs.integrity.clone(),
+            source_digest: None,
+        };
+        let evidence = evidence::npm::of_npm(client, subject).await?;
+        self.write(&self.evidence(), &evidence.to_bytes()?)
+    }
+
+    /// Lays a plugin of one file out in the work folder, as [`Self::fetch`] does a package.
+    ///
+    /// # Errors
+    /// When its plugin manifest lacks what the layout needs.
+    pub fn lay_out(&self, inline: &Inline, platforms: &Platforms) -> Result<Fetched, PackError> {
+        let tree = self.tree();
+        let lock = single_file::lay_out(inline, &tree)?;
+        normalise::normalise(&tree)?;
+        let package = inline.package().map_err(SingleFileError::from)?;
+        let version = inline.version().map_err(SingleFileError::from)?;
+        let inputs = Inputs {
+            registry: CONFIG_MAP.into(),
+            package: package.into(),
+            version: version.into(),
+            integrity: lock.integrity(package).unwrap_or_default().into(),
+            platforms: platforms.clone(),
+            owner: None,
+        };
+        // Its one file and its lock are the same everywhere.
+        let planted = Planted {
+            trees: vec![Tree {
+                folder: tree,
+                platforms: platforms.iter().cloned().collect(),
+            }],
+            bound: false,
+        };
+        self.keep(inputs, &lock, planted, (Origin::Given, None))
+    }
+}
+
+fn check_served(
+    package: &Package<'_>,
+    served: &str,
+    wanted: Option<&str>,
+) -> Result<(), PackError> {
+    match wanted {
+        Some(wanted) if lock::sha512(wanted) != lock::sha512(served) => Err(PackError::Served {
+            package: format!("{}@{}", package.name, package.version),
+            served: served.to_owned(),
+            wanted: wanted.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_integrity(inputs: &Inputs, lock: &Lock) -> Result<(), PackError> {
+    let locked = lock.integrity(&inputs.package).unwrap_or_default();
+    if lock::sha512(locked) == lock::sha512(&inputs.integrity) {
+        return Ok(());
+    }
+    Err(PackError::Integrity {
+        package: format!("{}@{}", inputs.package, inputs.version),
+        locked: locked.to_owned(),
+        served: inputs.integrity.clone(),
+    })
+}

@@ -1,0 +1,16 @@
+//! The steps of packing. They share a work folder and nothing else, so that each can run in a
+//! container of its own, with only the credential it needs.
+
+pub mod assemble;
+pub mod error;
+pub mod evaluate;
+mod failure;
+pub mod fetch;
+mod image;
+mod lock;
+pub mod publish;
+mod push;
+mod resolve;
+mod trees;
+pub mod verify;
+pub mod work;
