@@ -10,6 +10,7 @@ pub mod bounded;
 pub mod inputs;
 pub mod inspect;
 pub mod installed;
+pub mod integrity;
 pub mod limits;
 pub mod lock;
 pub mod manifest;

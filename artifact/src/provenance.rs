@@ -10,7 +10,7 @@ use paperclip_oci::digest::Digest;
 use serde_json::{Value, json};
 
 use crate::inputs::{CONFIG_MAP, Inputs, PACKER};
-use crate::lock;
+use crate::integrity;
 use crate::sbom::purl;
 use crate::toolchain;
 
@@ -84,7 +84,7 @@ fn tool(package: &str, version: &str, integrity: &str) -> Value {
 
 /// A tarball of a registry; without an address where it is a plugin of one file.
 fn content(registry: &str, package: &str, version: &str, integrity: &str) -> Value {
-    let sha512 = lock::sha512(integrity).map(hex::encode);
+    let sha512 = integrity::sha512(integrity).map(hex::encode);
     let mut content = json!({ "name": package, "digest": { "sha512": sha512 } });
     if registry != CONFIG_MAP {
         content["uri"] = purl(package, version).into();
@@ -155,7 +155,7 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
         }
     }
     let lock = json!({ "sha256": facts.lock_digest.hex() });
-    let sha512 = lock::sha512(facts.integrity).map(hex::encode);
+    let sha512 = integrity::sha512(facts.integrity).map(hex::encode);
     let tarball = json!({ "sha512": sha512 });
     for (name, wanted) in [(facts.package, tarball), (LOCK, lock)] {
         let dependencies = definition["resolvedDependencies"].as_array();

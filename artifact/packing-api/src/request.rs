@@ -1,6 +1,6 @@
 //! What a packing Job is asked for: the JSON in `PAPERCLIP_PACK_REQUEST`.
 
-use paperclip_artifact::lock;
+use paperclip_artifact::integrity;
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::digest::Digest;
 use paperclip_oci::reference;
@@ -127,7 +127,7 @@ impl PackRequest {
         }
         check_registry(&self.registry)?;
         if let Some(integrity) = &self.integrity
-            && lock::sha512(integrity).is_none()
+            && integrity::sha512(integrity).is_none()
         {
             return refuse("integrity", integrity, "`sha512-` and base64");
         }

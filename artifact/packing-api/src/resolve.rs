@@ -4,7 +4,7 @@
 //! A tenant's own registry or credential is asked this first, whatever the store holds: who may
 //! not have a package there does not get it here.
 
-use paperclip_artifact::lock;
+use paperclip_artifact::integrity;
 use paperclip_oci::{digest::Digest, reference};
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl ResolveRequest {
                 check_registry(registry)
             }
             Wanted::Tarball { url, integrity } => {
-                if lock::sha512(integrity).is_none() {
+                if integrity::sha512(integrity).is_none() {
                     let wanted = "`sha512-` and base64";
                     return Err(InvalidRequest::new("integrity", integrity, wanted));
                 }

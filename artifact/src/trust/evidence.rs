@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Cause, Refusal};
-use crate::lock;
+use crate::integrity;
 
 /// Media type of the evidence, and artifact type of its referrer.
 pub const MEDIA_TYPE: &str = "application/vnd.paperclip.evidence.v1+json";
@@ -128,7 +128,8 @@ impl Evidence {
     /// When it speaks of something else.
     pub fn check_subject(&self, subject: &Subject) -> Result<(), Refusal> {
         let found = &self.subject;
-        let is_same_tarball = lock::sha512(&found.integrity) == lock::sha512(&subject.integrity);
+        let is_same_tarball =
+            integrity::sha512(&found.integrity) == integrity::sha512(&subject.integrity);
         let is_same = found.package == subject.package
             && found.version == subject.version
             && found.source_digest == subject.source_digest;

@@ -7,7 +7,7 @@ use super::identity::Keyless;
 use super::keys::PublicKey;
 use super::sigstore::{self, Content, Statement};
 use super::{Cause, Refusal, any_of};
-use crate::lock;
+use crate::integrity;
 use crate::sbom::purl;
 
 /// Predicate types of statements about a build.
@@ -98,7 +98,7 @@ fn signed_text(subject: &Subject) -> String {
 pub(super) fn check_provenance(wanted: &Keyless, evidence: &Evidence) -> Result<String, Refusal> {
     let subject = &evidence.subject;
     let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
-    let hash = lock::sha512(&subject.integrity)
+    let hash = integrity::sha512(&subject.integrity)
         .ok_or_else(|| invalid(format!("{subject} has no SHA-512")))?;
     let listed = &evidence.npm_attestations;
     let provenances: Vec<_> = listed

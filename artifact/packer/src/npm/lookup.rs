@@ -4,6 +4,7 @@
 //! npm could tell it as well, and takes most of a second for every question.
 
 use nodejs_semver::{Range, Version};
+use paperclip_artifact::integrity;
 use paperclip_artifact::lock::{self, MissingPeer};
 use reqwest::StatusCode;
 
@@ -69,7 +70,9 @@ pub fn read(document: &Document, package: &str, version: &str) -> Result<Found, 
     }
     let peers = peers(package, &release);
     match release.dist.integrity {
-        Some(integrity) if lock::sha512(&integrity).is_some() => Ok(Found { integrity, peers }),
+        Some(integrity) if integrity::sha512(&integrity).is_some() => {
+            Ok(Found { integrity, peers })
+        }
         _ => Err(refused("it has no sha512 integrity".into())),
     }
 }

@@ -1,7 +1,7 @@
 //! The version that npm takes for a range or a dist-tag.
 
 use nodejs_semver::Version;
-use paperclip_artifact::lock;
+use paperclip_artifact::integrity;
 use paperclip_packing_api::resolve::Resolved;
 use serde::Deserialize;
 
@@ -35,7 +35,7 @@ impl Npm<'_> {
         };
         let version = found.version;
         match found.integrity {
-            Some(integrity) if lock::sha512(&integrity).is_some() => Ok(Resolved {
+            Some(integrity) if integrity::sha512(&integrity).is_some() => Ok(Resolved {
                 package: None,
                 version,
                 integrity,

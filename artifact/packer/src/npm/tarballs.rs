@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::TryStreamExt as _;
-use paperclip_artifact::lock::{self, Lock, Tarball};
-use paperclip_artifact::{bounded, limits};
+use paperclip_artifact::lock::{Lock, Tarball};
+use paperclip_artifact::{bounded, integrity, limits};
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::client::{StoreClient, StoreError};
 use reqwest::{StatusCode, Url};
@@ -337,7 +337,7 @@ pub async fn keep(
 ) -> Result<(), TarballError> {
     let repository = repository(owner);
     for (_, integrity) in lock.integrities() {
-        let Some(hash) = lock::sha512(integrity) else {
+        let Some(hash) = integrity::sha512(integrity) else {
             continue;
         };
         let file = content_path(cache, &hash);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use paperclip_artifact::toolchain::{
     NODE_INTEGRITY, NODE_PACKAGE, NODE_VERSION, NPM_INTEGRITY, NPM_VERSION,
 };
-use paperclip_artifact::{limits, lock};
+use paperclip_artifact::{integrity, limits};
 use paperclip_error_chain::chain;
 use sha2::{Digest as _, Sha512};
 
@@ -139,7 +139,7 @@ async fn download(
         .download(&url, limits::TARBALL, || Ok(Vec::new()))
         .await
         .map_err(|e| failed(chain(&e)))?;
-    if lock::sha512(integrity) != Some(Sha512::digest(&content).into()) {
+    if integrity::sha512(integrity) != Some(Sha512::digest(&content).into()) {
         return Err(ToolchainError::Mismatch { package });
     }
     Ok(content)

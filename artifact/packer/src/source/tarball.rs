@@ -10,7 +10,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use paperclip_artifact::{bounded, limits, lock};
+use paperclip_artifact::{bounded, integrity, limits};
 use paperclip_packing_api::naming;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
@@ -95,7 +95,7 @@ impl Given {
         integrity: &str,
         folder: &Path,
     ) -> Result<Self, GivenError> {
-        let (hash, parsed) = match (lock::sha512(integrity), Url::parse(url)) {
+        let (hash, parsed) = match (integrity::sha512(integrity), Url::parse(url)) {
             (Some(hash), Ok(parsed)) => (hash, parsed),
             (None, _) => return Err(field(url, "integrity", &integrity.into(), "`sha512-…`")),
             (_, Err(_)) => return Err(field(url, "url", &url.into(), "an http or https URL")),

@@ -1,7 +1,8 @@
 //! Step one: the package and its dependencies, brought into the work folder.
 
 use paperclip_artifact::inputs::{CONFIG_MAP, Inputs};
-use paperclip_artifact::lock::{self, Lock};
+use paperclip_artifact::integrity;
+use paperclip_artifact::lock::Lock;
 use paperclip_artifact::trust::Subject;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_oci::client::StoreClient;
@@ -216,18 +217,20 @@ fn check_served(
     wanted: Option<&str>,
 ) -> Result<(), PackError> {
     match wanted {
-        Some(wanted) if lock::sha512(wanted) != lock::sha512(served) => Err(PackError::Served {
-            package: format!("{}@{}", package.name, package.version),
-            served: served.to_owned(),
-            wanted: wanted.to_owned(),
-        }),
+        Some(wanted) if integrity::sha512(wanted) != integrity::sha512(served) => {
+            Err(PackError::Served {
+                package: format!("{}@{}", package.name, package.version),
+                served: served.to_owned(),
+                wanted: wanted.to_owned(),
+            })
+        }
         _ => Ok(()),
     }
 }
 
 fn check_integrity(inputs: &Inputs, lock: &Lock) -> Result<(), PackError> {
     let locked = lock.integrity(&inputs.package).unwrap_or_default();
-    if lock::sha512(locked) == lock::sha512(&inputs.integrity) {
+    if integrity::sha512(locked) == integrity::sha512(&inputs.integrity) {
         return Ok(());
     }
     Err(PackError::Integrity {
