@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
 use crate::lock::Lock;
 use crate::lock::entry::PeerMeta;
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-
 use crate::integrity::sha512;
 use crate::lock::Lock;
 

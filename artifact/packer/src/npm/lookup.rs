@@ -8,7 +8,7 @@ use paperclip_artifact::integrity;
 use paperclip_artifact::lock::{self, MissingPeer};
 use reqwest::StatusCode;
 
-use crate::npm::install::InstallError;
+use crate::npm::error::InstallError;
 use crate::npm::packument::{Document, Release};
 use crate::npm::registry::{FetchError, RegistryClient};
 

@@ -5,7 +5,8 @@ use paperclip_artifact::integrity;
 use paperclip_packing_api::resolve::Resolved;
 use serde::Deserialize;
 
-use crate::npm::install::{InstallError, Npm};
+use crate::npm::error::InstallError;
+use crate::npm::install::Npm;
 
 impl Npm<'_> {
     /// The version that npm would install for this range or tag: what `latest` names where

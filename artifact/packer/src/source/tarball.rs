@@ -17,8 +17,8 @@ use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
 use crate::npm::archive::{self, Budget};
+use crate::npm::download::{self, TarballError};
 use crate::npm::registry::{RegistryClient, readable};
-use crate::npm::tarballs::{self, TarballError};
 
 /// Fields of a `package.json` that npm reads when it resolves.
 const FIELDS: [&str; 12] = [
@@ -100,7 +100,7 @@ impl Given {
             (None, _) => return Err(field(url, "integrity", &integrity.into(), "`sha512-…`")),
             (_, Err(_)) => return Err(field(url, "url", &url.into(), "an http or https URL")),
         };
-        let file = tarballs::download_given(client, &parsed, &hash, folder).await?;
+        let file = download::download_given(client, &parsed, &hash, folder).await?;
         let url = readable(&parsed);
         let path = file.path().to_owned();
         let found = tokio::task::spawn_blocking(move || describe(&path, &url)).await;

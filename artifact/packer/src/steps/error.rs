@@ -13,7 +13,8 @@ use paperclip_oci::client::StoreError;
 use paperclip_oci::digest::Digest;
 use paperclip_oci::image::ImageError;
 
-use crate::npm::install::InstallError;
+use crate::npm::download::TarballError;
+use crate::npm::error::InstallError;
 use crate::npm::normalise::NormaliseError;
 use crate::npm::registry::FetchError;
 use crate::sandbox::evaluate::EvaluateError;

@@ -8,7 +8,8 @@ use paperclip_artifact::tree::Entry;
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_error_chain::chain;
 
-use crate::npm::install::{InstallError, Npm};
+use crate::npm::error::InstallError;
+use crate::npm::install::Npm;
 use crate::npm::normalise;
 use crate::steps::error::PackError;
 use crate::steps::work::{Planted, Tree, Work, work_error};
