@@ -265,11 +265,13 @@ where
     ) -> Result<Option<Event<I>>, LinkError> {
         while !self.ended {
             let message = tokio::select! {
-                message = self.stream.next() => message,
+                // Pings first: a stream that always has more would hold them up.
+                biased;
                 _ = self.ticks.tick() => {
                     self.ping(sender)?;
                     continue;
                 }
+                message = self.stream.next() => message,
             };
             let Some(message) = message else {
                 self.ended = true;

@@ -5,10 +5,10 @@
 //! fewer.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -16,6 +16,7 @@ use paperclip_proto::limits::Limits;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
+    time::Instant,
 };
 
 use super::{Limit, Refusal};
@@ -39,7 +40,7 @@ struct State {
     /// Calls that are inside.
     inside: usize,
     /// Calls that wait, by who made them.
-    waiting: HashMap<Origin, VecDeque<Waiter>>,
+    waiting: BTreeMap<Origin, VecDeque<Waiter>>,
     /// Who has calls that wait, in the order of their turns.
     turns: VecDeque<Origin>,
     /// How many wait.
@@ -106,7 +107,7 @@ impl Gate {
                 queue: limits.queue(),
                 rate: None,
                 inside: 0,
-                waiting: HashMap::new(),
+                waiting: BTreeMap::new(),
                 turns: VecDeque::new(),
                 count: 0,
                 is_timed: false,
@@ -164,7 +165,7 @@ impl Gate {
         let turn = self.lock().join(origin)?;
         // A place may have come free since, or the rate have to be waited for.
         self.let_in();
-        match tokio::time::timeout_at(deadline.into(), turn).await {
+        match tokio::time::timeout_at(deadline, turn).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => {
                 let (limit, most) = self.lock().reached();

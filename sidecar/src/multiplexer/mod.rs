@@ -21,7 +21,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -32,7 +32,10 @@ use paperclip_proto::{
     v1::{Notification, Phase, RpcError},
 };
 use serde::Deserialize;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     config::Settings,
@@ -112,7 +115,7 @@ pub struct Multiplexer {
 struct Inner {
     worker: Option<mpsc::Sender<Bytes>>,
     next_id: u64,
-    open: HashMap<u64, Open>,
+    open: BTreeMap<u64, Open>,
     /// When the calls end that no task waits for.
     due: BTreeSet<(Instant, u64)>,
     sessions: BTreeMap<SessionId, Arc<session::Session>>,
@@ -474,7 +477,7 @@ impl Multiplexer {
                 .await
                 .unwrap_or_else(|_| Err(worker_exited("the worker ended")))
         };
-        let outcome = tokio::time::timeout_at(deadline.into(), exchange).await;
+        let outcome = tokio::time::timeout_at(deadline, exchange).await;
         guard.settle();
         outcome.unwrap_or_else(|_| Err(timed_out(&call.method, call.timeout)))
     }

@@ -7,7 +7,6 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, OnceLock},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use paperclip_proto::v1::RpcError;
 use paperclip_shim::told;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Call, MAX_TIMEOUT, Multiplexer, timed_out, unavailable, worker_exited};
 
@@ -248,7 +247,7 @@ impl Multiplexer {
             }
         }
         let ended = run.wait_for(Option::is_some);
-        match tokio::time::timeout_at(deadline.into(), ended).await {
+        match tokio::time::timeout_at(deadline, ended).await {
             Ok(Ok(outcome)) => outcome
                 .clone()
                 .unwrap_or_else(|| Err(worker_exited("the run ended without an outcome"))),

@@ -4,17 +4,14 @@
 //! its queue, need not wait for anything here: its line goes out at once, and the answer goes
 //! from the worker's stdout straight into the session. What has to wait is left to a task.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use paperclip_proto::{
     methods::{self, Handling},
     v1::{Phase, Request, RpcError},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     Answer, Inner, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId, note, session::Session,

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +21,10 @@ use paperclip_proto::{
         session_request, session_response,
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    time::Instant,
+};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -88,6 +91,7 @@ impl Session {
     /// Sends a frame when there is room for it, or in chunks.
     async fn send_in_turn(&self, frame: SessionResponse) -> bool {
         tokio::select! {
+            biased;
             sent = self.link.send(frame) => sent.is_ok(),
             () = self.over.cancelled() => false,
         }
@@ -106,6 +110,7 @@ impl Session {
     /// The same once the host has read some. One that does not read in time is detached.
     pub(super) async fn post_in_turn(&self, frame: SessionResponse) {
         let posted = tokio::select! {
+            biased;
             posted = tokio::time::timeout(SLOW_HOST, self.outbox.post_in_turn(frame)) => posted,
             () = self.over.cancelled() => return,
         };
@@ -160,6 +165,7 @@ impl Session {
             return Said::NotSent;
         }
         let outcome = tokio::select! {
+            biased;
             outcome = tokio::time::timeout(timeout, receiver) => outcome,
             () = self.over.cancelled() => {
                 self.lock().remove(&id);
@@ -281,12 +287,14 @@ pub async fn serve<S>(
     let mut phase = state.borrow_and_update().phase;
     let (over, stop) = (pin!(session.over.cancelled()), pin!(stop.cancelled()));
     let mut ended = pin!(async {
-        tokio::select! { () = over => {} () = stop => {} }
+        tokio::select! { biased; () = over => {} () = stop => {} }
     });
     let mut due = pin!(tokio::time::sleep(NEVER));
     loop {
         let event = tokio::select! {
-            event = receiver.next(&session.link) => event,
+            // Frames last: a host that always has more would hold up all else.
+            biased;
+            () = &mut ended => break,
             changed = state.changed() => {
                 if changed.is_err() { break; }
                 let now = state.borrow_and_update().clone();
@@ -305,11 +313,11 @@ pub async fn serve<S>(
                 continue;
             }
             () = &mut due => {
-                let next = multiplexer.expire().map(tokio::time::Instant::from);
-                due.as_mut().reset(next.unwrap_or_else(|| tokio::time::Instant::now() + NEVER));
+                let next = multiplexer.expire();
+                due.as_mut().reset(next.unwrap_or_else(|| Instant::now() + NEVER));
                 continue;
             }
-            () = &mut ended => break,
+            event = receiver.next(&session.link) => event,
         };
         let taken = match event {
             Ok(Some(event)) => desk.take_together(&mut receiver, event, &state).await,
@@ -317,7 +325,7 @@ pub async fn serve<S>(
             Err(error) => Err(error),
         };
         match taken {
-            Ok(Some(first)) if due.deadline() > first.into() => due.as_mut().reset(first.into()),
+            Ok(Some(first)) if due.deadline() > first => due.as_mut().reset(first),
             Ok(_) => {}
             Err(error) => {
                 log_end(&session, &error);

@@ -1,5 +1,9 @@
 //! The multiplexer under random joins, leaves, crashes of workers and of sidecars, restarts, calls
 //! both ways, events and jobs that several hosts bring, against a ledger of what must come of each.
+//!
+//! A seed repeats its run, step by step: the clock stands still but for the steps in which time
+//! passes, one thread runs all tasks in the order in which they were woken, and nothing on the way
+//! of a call depends on the order of a hash map or on which branch of a `select!` is polled first.
 
 #[path = "../memory/mod.rs"]
 mod memory;
@@ -9,6 +13,8 @@ use world::{Fault, World};
 
 /// Steps in which a seeded fault has to be found.
 const FOUND_WITHIN: usize = 2_000;
+/// Steps of a run that is repeated.
+const REPEATED_STEPS: usize = 10_000;
 
 /// `PAPERCLIP_MODEL_STEPS` and `PAPERCLIP_MODEL_SEED` make it longer and other.
 fn number(variable: &str, otherwise: u64) -> u64 {
@@ -16,7 +22,7 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     stated.map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_call_ends_once_at_the_right_place() {
     let seed = number("PAPERCLIP_MODEL_SEED", 1);
     let steps = number("PAPERCLIP_MODEL_STEPS", 100_000) as usize;
@@ -33,7 +39,30 @@ async fn every_call_ends_once_at_the_right_place() {
     world.counts.assert_each_happened();
 }
 
-#[tokio::test]
+#[test]
+fn a_seed_repeats_its_run() {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut world = World::new(number("PAPERCLIP_MODEL_SEED", 1), Fault::None);
+            for _ in 0..REPEATED_STEPS {
+                world.step().await.unwrap();
+            }
+            world.finish().await.unwrap();
+            world.into_fingerprint()
+        })
+    };
+    let first = run();
+    for _ in 0..4 {
+        assert_eq!(run(), first);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_seeded_fault_is_found() {
     let faults = [
         Fault::WrongHost,
@@ -61,7 +90,7 @@ async fn a_seeded_fault_is_found() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_never_comes_is_found_at_the_end() {
     let mut world = World::new(1, Fault::None);
     for _ in 0..FOUND_WITHIN {

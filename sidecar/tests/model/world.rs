@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use paperclip_proto::{
 use paperclip_shim::told::Told;
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 use crate::memory::{Host, Worker, random::Random};
 
@@ -244,6 +244,7 @@ impl World {
                 self.host_answers().await;
                 tokio::task::yield_now().await;
             }
+            tokio::time::sleep(SHORT).await;
             self.check().await?;
         }
         let hosts = self.hosts.values();
@@ -260,6 +261,11 @@ impl World {
             return Err(format!("calls of the worker never ended: {open:?}"));
         }
         Ok(())
+    }
+
+    /// What came of the steps so far: how often what happened, and which random number is next.
+    pub fn into_fingerprint(mut self) -> String {
+        format!("{:?}, then {:x}", self.counts, self.random.next())
     }
 
     /// Notes a call that no host makes, as if its request had been lost.
