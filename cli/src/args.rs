@@ -315,18 +315,6 @@ Examples:
   kubectl paperclip verify registry.example/plugins/acme--tea@sha256:… -o json
   kubectl paperclip verify --key cosign.pub registry.example/plugins/acme--tea@sha256:…")]
     Verify(VerifyArguments),
-    /// Show which versions of the worker protocol the sidecars of this release serve, method by method
-    #[command(after_help = "\
-Needs no cluster. A plugin manifest names its version as apiVersion.
-
-Examples:
-  kubectl paperclip compatibility
-  kubectl paperclip compatibility --api-version 1 -o json")]
-    Compatibility {
-        /// Only this version; fails when it is not served
-        #[arg(long, value_name = "NUMBER")]
-        api_version: Option<u32>,
-    },
     /// Print a completion script
     #[command(after_help = "\
 For kubectl itself, put a script where PATH finds it:

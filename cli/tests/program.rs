@@ -53,29 +53,3 @@ fn kubectl_gets_candidates_for_a_word() {
     let output = run(&["__complete", "--", "lo"]);
     assert_eq!(text(&output.stdout), "logs\n:4\n");
 }
-
-#[test]
-fn the_compatibility_matrix_is_as_committed_and_needs_no_cluster() {
-    let output = run(&["compatibility"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    insta::assert_snapshot!("compatibility", text(&output.stdout));
-}
-
-#[test]
-fn a_version_that_is_not_served_is_refused_with_those_that_are() {
-    let output = run(&["compatibility", "--api-version", "7"]);
-    assert_eq!(output.status.code(), Some(2));
-    let said = text(&output.stderr);
-    let wanted = "no sidecar of this release serves apiVersion 7, wanted 1";
-    assert!(said.contains(wanted), "{said}");
-    let output = run(&["compatibility", "--api-version", "1", "-o", "json"]);
-    let matrix: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let methods = &matrix["apiVersions"][0]["methods"];
-    let asks = methods.as_array().unwrap().iter();
-    let found = asks.filter(|method| method["name"] == "state.set");
-    let wanted = serde_json::json!({
-        "name": "state.set", "direction": "worker asks", "capability": "plugin.state.write",
-        "since": "0.1.0",
-    });
-    assert_eq!(found.collect::<Vec<_>>(), [&wanted]);
-}

@@ -28,11 +28,10 @@ use crate::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     tls::{ClientTls, TlsError},
     v1::{
-        CallRequest, Cancel, ConfigChanged, GetCompatibilityRequest, GetCompatibilityResponse,
+        CallRequest, Cancel, ConfigChanged, 
         HostHello, Limits, Notification, PhaseChanged, PluginHello, Request, Response, RpcError,
         SessionRequest, SessionResponse, WatchStatusRequest, WatchStatusResponse,
         plugin_bridge_service_client::PluginBridgeServiceClient,
-        plugin_compatibility_service_client::PluginCompatibilityServiceClient,
         plugin_status_service_client::PluginStatusServiceClient, response, session_request,
         session_response,
     },
@@ -179,23 +178,6 @@ pub async fn watch_status(
     let channel = channel(address, tls, plugin).await?;
     PluginStatusServiceClient::new(channel)
         .watch_status(WatchStatusRequest {})
-        .await
-        .map(tonic::Response::into_inner)
-        .map_err(|source| ConnectError::Refused {
-            address,
-            source: Box::new(source),
-        })
-}
-
-/// Asks a pod of `plugin` at `address` which versions of the worker protocol it serves.
-pub async fn compatibility(
-    address: SocketAddr,
-    tls: &ClientTls,
-    plugin: &Identity,
-) -> Result<GetCompatibilityResponse, ConnectError> {
-    let channel = channel(address, tls, plugin).await?;
-    PluginCompatibilityServiceClient::new(channel)
-        .get_compatibility(GetCompatibilityRequest {})
         .await
         .map(tonic::Response::into_inner)
         .map_err(|source| ConnectError::Refused {

@@ -1,7 +1,6 @@
 //! One module a command, or a group of commands that do the same thing.
 
 mod call;
-mod compatibility;
 mod complete;
 mod doctor;
 mod inspect;
@@ -42,9 +41,6 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
     match command {
         Command::Completion { shell } => return complete::script(shell),
         Command::Complete { words } => return complete::candidates(&global, &words).await,
-        Command::Compatibility { api_version } => {
-            return compatibility::run(global.output, api_version);
-        }
         Command::Lint { files } => return lint::run(&global, &files),
         Command::Pack(arguments) => return pack::run(global.output, &arguments).await,
         Command::Inspect(arguments) => return inspect::run(global.output, &arguments).await,
@@ -106,7 +102,6 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
         }
         Command::Completion { .. }
         | Command::Complete { .. }
-        | Command::Compatibility { .. }
         | Command::Lint { .. }
         | Command::Pack(_)
         | Command::Inspect(_)

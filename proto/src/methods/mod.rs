@@ -15,9 +15,7 @@ use std::{
 
 use company::sets;
 pub use company::{Asked, Unreadable, asked};
-pub use version::{
-    Change, OFFERED, Part, SPOKEN, Supported, Unsupported, Version, offered, spoken,
-};
+pub use version::{OFFERED, Unsupported, offered};
 
 /// Who speaks, and whether an answer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +100,6 @@ pub struct Method {
     pub handling: Handling,
     /// Whether doing it twice is as good as once.
     pub is_repeatable: bool,
-    /// The first release that knows it.
-    pub since: &'static str,
 }
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Method>> =

@@ -19,7 +19,6 @@ const fn method(
         company,
         handling: Handling::Pass,
         is_repeatable: false,
-        since: "0.1.0",
     }
 }
 

@@ -3,7 +3,6 @@
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
 
-mod adapter;
 mod asked;
 mod lines;
 mod log;

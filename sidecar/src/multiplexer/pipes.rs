@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use paperclip_proto::methods::Version;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     runtime::{Handle, RuntimeFlavor},
@@ -13,7 +12,6 @@ use tokio::{
 
 use super::{
     Multiplexer,
-    adapter::Adapter,
     lines::{Line, Lines},
     log,
     pace::{Pace, Saying},
@@ -56,11 +54,10 @@ impl Drop for Pipes {
     }
 }
 
-/// Connects the multiplexer with a worker that speaks `version`. `adopted` when an earlier
-/// sidecar spoke to it. It is read as fast as `pace` allows.
+/// Connects the multiplexer with a worker. `adopted` when an earlier sidecar spoke to it. It is
+/// read as fast as `pace` allows.
 pub fn run<W, R>(
     multiplexer: &Arc<Multiplexer>,
-    version: &'static Version,
     stdin: W,
     stdout: R,
     adopted: bool,
@@ -78,34 +75,23 @@ where
     // Weak: the multiplexer alone keeps the worker's stdin open.
     let worker = lines.downgrade();
     multiplexer.attach_worker(lines);
-    let adapter = Adapter::of(version).map(Arc::new);
     let pace = Arc::new(pace);
     let reader = Reader {
         multiplexer: multiplexer.clone(),
         worker,
-        adapter: adapter.clone(),
         pace: pace.clone(),
     };
     Pipes {
-        writer: tokio::spawn(write(stdin, queue, adapter)).abort_handle(),
+        writer: tokio::spawn(write(stdin, queue)).abort_handle(),
         reader: tokio::spawn(reader.read(stdout)),
         pace,
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(
-    mut stdin: W,
-    mut queue: mpsc::Receiver<Bytes>,
-    adapter: Option<Arc<Adapter>>,
-) {
+async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<Bytes>) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut joined = Vec::new();
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        if let Some(adapter) = &adapter {
-            for line in &mut batch {
-                *line = adapter.outgoing(std::mem::take(line));
-            }
-        }
         let written = match &batch[..] {
             [line] => stdin.write_all(line).await,
             lines => {
@@ -127,7 +113,6 @@ async fn write<W: AsyncWrite + Unpin>(
 struct Reader {
     multiplexer: Arc<Multiplexer>,
     worker: mpsc::WeakSender<Bytes>,
-    adapter: Option<Arc<Adapter>>,
     pace: Arc<Pace>,
 }
 
@@ -159,12 +144,7 @@ impl Reader {
     /// Takes a line; gives what the worker said for itself in it.
     async fn take(&self, line: &Bytes) -> Option<Saying> {
         let multiplexer = &self.multiplexer;
-        let said = parse(line);
-        let said = match &self.adapter {
-            Some(adapter) => said.map(|said| adapter.incoming(said)),
-            None => said,
-        };
-        match said {
+        match parse(line) {
             Some(FromWorker::Response { id, outcome }) => {
                 multiplexer.answered(id, outcome);
                 None

@@ -1,7 +1,6 @@
 //! `paperclip-sidecar`: everything joined, until told to stop.
 
 mod bridge;
-mod compatibility;
 mod health;
 mod status;
 
@@ -16,7 +15,6 @@ use paperclip_proto::{
     trace::Traces,
     v1::{
         plugin_bridge_service_server::PluginBridgeServiceServer,
-        plugin_compatibility_service_server::PluginCompatibilityServiceServer,
         plugin_status_service_server::PluginStatusServiceServer,
     },
 };
@@ -161,7 +159,6 @@ async fn routes(
         namespace: facts.host.namespace.clone(),
         name: facts.host.name.clone(),
     };
-    let compatibility = compatibility::Compatibility::new(host.clone(), package.api_version);
     let bridge = bridge::Bridge::new(
         multiplexer.clone(),
         host,
@@ -171,7 +168,6 @@ async fn routes(
     let status = status::Status::new(multiplexer.clone(), facts, stop.clone());
     Ok(Routes::new(PluginBridgeServiceServer::new(bridge))
         .add_service(PluginStatusServiceServer::new(status))
-        .add_service(PluginCompatibilityServiceServer::new(compatibility))
         .add_service(health_service)
         .add_service(reflection))
 }

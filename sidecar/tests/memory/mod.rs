@@ -9,7 +9,6 @@ use std::sync::Arc;
 use kept::Kept;
 
 use paperclip_proto::{
-    methods::{self, Version},
     v1::{HostHello, PluginHello, SessionRequest, SessionResponse},
 };
 use paperclip_sidecar::multiplexer::{self, Multiplexer, Pace, Pipes};
@@ -42,11 +41,6 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker.
     pub fn start(multiplexer: &Arc<Multiplexer>) -> Self {
-        Self::start_as(multiplexer, methods::spoken())
-    }
-
-    /// Starts a worker of that version of the protocol.
-    pub fn start_as(multiplexer: &Arc<Multiplexer>, version: &'static Version) -> Self {
         let (stdin, theirs) = tokio::io::duplex(PIPE);
         let (stdout, ours) = tokio::io::duplex(PIPE);
         let (lines, queue) = mpsc::unbounded_channel();
@@ -64,15 +58,14 @@ impl Worker {
             stdout,
             stdin: queue,
             ends,
-            pipes: multiplexer::run_pipes(multiplexer, version, stdin, ours, false, Pace::free()),
+            pipes: multiplexer::run_pipes(multiplexer, stdin, ours, false, Pace::free()),
         }
     }
 
     /// Hands the worker over to the multiplexer of another sidecar.
     pub fn adopt(&mut self, multiplexer: &Arc<Multiplexer>) {
         let (stdin, ours) = self.ends.clone();
-        let version = methods::spoken();
-        self.pipes = multiplexer::run_pipes(multiplexer, version, stdin, ours, true, Pace::free());
+        self.pipes = multiplexer::run_pipes(multiplexer, stdin, ours, true, Pace::free());
     }
 }
 

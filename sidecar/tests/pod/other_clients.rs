@@ -123,7 +123,6 @@ async fn a_client_of_another_maker_uses_health_reflection_and_call() {
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
                 "paperclip.plugin.v1.PluginBridgeService",
-            "paperclip.plugin.v1.PluginCompatibilityService",
                 "paperclip.plugin.v1.PluginStatusService",
             ],
         })

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use paperclip_proto::{
     client::{self, CallError},
     identity::Identity,
-    v1::{HostHello, MethodDirection, WatchStatusResponse},
+    v1::{HostHello, WatchStatusResponse},
 };
 use serde_json::{Value, json};
 
@@ -225,44 +225,6 @@ async fn a_worker_of_a_version_that_is_not_served_is_refused_by_name() {
     assert_eq!(
         state.worker.unwrap().message,
         "the plugin manifest says apiVersion 7, wanted 1"
-    );
-}
-
-#[tokio::test]
-async fn the_host_and_the_operator_may_ask_what_a_sidecar_serves_and_nobody_else() {
-    let (pod, _host) = attached("").await;
-    let address = pod.address().await;
-    for who in [host(), Identity::Operator] {
-        let tls = pod.authority.client(&who);
-        let matrix = client::compatibility(address, &tls, &plugin())
-            .await
-            .unwrap();
-        assert_eq!(
-            (matrix.plugin_api_version, matrix.session_api_version),
-            (1, 1)
-        );
-        assert_eq!(matrix.sidecar_version, env!("CARGO_PKG_VERSION"));
-        let [version] = &matrix.api_versions[..] else {
-            panic!("{:?}", matrix.api_versions);
-        };
-        assert_eq!((version.number, &*version.since), (1, "0.1.0"));
-        let found = version
-            .methods
-            .iter()
-            .find(|method| method.name == "state.set");
-        let found = found.unwrap();
-        assert_eq!(found.capability, "plugin.state.write");
-        assert_eq!(found.direction(), MethodDirection::WorkerAsks);
-        assert_eq!(
-            version.methods.len(),
-            paperclip_proto::methods::all().count()
-        );
-    }
-    let tls = pod.authority.client(&plugin());
-    assert!(
-        client::compatibility(address, &tls, &plugin())
-            .await
-            .is_err()
     );
 }
 
