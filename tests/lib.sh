@@ -101,7 +101,7 @@ lint_contract() {
       npm install --prefix "$root" --no-audit --no-fund --silent "@bufbuild/buf@$version" || return 1
   fi
   local buf=$root/node_modules/.bin/buf
-  (cd proto && "$buf" lint && "$buf" format --diff --exit-code && "$buf" breaking proto --against released --config buf.yaml)
+  (cd proto/bridge && "$buf" lint && "$buf" format --diff --exit-code && "$buf" breaking proto --against released --config buf.yaml)
 }
 
 # Every chart, as strictly as Helm can, and what it renders from each of its ci/*.yaml, which

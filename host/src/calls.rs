@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use paperclip_proto::trace::SpanKind;
+use paperclip_bridge::trace::SpanKind;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;

@@ -22,9 +22,9 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use paperclip_bridge::tls::ClientTls;
 use paperclip_crds::labels;
 use paperclip_error_chain::chain;
-use paperclip_proto::tls::ClientTls;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};

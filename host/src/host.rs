@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use paperclip_proto::trace::Traces;
+use paperclip_bridge::trace::Traces;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 

@@ -4,12 +4,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use paperclip_proto::jsonrpc::{
+use paperclip_bridge::v1::RpcError;
+pub use paperclip_protocol::jsonrpc::{
     CAPABILITY_DENIED, INTERNAL, INVOCATION_SCOPE_DENIED as SCOPE_DENIED, LIMIT_EXCEEDED,
     METHOD_NOT_FOUND, METHOD_NOT_IMPLEMENTED, PAYLOAD_TOO_LARGE, TIMEOUT, WORKER_ERROR,
     WORKER_UNAVAILABLE,
 };
-use paperclip_proto::v1::RpcError;
 
 /// A JSON-RPC error object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

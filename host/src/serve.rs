@@ -3,11 +3,11 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::{TimeDelta, Utc};
-use paperclip_error_chain::chain;
-use paperclip_proto::{
+use paperclip_bridge::{
     tls::{ClientTls, TlsError},
     trace::{Traces, TracesError},
 };
+use paperclip_error_chain::chain;
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};

@@ -4,14 +4,14 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use paperclip_error_chain::chain;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{self, ConnectError, Incoming},
-    limits::Limits,
     tls::ClientTls,
     trace::SpanKind,
     v1::{ConfigChanged, HostHello, Phase, PhaseChanged, PluginHello, Request},
 };
+use paperclip_error_chain::chain;
+use paperclip_protocol::limits::Limits;
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     time::Instant,

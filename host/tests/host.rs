@@ -4,8 +4,8 @@
 mod cases;
 mod support;
 
+use paperclip_bridge::v1::Phase;
 use paperclip_host::COMPANY_ID;
-use paperclip_proto::v1::Phase;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use support::{

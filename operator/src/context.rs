@@ -8,23 +8,22 @@ use std::{
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, Client};
 use paperclip_artifact::pull::{PullError, read_lock, read_plugin_manifest};
+use paperclip_bridge::tls::{ClientTls, TlsError};
+use paperclip_identity::Identity;
+use paperclip_identity_issue::{Authority, IssueError, Subject};
 use paperclip_oci::{
     Digest,
     client::{Credentials, StoreClient, StoreError, StoreOptions},
 };
 use paperclip_packing_api::{outcome::Pushed, request::PackRequest, stored::find};
-use paperclip_proto::{
-    identity::Identity,
-    tls::{ClientTls, TlsError},
-};
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
     args::Args,
-    ca::{Authority, CaError, Subject},
     errors::chain,
     events::Events,
+    fingerprint::Fingerprints,
     manifests::Manifests,
     metrics::Metrics,
     nodes::Nodes,
@@ -47,7 +46,7 @@ pub enum StartError {
     Signing(#[from] SigningError),
     /// The operator's own certificate cannot be made.
     #[error(transparent)]
-    Ca(#[from] CaError),
+    Ca(#[from] IssueError),
     /// The operator's own certificate cannot be used.
     #[error("preparing the operator's client certificate")]
     Tls(#[from] TlsError),
@@ -83,6 +82,8 @@ pub struct Context {
     pub args: Args,
     /// The authority.
     pub authority: Authority,
+    /// Makes fingerprints of secrets, by the authority's key.
+    pub fingerprints: Fingerprints,
     /// The keys by one of which an artifact of the store is signed.
     pub signing: signing::Accepted,
     /// What plugins' pods pull with.
@@ -158,6 +159,7 @@ impl Context {
             events: Events::new(client.clone(), &args.pod_name),
             client,
             args,
+            fingerprints: Fingerprints::new(authority.private_key()),
             authority,
             signing,
             store_access,

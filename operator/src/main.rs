@@ -7,7 +7,6 @@ mod api_server;
 mod apply;
 mod args;
 mod backoff;
-mod ca;
 mod context;
 mod errors;
 mod events;

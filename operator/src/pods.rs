@@ -15,10 +15,9 @@ use kube::{
     ResourceExt,
     runtime::{reflector::ObjectRef, watcher::Event},
 };
+use paperclip_bridge::{client::watch_status, tls::ClientTls, v1::WatchStatusResponse};
 use paperclip_crds::{labels, v1alpha1::PaperclipPlugin};
-use paperclip_proto::{
-    client::watch_status, identity::Identity, tls::ClientTls, v1::WatchStatusResponse,
-};
+use paperclip_identity::Identity;
 use tokio::sync::{mpsc, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},

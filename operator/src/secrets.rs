@@ -9,12 +9,12 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use paperclip_crds::labels;
+use paperclip_identity_issue::{Authority, IssueError, Material, Subject, is_due};
 use paperclip_oci::client::Credentials;
 use time::OffsetDateTime;
 
 use crate::{
     apply::{ApplyError, apply},
-    ca::{self, Authority, CaError, Material, Subject},
     tokens::{TokenError, Tokens},
 };
 
@@ -46,7 +46,7 @@ pub enum SecretError {
     },
     /// A certificate could not be made.
     #[error(transparent)]
-    Ca(#[from] CaError),
+    Ca(#[from] IssueError),
     /// The key of pull tokens could not be made or read.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -199,7 +199,7 @@ pub async fn leaf(
     if let Some(found) = &found
         && is_ours(found)
         && let (Ok(certificate), Ok(under)) = (text(found, "tls.crt"), text(found, "ca.crt"))
-        && !ca::is_due(&certificate, &under, authority.certificate(), now)
+        && !is_due(&certificate, &under, authority.certificate(), now)
     {
         return Ok(None);
     }

@@ -73,10 +73,11 @@ impl Accepted {
 pub async fn prepare(client: &Client, namespace: &str) -> Result<Accepted, SigningError> {
     let private: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets::create_once(&private, SECRET, || {
-        let key = KeyPair::generate().map_err(|source| crate::ca::CaError::Issue {
-            subject: "the platform's signing key".into(),
-            source,
-        })?;
+        let key =
+            KeyPair::generate().map_err(|source| paperclip_identity_issue::IssueError::Issue {
+                subject: "the platform's signing key".into(),
+                source,
+            })?;
         let pem = key.serialize_pem();
         let metadata = secrets::metadata(SECRET);
         Ok(secrets::build_secret(

@@ -1,9 +1,9 @@
 //! Whether a worker's call stays in the company it was made for.
 
-use paperclip_proto::{
+use paperclip_bridge::v1::RpcError;
+use paperclip_protocol::{
     jsonrpc,
     methods::{self, Asked},
-    v1::RpcError,
 };
 
 /// Refuses a call that leaves the company of its invocation, where that is known. A call that

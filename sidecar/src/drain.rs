@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use paperclip_proto::v1::Phase;
+use paperclip_bridge::v1::Phase;
 use paperclip_shim::protocol::Command;
 
 use crate::{multiplexer::Multiplexer, shim::Shim, supervisor::Stopping};

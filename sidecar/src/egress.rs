@@ -6,7 +6,7 @@
 
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
-use paperclip_proto::v1::Egress;
+use paperclip_bridge::v1::Egress;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 

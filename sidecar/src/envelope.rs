@@ -1,7 +1,7 @@
 //! JSON-RPC lines: envelopes are taken apart and put together, contents pass byte for byte.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use paperclip_proto::v1::RpcError;
+use paperclip_bridge::v1::RpcError;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -112,7 +112,7 @@ pub(crate) fn rpc_error(raw: &RawValue) -> RpcError {
         Ok(error) => RpcError {
             code: error
                 .code
-                .map_or(paperclip_proto::jsonrpc::UNKNOWN, |code| code as i32),
+                .map_or(paperclip_protocol::jsonrpc::UNKNOWN, |code| code as i32),
             message: error.message.unwrap_or_default(),
             data_json: error
                 .data
@@ -122,7 +122,7 @@ pub(crate) fn rpc_error(raw: &RawValue) -> RpcError {
         Err(_) => RpcError {
             data_json: Bytes::copy_from_slice(raw.get().as_bytes()),
             ..RpcError::new(
-                paperclip_proto::jsonrpc::UNKNOWN,
+                paperclip_protocol::jsonrpc::UNKNOWN,
                 "the worker's error is not an error object",
             )
         },

@@ -10,10 +10,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use paperclip_proto::{
-    jsonrpc, methods,
-    v1::{CapabilityUse, RpcError},
-};
+use paperclip_bridge::v1::{CapabilityUse, RpcError};
+use paperclip_protocol::{jsonrpc, methods};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},

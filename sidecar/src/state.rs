@@ -1,7 +1,7 @@
 //! The state of the pod, in one place that everyone can watch.
 
 use bytes::Bytes;
-use paperclip_proto::v1::{
+use paperclip_bridge::v1::{
     AttachedHost, CapabilityUse, ConfigState, Egress, Phase, PhaseChanged, WorkerState,
 };
 use tokio::sync::watch;

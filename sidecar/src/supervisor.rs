@@ -12,12 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     config::ActivationConfig,
     facts::Facts,
+    v1::{Phase, RpcError},
+};
+use paperclip_protocol::{
     jsonrpc,
     methods::{self, Unsupported, Version},
-    v1::{Phase, RpcError},
 };
 use paperclip_shim::protocol::{Command, Exit, MAX_PACKET, Start};
 use serde::{Deserialize, Serialize};
@@ -107,7 +109,7 @@ impl WorkerPlan {
 struct InitializeParams<'a> {
     manifest: &'a RawValue,
     config: serde_json::Map<String, serde_json::Value>,
-    instance_info: &'a paperclip_proto::facts::InstanceFacts,
+    instance_info: &'a paperclip_bridge::facts::InstanceFacts,
     api_version: u32,
     database_namespace: Option<&'a str>,
 }

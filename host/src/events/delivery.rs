@@ -6,11 +6,11 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use paperclip_error_chain::chain;
-use paperclip_proto::{
+use paperclip_bridge::{
     trace::{SpanKind, Traces},
     v1::Notification,
 };
+use paperclip_error_chain::chain;
 use serde_json::value::RawValue;
 use tracing::{debug, error, warn};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use paperclip_proto::identity::Identity;
+use paperclip_identity::Identity;
 
 /// A `PaperclipPlugin`: its names, and the UID that tells it from one that had the names before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

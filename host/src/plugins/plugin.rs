@@ -10,12 +10,11 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use paperclip_proto::{
-    limits::Limits,
-    methods::find,
+use paperclip_bridge::{
     routing::{self, Candidate, Share},
     v1::{Phase, Request},
 };
+use paperclip_protocol::{limits::Limits, methods::find};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Duration, Instant},

@@ -11,11 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{CallError, SessionSender},
-    limits::Limits,
     v1::{Notification, Phase, Request},
 };
+use paperclip_protocol::limits::Limits;
 use serde::Deserialize;
 use tokio::time::Instant;
 

@@ -1,6 +1,6 @@
 //! Who answers what workers ask.
 
-use paperclip_proto::methods::Method;
+use paperclip_protocol::methods::Method;
 
 /// Who answers a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ const SERVED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paperclip_proto::methods::asked_of_host;
+    use paperclip_protocol::methods::asked_of_host;
 
     #[test]
     fn what_is_served_is_of_the_protocol() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use paperclip_error_chain::chain;
-use paperclip_proto::methods::{Unreadable, asked, asked_of_host, needed};
+use paperclip_protocol::methods::{Unreadable, asked, asked_of_host, needed};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, error, info, warn};

@@ -3,7 +3,7 @@
 //! A call names no company, one company, or needs whichever it is made for. The
 //! host trusts only its own record of the invocation that the call belongs to.
 
-pub use paperclip_proto::methods::Asked;
+pub use paperclip_protocol::methods::Asked;
 
 use crate::rpc::{Fault, SCOPE_DENIED};
 

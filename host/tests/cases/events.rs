@@ -1,7 +1,7 @@
 //! Events: kept until a worker has them.
 
+use paperclip_bridge::v1::Phase;
 use paperclip_host::COMPANY_ID;
-use paperclip_proto::v1::Phase;
 use serde_json::{Value, json};
 
 use crate::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::{join, join_all, pending};
-use paperclip_proto::v1::Phase;
+use paperclip_bridge::v1::Phase;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::pending;
-use paperclip_proto::v1::Limits;
+use paperclip_bridge::v1::Limits;
 use reqwest::StatusCode;
 use serde_json::json;
 

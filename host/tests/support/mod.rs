@@ -6,12 +6,12 @@ pub mod pod;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use paperclip_bridge::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use paperclip_host::{
     args::{AuthMode, PluginAddress, ServeArgs},
     clock::Clock,
     serve::Server,
 };
-use paperclip_proto::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;

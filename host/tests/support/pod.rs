@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use paperclip_proto::{
+use paperclip_bridge::{
     tls::ServerTls,
     v1::{
         CallRequest, CallResponse, ConfigChanged, Limits, Notification, Phase, PhaseChanged,

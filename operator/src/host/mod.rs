@@ -19,14 +19,14 @@ use paperclip_crds::{
     labels,
     v1alpha1::{Condition, ConditionType, PaperclipHost, PaperclipHostStatus, Reason},
 };
-use paperclip_proto::identity::Identity;
+use paperclip_identity::Identity;
+use paperclip_identity_issue::{Subject, expiry};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::{ApplyError, apply},
     backoff::{self, Backoff},
-    ca::{Subject, expiry},
     context::Context,
     errors::{chain, is_namespace_terminating},
     plugin::{Finding, condition, rfc3339},

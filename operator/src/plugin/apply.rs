@@ -9,11 +9,10 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
+use paperclip_bridge::config::{self, DeliveredConfig};
 use paperclip_crds::labels;
-use paperclip_proto::{
-    config::{self, DeliveredConfig},
-    identity::Identity,
-};
+use paperclip_identity::Identity;
+use paperclip_identity_issue::Subject;
 use time::OffsetDateTime;
 
 use super::{
@@ -27,7 +26,6 @@ use super::{
 };
 use crate::{
     apply::{apply, apply_unsealed},
-    ca::Subject,
     context::Context,
     secrets::{self, SecretError},
 };

@@ -139,7 +139,7 @@ pub async fn resolve(
 /// namespace: it has repositories of its own, since who may pull is told by repository.
 fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequest) -> String {
     let namespace = plugin.namespace().unwrap_or_default();
-    let own = || credential::owner(context.authority.fingerprints(), &namespace);
+    let own = || credential::owner(&context.fingerprints, &namespace);
     let owner = request.owner().map(str::to_owned);
     match owner.or_else(|| request.inline.is_some().then(own)) {
         Some(owner) => naming::repository_of_owner(&owner, &request.package),

@@ -299,10 +299,10 @@ mod tests {
     use crate::plugin::{desired::Wanted, fixtures, pod::build_deployment};
     use k8s_openapi::jiff::Timestamp;
     use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+    use paperclip_bridge::v1::WatchStatusResponse;
     use paperclip_crds::v1alpha1::{
         PaperclipPluginRevisionStatus, PaperclipPluginStatus, PluginSummary, RevisionStatus,
     };
-    use paperclip_proto::v1::WatchStatusResponse;
 
     fn key(id: &str) -> Key {
         Key {

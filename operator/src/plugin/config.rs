@@ -1,9 +1,9 @@
 //! A plugin's config from its parts: pure, so that every rule can be tested.
 
 use jsonschema::{ValidationError, error::ValidationErrorKind};
+use paperclip_bridge::config::{ConfigRevision, DeliveredSecret};
 use paperclip_crds::v1alpha1::{ConfigMapKey, PluginConfig, PluginSecret, Reason, SecretUse};
 use paperclip_oci::Digest;
-use paperclip_proto::config::{ConfigRevision, DeliveredSecret};
 use serde_json::{Map, Value, json};
 
 use super::conditions::Finding;

@@ -84,7 +84,7 @@ pub async fn access(
         files.insert(AUTHORITY.into(), authority);
     }
     let namespace = plugin.namespace().unwrap_or_default();
-    let fingerprints = context.authority.fingerprints();
+    let fingerprints = &context.fingerprints;
     Ok(Some(Access {
         tenant: tenant(fingerprints, &namespace, source, &files),
         files,

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString};
 use kube::{Resource, ResourceExt, api::ObjectMeta};
+use paperclip_bridge::{
+    config::{self, DeliveredConfig},
+    facts::{Facts, HostFacts, InstanceFacts},
+};
 use paperclip_crds::{
     labels,
     v1alpha1::{PaperclipPlugin, RevisionArtifact, WorkerResources},
 };
 use paperclip_oci::{Digest, client::Credentials};
-use paperclip_proto::{
-    config::{self, DeliveredConfig},
-    facts::{Facts, HostFacts, InstanceFacts},
-};
 use time::OffsetDateTime;
 
 use crate::{

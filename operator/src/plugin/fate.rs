@@ -2,8 +2,8 @@
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt;
+use paperclip_bridge::v1::ConfigState;
 use paperclip_crds::labels;
-use paperclip_proto::v1::ConfigState;
 
 use super::worker;
 use crate::pods::Seen;
@@ -96,7 +96,7 @@ pub fn is_over(pod: &Pod) -> bool {
 mod tests {
     use super::*;
     use crate::plugin::fixtures;
-    use paperclip_proto::v1::{Phase, WatchStatusResponse, WorkerState};
+    use paperclip_bridge::v1::{Phase, WatchStatusResponse, WorkerState};
 
     fn pod(phase: Phase, revision: u64, refused_revision: u64) -> Seen {
         fixtures::plugin_pod(

@@ -11,6 +11,7 @@ use k8s_openapi::api::{
     },
 };
 use kube::api::ObjectMeta;
+use paperclip_bridge::v1::WatchStatusResponse;
 use paperclip_crds::{
     labels,
     v1alpha1::{
@@ -19,7 +20,6 @@ use paperclip_crds::{
         PaperclipPluginSpec, PluginSource, PluginSummary, RevisionArtifact, ServiceReference,
     },
 };
-use paperclip_proto::v1::WatchStatusResponse;
 
 use super::{desired::Wanted, revision};
 use crate::{args::Args, pods::Seen};

@@ -5,6 +5,10 @@ use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::{Timestamp, ToSpan};
 use kube::{ResourceExt, api::ObjectMeta};
+use paperclip_bridge::{
+    config::{ActivationConfig, DeliveredConfig},
+    v1::{ConfigState, Phase, WatchStatusResponse, WorkerState},
+};
 use paperclip_crds::{
     labels,
     v1alpha1::{
@@ -14,10 +18,6 @@ use paperclip_crds::{
     },
 };
 use paperclip_oci::Digest;
-use paperclip_proto::{
-    config::{ActivationConfig, DeliveredConfig},
-    v1::{ConfigState, Phase, WatchStatusResponse, WorkerState},
-};
 use serde_json::{Value, json};
 
 use super::{claiming::sweep, fixtures, packing, reconcile::reconcile};
@@ -386,7 +386,7 @@ fn handed_to(life: Life, objects: &BTreeMap<String, Value>) -> DeliveredConfig {
 
 /// What a sidecar says that was handed this.
 fn status(activation: u64, config: &ActivationConfig, serves: bool) -> WatchStatusResponse {
-    let is_refused = |config: &paperclip_proto::config::ConfigRevision| {
+    let is_refused = |config: &paperclip_bridge::config::ConfigRevision| {
         config.config.get("colour") == Some(&"invisible".into())
     };
     let candidate = config.candidate.as_ref();
@@ -423,7 +423,7 @@ fn status(activation: u64, config: &ActivationConfig, serves: bool) -> WatchStat
             refused_revision: refused.map_or(0, |config| config.revision),
             message: refused.map_or(String::new(), |_| "nobody sees it".into()),
         }),
-        hosts: vec![paperclip_proto::v1::AttachedHost {
+        hosts: vec![paperclip_bridge::v1::AttachedHost {
             host_namespace: "paperclip".into(),
             host_name: "main".into(),
             replica: "0".into(),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use paperclip_bridge::config::{ActivationConfig, DeliveredConfig};
 use paperclip_crds::v1alpha1::PaperclipPluginRevisionSpec;
-use paperclip_proto::config::{ActivationConfig, DeliveredConfig};
 
 use super::config::Config;
 

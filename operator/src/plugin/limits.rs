@@ -2,7 +2,7 @@
 
 use paperclip_crds::v1alpha1::PaperclipPlugin;
 use paperclip_oci::Digest;
-use paperclip_proto::limits::Limits;
+use paperclip_protocol::limits::Limits;
 
 /// The limits of a plugin. They are no part of a revision: they hold for whatever runs.
 #[must_use]

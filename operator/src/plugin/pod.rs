@@ -17,9 +17,9 @@ use k8s_openapi::{
     },
 };
 use kube::api::ObjectMeta;
+use paperclip_bridge::facts;
 use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
 use paperclip_oci::Digest;
-use paperclip_proto::facts;
 
 use super::{desired::Wanted, platforms, resources};
 use crate::args::Args;

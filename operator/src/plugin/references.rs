@@ -47,7 +47,7 @@ pub async fn resolve(
             Err(missing) => return Ok(Err(missing)),
         }
     }
-    let versions = versions(context.authority.fingerprints(), plugin, &values);
+    let versions = versions(&context.fingerprints, plugin, &values);
     Ok(
         config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| Resolved {
             config,

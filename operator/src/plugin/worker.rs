@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
+use paperclip_bridge::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
 use paperclip_crds::{
     labels,
     v1alpha1::{CapabilityStatus, Reason},
 };
-use paperclip_proto::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
 
 use super::{conditions::Finding, diagnose, fate};
 use crate::pods::Seen;
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::plugin::fixtures;
     use k8s_openapi::api::core::v1::PodCondition;
-    use paperclip_proto::v1::{AttachedHost, CapabilityUse};
+    use paperclip_bridge::v1::{AttachedHost, CapabilityUse};
 
     fn status(phase: Phase, worker: WorkerState) -> WatchStatusResponse {
         WatchStatusResponse {

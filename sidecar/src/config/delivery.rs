@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use paperclip_proto::{
-    config::{ActivationConfig, DeliveredConfig, FILE_NAME},
-    limits::Limits,
-};
+use paperclip_bridge::config::{ActivationConfig, DeliveredConfig, FILE_NAME};
+use paperclip_protocol::limits::Limits;
 use tokio::sync::watch;
 
 use crate::limits::Gate;

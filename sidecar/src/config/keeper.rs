@@ -4,11 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     config::{ActivationConfig, ConfigRevision},
-    jsonrpc,
     v1::RpcError,
 };
+use paperclip_protocol::jsonrpc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};

@@ -7,7 +7,7 @@ mod redact;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use paperclip_proto::config::{ConfigRevision, DeliveredSecret};
+use paperclip_bridge::config::{ConfigRevision, DeliveredSecret};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

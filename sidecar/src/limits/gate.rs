@@ -12,7 +12,7 @@ use std::{
 };
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use paperclip_proto::limits::Limits;
+use paperclip_protocol::limits::Limits;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -307,7 +307,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paperclip_proto::jsonrpc;
+    use paperclip_protocol::jsonrpc;
     use tokio::task::JoinHandle;
 
     fn gate(limits: Limits) -> Arc<Gate> {

@@ -9,7 +9,8 @@ use governor::{
     DefaultDirectRateLimiter,
     clock::{Clock as _, DefaultClock},
 };
-use paperclip_proto::{jsonrpc, v1::RpcError};
+use paperclip_bridge::v1::RpcError;
+use paperclip_protocol::jsonrpc;
 use prometheus_client::encoding::EncodeLabelValue;
 use serde_json::{Value, json};
 

@@ -6,11 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
-    jsonrpc,
-    methods::{self, Handling},
+use paperclip_bridge::{
     trace::SpanKind,
     v1::{RpcError, SessionResponse},
+};
+use paperclip_protocol::{
+    jsonrpc,
+    methods::{self, Handling},
 };
 use tokio::{sync::mpsc, time::Instant};
 

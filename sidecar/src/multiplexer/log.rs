@@ -66,7 +66,7 @@ pub fn redacted(params: Bytes, settings: &Settings) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paperclip_proto::config::{ConfigRevision, DeliveredSecret};
+    use paperclip_bridge::config::{ConfigRevision, DeliveredSecret};
 
     #[test]
     fn what_leaves_for_a_host_holds_no_secret_and_is_json() {

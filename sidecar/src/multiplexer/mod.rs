@@ -24,11 +24,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
-    jsonrpc,
-    methods::{self, Handling},
+use paperclip_bridge::{
     trace::{Span, SpanKind, Traces},
     v1::{Notification, Phase, RpcError},
+};
+use paperclip_protocol::{
+    jsonrpc,
+    methods::{self, Handling},
 };
 use serde::Deserialize;
 use tokio::{
@@ -50,7 +52,7 @@ pub use pipes::{Pipes, run as run_pipes};
 pub use session::{SessionId, serve as serve_session};
 
 /// Timeout of what names none.
-const DEFAULT_TIMEOUT: Duration = paperclip_proto::limits::CALL_TIMEOUT;
+const DEFAULT_TIMEOUT: Duration = paperclip_protocol::limits::CALL_TIMEOUT;
 /// Longest timeout of a call: 2^31-1 ms.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Calls of the worker that may be open at once.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::v1::RpcError;
+use paperclip_bridge::v1::RpcError;
 use paperclip_shim::told;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};

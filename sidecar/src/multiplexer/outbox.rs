@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use paperclip_proto::{link, v1::SessionResponse};
+use paperclip_bridge::{link, v1::SessionResponse};
 use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 

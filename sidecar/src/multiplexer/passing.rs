@@ -7,10 +7,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use paperclip_proto::{
-    methods::{self, Handling},
-    v1::{Phase, Request, RpcError},
-};
+use paperclip_bridge::v1::{Phase, Request, RpcError};
+use paperclip_protocol::methods::{self, Handling};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{

@@ -11,15 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
-    jsonrpc,
+use paperclip_bridge::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
-    methods::{self, Handling},
     v1::{
         AttachedHost, ConfigChanged, HostHello, Notification, Phase, PluginHello, Request,
         Response, RpcError, SessionRequest, SessionResponse, Subscription, response,
         session_request, session_response,
     },
+};
+use paperclip_protocol::{
+    jsonrpc,
+    methods::{self, Handling},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},

@@ -2,10 +2,8 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use paperclip_proto::{
+use paperclip_bridge::{
     facts::Facts,
-    identity::Identity,
-    methods::{self, Handling},
     status::to_status,
     tls::Peer,
     v1::{
@@ -13,6 +11,8 @@ use paperclip_proto::{
         plugin_bridge_service_server::PluginBridgeService, session_request,
     },
 };
+use paperclip_identity::Identity;
+use paperclip_protocol::methods::{self, Handling};
 use tokio::sync::mpsc;
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;

@@ -7,10 +7,9 @@ mod status;
 use std::{fs, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use paperclip_proto::{
+use paperclip_bridge::{
     FILE_DESCRIPTOR_SET,
     facts::{self, Facts},
-    identity::Identity,
     tls::ServerTls,
     trace::Traces,
     v1::{
@@ -18,6 +17,7 @@ use paperclip_proto::{
         plugin_status_service_server::PluginStatusServiceServer,
     },
 };
+use paperclip_identity::Identity;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -87,8 +87,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keepalive_interval(Some(paperclip_proto::link::PING_INTERVAL))
-            .http2_keepalive_timeout(Some(paperclip_proto::link::DEAD_AFTER))
+            .http2_keepalive_interval(Some(paperclip_bridge::link::PING_INTERVAL))
+            .http2_keepalive_timeout(Some(paperclip_bridge::link::DEAD_AFTER))
             .add_routes(routes)
             .serve_with_incoming_shutdown(tls.accept(grpc), stop.clone().cancelled_owned()),
     );

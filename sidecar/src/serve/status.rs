@@ -2,13 +2,13 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use paperclip_proto::{
+use paperclip_bridge::{
     facts::Facts,
-    identity::Identity,
     v1::{
         WatchStatusRequest, WatchStatusResponse, plugin_status_service_server::PluginStatusService,
     },
 };
+use paperclip_identity::Identity;
 use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status as GrpcStatus};

@@ -6,7 +6,7 @@
 use std::{fs, future::Future, time::Duration};
 
 use bytes::Bytes;
-use paperclip_proto::client::SessionSender;
+use paperclip_bridge::client::SessionSender;
 use serde_json::{Value, json};
 
 use crate::{Store, call, host, original, pod, support::pod::Pod, workers};

@@ -24,11 +24,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{CallError, Incoming, SessionSender},
-    jsonrpc,
     v1::{Request, RpcError},
 };
+use paperclip_protocol::jsonrpc;
 use serde_json::{Value, json};
 use support::{artifact, host::connect, pod::Pod};
 use workers::Worker;

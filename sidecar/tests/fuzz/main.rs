@@ -21,7 +21,7 @@ use std::{
 
 use memory::{Host, random::Random};
 use neighbour::Bridge;
-use paperclip_proto::{
+use paperclip_bridge::{
     link::DEAD_AFTER,
     v1::{SessionRequest, session_request},
 };

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use paperclip_proto::v1::{
+use paperclip_bridge::v1::{
     Chunk, Notification, Phase, Ping, Pong, Request, Response, RpcError, SessionRequest, response,
     session_request, session_response,
 };

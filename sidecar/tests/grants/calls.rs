@@ -1,6 +1,6 @@
 //! Calls that name companies in every way that a reader may see or miss.
 
-use paperclip_proto::methods::{self, Direction};
+use paperclip_protocol::methods::{self, Direction};
 
 use crate::memory::random::Random;
 

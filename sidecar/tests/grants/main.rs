@@ -15,12 +15,12 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use calls::Call;
 use memory::{Host, Worker, random::Random};
-use paperclip_proto::{
+use paperclip_bridge::v1::{
+    Phase, Pong, Request, Response, SessionRequest, response, session_request, session_response,
+};
+use paperclip_protocol::{
     jsonrpc,
     methods::{self, Company, Direction, Method},
-    v1::{
-        Phase, Pong, Request, Response, SessionRequest, response, session_request, session_response,
-    },
 };
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};

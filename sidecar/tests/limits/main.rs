@@ -8,14 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use memory::{Host, Worker};
-use paperclip_proto::{
-    jsonrpc,
-    limits::Limits,
-    v1::{
-        Cancel, Phase, Request, Response, RpcError, SessionRequest, response, session_request,
-        session_response,
-    },
+use paperclip_bridge::v1::{
+    Cancel, Phase, Request, Response, RpcError, SessionRequest, response, session_request,
+    session_response,
 };
+use paperclip_protocol::{jsonrpc, limits::Limits};
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;

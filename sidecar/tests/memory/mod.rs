@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use kept::Kept;
 
-use paperclip_proto::{
-    v1::{HostHello, PluginHello, SessionRequest, SessionResponse},
-};
+use paperclip_bridge::v1::{HostHello, PluginHello, SessionRequest, SessionResponse};
 use paperclip_sidecar::multiplexer::{self, Multiplexer, Pace, Pipes};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, DuplexStream},

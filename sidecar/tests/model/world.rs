@@ -7,14 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
-    jsonrpc,
-    limits::Limits,
-    v1::{
-        Notification, Phase, Pong, Request, Response, RpcError, SessionRequest, SessionResponse,
-        response, session_request, session_response,
-    },
+use paperclip_bridge::v1::{
+    Notification, Phase, Pong, Request, Response, RpcError, SessionRequest, SessionResponse,
+    response, session_request, session_response,
 };
+use paperclip_protocol::{jsonrpc, limits::Limits};
 use paperclip_shim::told::Told;
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};

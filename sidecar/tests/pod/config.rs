@@ -119,11 +119,11 @@ async fn without_an_accepted_config_a_refused_one_keeps_the_worker_from_serving(
                 .is_some_and(|worker| worker.reason == "ConfigRejected")
         })
         .await;
-    assert_eq!(state.phase(), paperclip_proto::v1::Phase::Starting);
+    assert_eq!(state.phase(), paperclip_bridge::v1::Phase::Starting);
     pod.deliver(json!({"candidate": revision(2, json!({"colour": "blue"}))}));
     pod.config("taken up", |config| config.revision == 2).await;
     pod.state("serving", |state| {
-        state.phase() == paperclip_proto::v1::Phase::Serving
+        state.phase() == paperclip_bridge::v1::Phase::Serving
     })
     .await;
 }
@@ -138,7 +138,7 @@ async fn a_worker_that_takes_config_at_its_start_only_is_restarted_once() {
         .state("restarted and serving", |state| {
             let worker = state.worker.as_ref();
             worker.is_some_and(|worker| worker.restarts == 1 && worker.reason.is_empty())
-                && state.phase() == paperclip_proto::v1::Phase::Serving
+                && state.phase() == paperclip_bridge::v1::Phase::Serving
         })
         .await;
     assert_eq!(state.config.unwrap().revision, 2);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use paperclip_proto::{client::CallError, v1::Phase};
+use paperclip_bridge::{client::CallError, v1::Phase};
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -9,7 +9,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{client::CallError, jsonrpc, v1::Phase};
+use paperclip_bridge::{client::CallError, v1::Phase};
+use paperclip_protocol::jsonrpc;
 use paperclip_shim::{
     channel::{Channel, Full, Listener},
     protocol::Report,

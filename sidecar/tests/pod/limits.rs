@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{self, ConnectError},
-    jsonrpc,
     status::from_status,
     v1::CallRequest,
 };
+use paperclip_protocol::jsonrpc;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

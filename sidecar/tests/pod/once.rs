@@ -1,7 +1,7 @@
 //! What is said once, through the loss of the sidecar or the worker.
 
 use bytes::Bytes;
-use paperclip_proto::client::CallError;
+use paperclip_bridge::client::CallError;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -96,7 +96,7 @@ async fn a_client_of_another_maker_uses_health_reflection_and_call() {
     }
     let contract = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../proto/proto/paperclip/plugin/v1/bridge.proto"
+        "/../proto/bridge/proto/paperclip/plugin/v1/bridge.proto"
     );
     let address = pod.address().await.to_string();
     let mut client = Command::new(artifact::node());

@@ -1,11 +1,11 @@
 //! Workers of a few lines, one odd thing each.
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{self, CallError},
-    identity::Identity,
     v1::{HostHello, WatchStatusResponse},
 };
+use paperclip_identity::Identity;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, sync::Arc};
 
+use paperclip_bridge::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use paperclip_host::{
     args::{AuthMode, ServeArgs},
     serve::Server,
 };
-use paperclip_proto::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;

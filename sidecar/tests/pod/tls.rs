@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{self, ConnectError},
     tls::ClientTls,
     v1::HostHello,

@@ -1,6 +1,7 @@
 //! A CA of the test's own and leaves for identities.
 
-use paperclip_proto::{identity::Identity, tls::ClientTls};
+use paperclip_bridge::tls::ClientTls;
+use paperclip_identity::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType, date_time_ymd,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{self, CallError, Incoming, SessionSender},
     v1::{HostHello, PluginHello, Request, RpcError},
 };

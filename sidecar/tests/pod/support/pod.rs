@@ -10,11 +10,11 @@ use std::{
     thread,
 };
 
-use paperclip_proto::{
+use paperclip_bridge::{
     client,
-    identity::Identity,
     v1::{ConfigState, Phase, WatchStatusResponse},
 };
+use paperclip_identity::Identity;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,7 +1,8 @@
 //! A certificate authority of the benchmark's own.
 
 use anyhow::Result;
-use paperclip_proto::{identity::Identity, tls::ClientTls};
+use paperclip_bridge::tls::ClientTls;
+use paperclip_identity::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,

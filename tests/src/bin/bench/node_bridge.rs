@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use paperclip_proto::{
-    client, identity::Identity, v1::plugin_bridge_service_client::PluginBridgeServiceClient,
-};
+use paperclip_bridge::{client, v1::plugin_bridge_service_client::PluginBridgeServiceClient};
+use paperclip_identity::Identity;
 use paperclip_tests::{layout::command_output, platform::repository, programs};
 use tempfile::TempDir;
 
@@ -65,7 +64,7 @@ impl NodeBridge {
         let mut process = Command::new(worker.node())
             .current_dir(&installed.0)
             .arg("bridge.mjs")
-            .arg(repository().join("proto/proto"))
+            .arg(repository().join("proto/bridge/proto"))
             .arg(tls.path())
             .arg(worker.entry())
             .arg(worker.initialize_params().to_string())

@@ -14,12 +14,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use paperclip_proto::{
+use paperclip_bridge::{
     client::{self, ConnectError, Incoming, SessionSender},
     facts::FILE_NAME,
-    identity::Identity,
     v1::{HostHello, plugin_bridge_service_client::PluginBridgeServiceClient},
 };
+use paperclip_identity::Identity;
 use serde_json::Value;
 use tempfile::TempDir;
 

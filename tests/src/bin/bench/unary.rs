@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use paperclip_proto::v1::{CallRequest, plugin_bridge_service_client::PluginBridgeServiceClient};
+use paperclip_bridge::v1::{CallRequest, plugin_bridge_service_client::PluginBridgeServiceClient};
 use tonic::transport::Channel;
 
 use crate::load::Caller;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use paperclip_proto::facts::{Facts, HostFacts, InstanceFacts};
+use paperclip_bridge::facts::{Facts, HostFacts, InstanceFacts};
 use paperclip_tests::programs;
 use serde_json::{Value, json};
 use tempfile::TempDir;

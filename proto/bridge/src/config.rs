@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::Limits;
+use paperclip_protocol::limits::Limits;
 
 /// Name of the file in the config folder.
 pub const FILE_NAME: &str = "config.json";

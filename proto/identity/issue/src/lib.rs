@@ -3,15 +3,13 @@
 //! Nothing here knows a cluster. Keys are ECDSA P-256; a leaf of the bridge lives 90 days and is
 //! renewed after 60, so a month of outage breaks nothing.
 
-use paperclip_proto::identity::Identity;
+use paperclip_identity::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use time::{Duration, OffsetDateTime};
 use x509_parser::{pem::parse_x509_pem, time::ASN1Time};
-
-use crate::fingerprint::Fingerprints;
 
 const AUTHORITY_LIFE: Duration = Duration::days(3650);
 const LEAF_LIFE: Duration = Duration::days(90);
@@ -23,7 +21,7 @@ const BACKDATE: Duration = Duration::minutes(5);
 
 /// Why no certificate came about.
 #[derive(Debug, thiserror::Error)]
-pub enum CaError {
+pub enum IssueError {
     /// Making or signing failed.
     #[error("issuing a certificate for {subject}")]
     Issue {
@@ -85,7 +83,6 @@ impl std::fmt::Display for Subject {
 /// The authority that all peers of this platform trust.
 pub struct Authority {
     certificate: String,
-    fingerprints: Fingerprints,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -94,8 +91,8 @@ impl Authority {
     ///
     /// # Errors
     /// When the cryptography fails.
-    pub fn generate(now: OffsetDateTime) -> Result<Material, CaError> {
-        let failed = |source| CaError::Issue {
+    pub fn generate(now: OffsetDateTime) -> Result<Material, IssueError> {
+        let failed = |source| IssueError::Issue {
             subject: "the platform's own authority".into(),
             source,
         };
@@ -114,13 +111,12 @@ impl Authority {
     ///
     /// # Errors
     /// When certificate or key are not PEM of a usable kind.
-    pub fn load(material: &Material) -> Result<Self, CaError> {
-        let key = KeyPair::from_pem(&material.key).map_err(CaError::Load)?;
-        let fingerprints = Fingerprints::new(key.serialized_der());
-        let issuer = Issuer::from_ca_cert_pem(&material.certificate, key).map_err(CaError::Load)?;
+    pub fn load(material: &Material) -> Result<Self, IssueError> {
+        let key = KeyPair::from_pem(&material.key).map_err(IssueError::Load)?;
+        let issuer =
+            Issuer::from_ca_cert_pem(&material.certificate, key).map_err(IssueError::Load)?;
         Ok(Self {
             certificate: material.certificate.clone(),
-            fingerprints,
             issuer,
         })
     }
@@ -131,18 +127,18 @@ impl Authority {
         &self.certificate
     }
 
-    /// What makes fingerprints of secrets, by the authority's key.
+    /// The authority's private key as PKCS #8 in DER, for keys that are derived from it.
     #[must_use]
-    pub fn fingerprints(&self) -> &Fingerprints {
-        &self.fingerprints
+    pub fn private_key(&self) -> &[u8] {
+        self.issuer.key().serialized_der()
     }
 
     /// Issues a leaf with a new key.
     ///
     /// # Errors
     /// When the cryptography fails or a name has letters that no certificate takes.
-    pub fn issue(&self, subject: &Subject, now: OffsetDateTime) -> Result<Material, CaError> {
-        let failed = |source| CaError::Issue {
+    pub fn issue(&self, subject: &Subject, now: OffsetDateTime) -> Result<Material, IssueError> {
+        let failed = |source| IssueError::Issue {
             subject: subject.to_string(),
             source,
         };
@@ -228,7 +224,7 @@ mod tests {
     fn a_leaf_carries_the_identity_it_was_issued_for() {
         let (_, leaf) = leaf();
         let (_, pem) = parse_x509_pem(leaf.certificate.as_bytes()).unwrap();
-        let identity = paperclip_proto::tls::identity(&pem.contents.into()).unwrap();
+        let identity = paperclip_identity::identity_of(&pem.contents.into()).unwrap();
         assert_eq!(
             identity.to_string(),
             "spiffe://paperclip.ing/ns/shop/plugin/commerce"

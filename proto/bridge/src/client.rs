@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
+use paperclip_identity::Identity;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
@@ -24,13 +25,12 @@ use tonic::{
 };
 
 use crate::{
-    identity::Identity,
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     tls::{ClientTls, TlsError},
     v1::{
-        CallRequest, Cancel, ConfigChanged, 
-        HostHello, Limits, Notification, PhaseChanged, PluginHello, Request, Response, RpcError,
-        SessionRequest, SessionResponse, WatchStatusRequest, WatchStatusResponse,
+        CallRequest, Cancel, ConfigChanged, HostHello, Limits, Notification, PhaseChanged,
+        PluginHello, Request, Response, RpcError, SessionRequest, SessionResponse,
+        WatchStatusRequest, WatchStatusResponse,
         plugin_bridge_service_client::PluginBridgeServiceClient,
         plugin_status_service_client::PluginStatusServiceClient, response, session_request,
         session_response,

@@ -16,18 +16,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use paperclip_identity::{Identity, PeerVerifier, identity_of};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    server::{ParsedCertificate, WebPkiClientVerifier},
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::WebPkiClientVerifier,
 };
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+    CertificateDer, PrivateKeyDer, ServerName,
     pem::{self, PemObject},
 };
 use tokio::{
@@ -38,9 +34,6 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
-
-use crate::identity::Identity;
 
 /// File of the certificate chain, leaf first.
 pub const CERTIFICATE_FILE: &str = "tls.crt";
@@ -353,7 +346,7 @@ impl ServerTls {
             .peer_certificates()
             .and_then(|chain| chain.first())
             .ok_or_else(|| io::Error::other("the peer showed no certificate"))
-            .and_then(|leaf| identity(leaf).map_err(io::Error::other))?;
+            .and_then(|leaf| identity_of(leaf).map_err(io::Error::other))?;
         Ok(PeerStream {
             stream,
             peer: Peer { identity, address },
@@ -444,105 +437,5 @@ impl AsyncWrite for PeerStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// Why a certificate names no identity.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// Not a certificate.
-    #[error("parsing the peer's certificate")]
-    Parse(#[from] x509_parser::nom::Err<x509_parser::error::X509Error>),
-    /// The subject alternative names cannot be read.
-    #[error("reading the subject alternative names of the peer's certificate")]
-    Names(#[from] x509_parser::error::X509Error),
-    /// There is not exactly one URI name.
-    #[error("finding the identity of the peer: its certificate has {0} URI names, wanted one")]
-    Count(usize),
-    /// The URI name is another system's.
-    #[error(transparent)]
-    Foreign(#[from] crate::identity::ParseIdentityError),
-}
-
-/// The identity in a certificate: its one URI name.
-pub fn identity(certificate: &CertificateDer<'_>) -> Result<Identity, IdentityError> {
-    let (_, certificate) = X509Certificate::from_der(certificate)?;
-    let names = certificate.subject_alternative_name()?;
-    let uris: Vec<&str> = names
-        .iter()
-        .flat_map(|names| &names.value.general_names)
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(*uri),
-            _ => None,
-        })
-        .collect();
-    match uris[..] {
-        [uri] => Ok(uri.parse()?),
-        _ => Err(IdentityError::Count(uris.len())),
-    }
-}
-
-/// Accepts a server whose chain ends at the CA and whose identity is the wanted one.
-#[derive(Debug)]
-struct PeerVerifier {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-    peer: Identity,
-}
-
-impl ServerCertVerifier for PeerVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &self.roots,
-            intermediates,
-            now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
-        let found = identity(end_entity).map_err(|e| rustls::Error::General(e.to_string()))?;
-        if found != self.peer {
-            let wanted = &self.peer;
-            return Err(rustls::Error::General(format!(
-                "the peer is {found}, wanted {wanted}"
-            )));
-        }
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        None
     }
 }

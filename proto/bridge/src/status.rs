@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use paperclip_protocol::jsonrpc;
 use prost::Message as _;
 use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-use crate::{jsonrpc, v1::RpcError};
+use crate::v1::RpcError;
 
 /// Domain of the `ErrorInfo`.
 pub const DOMAIN: &str = "plugins.paperclip.ing";
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_page_lists_the_table() {
-        let page = include_str!("../../docs/grpc.md");
+        let page = include_str!("../../../docs/grpc.md");
         for row in TABLE {
             let line = format!("| {} | `{}` | {:?} |", row.jsonrpc, row.reason, row.grpc);
             assert!(page.contains(&line), "{line}");
