@@ -5,9 +5,7 @@ use std::{convert::Infallible, ffi::OsString, path::PathBuf, str::FromStr, time:
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use paperclip_artifact_format::platform::Platform;
 use paperclip_packer::sandbox::{evaluate::SEAL_COMMAND, seal::Seal};
-
-/// The one company of the host of this project.
-pub const DEFAULT_COMPANY: &str = "00000000-0000-4000-8000-000000000001";
+use paperclip_protocol::DEFAULT_COMPANY;
 
 const EXIT_CODES: &str = "\
 Exit codes:

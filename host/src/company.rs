@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 /// UUID of the one company, the same on every installation.
-pub const COMPANY_ID: &str = "00000000-0000-4000-8000-000000000001";
+pub use paperclip_protocol::DEFAULT_COMPANY as COMPANY_ID;
 
 /// When the company "was founded": a constant, so that answers do not vary.
 const FOUNDED: &str = "2026-01-01T00:00:00.000Z";

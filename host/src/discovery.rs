@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Name of the pods' port that speaks the contract.
-const PORT_NAME: &str = "grpc";
+const PORT_NAME: &str = paperclip_pod_layout::port::GRPC_NAME;
 
 /// Whether the pods that were there at the start are known.
 #[derive(Clone, Debug, Default)]

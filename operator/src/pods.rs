@@ -18,14 +18,13 @@ use kube::{
 use paperclip_bridge::{client::watch_status, tls::ClientTls, v1::WatchStatusResponse};
 use paperclip_crds::{labels, v1alpha1::PaperclipPlugin};
 use paperclip_identity::Identity;
+use paperclip_pod_layout::{container, port};
 use tokio::sync::{mpsc, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 
-/// Port of the sidecar's gRPC server.
-const GRPC_PORT: u16 = 8443;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// How long a pass waits for a pod that has not said anything yet.
@@ -327,14 +326,14 @@ fn stream_address(pod: &Pod) -> Option<SocketAddr> {
         .iter()
         .flatten()
         .any(|container| {
-            container.name == "sidecar"
+            container.name == container::SIDECAR
                 && container
                     .state
                     .as_ref()
                     .is_some_and(|state| state.running.is_some())
         });
     let address = status.pod_ip.as_ref()?.parse().ok()?;
-    runs.then(|| SocketAddr::new(address, GRPC_PORT))
+    runs.then(|| SocketAddr::new(address, port::GRPC))
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::{
 };
 
 use clap::Parser;
+use paperclip_pod_layout::{path, port, variable};
 
 /// The sidecar of a plugin pod: runs the worker and serves the bridge.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "paperclip-sidecar", version)]
 pub struct ServeArgs {
     /// Folder with `facts.json`.
-    #[arg(long, env = "PAPERCLIP_FACTS_DIR", default_value = "/paperclip/facts")]
+    #[arg(long, env = "PAPERCLIP_FACTS_DIR", default_value = path::FACTS)]
     pub facts_dir: PathBuf,
     /// Folder with `config.json`. Without it the plugin has no config.
     #[arg(long, env = "PAPERCLIP_CONFIG_DIR")]
@@ -21,24 +22,24 @@ pub struct ServeArgs {
     #[arg(
         long,
         env = "PAPERCLIP_ARTIFACT_DIR",
-        default_value = "/paperclip/artifact"
+        default_value = path::ARTIFACT
     )]
     pub artifact_dir: PathBuf,
     /// Folder with `tls.crt`, `tls.key` and `ca.crt`.
-    #[arg(long, env = "PAPERCLIP_TLS_DIR", default_value = "/paperclip/tls")]
+    #[arg(long, env = "PAPERCLIP_TLS_DIR", default_value = path::TLS)]
     pub tls_dir: PathBuf,
     /// Unix socket on which the shim reports.
     #[arg(
         long,
-        env = "PAPERCLIP_SOCKET",
-        default_value = "/paperclip/run/shim.sock"
+        env = variable::SOCKET,
+        default_value = path::SOCKET
     )]
     pub socket: PathBuf,
     /// Address of the bridge.
-    #[arg(long, env = "PAPERCLIP_GRPC_LISTEN", default_value = "0.0.0.0:8443")]
+    #[arg(long, env = "PAPERCLIP_GRPC_LISTEN", default_value = port::GRPC_LISTEN)]
     pub grpc_listen: SocketAddr,
     /// Address of /livez, /readyz and /metrics.
-    #[arg(long, env = "PAPERCLIP_HEALTH_LISTEN", default_value = "0.0.0.0:8081")]
+    #[arg(long, env = "PAPERCLIP_HEALTH_LISTEN", default_value = port::HEALTH_LISTEN)]
     pub health_listen: SocketAddr,
     /// Program that runs the worker's entry file.
     #[arg(long, env = "PAPERCLIP_NODE", default_value = "node")]
@@ -63,4 +64,28 @@ pub struct ServeArgs {
     /// Name of the pod, for logs.
     #[arg(long, env = "POD_NAME", default_value = "")]
     pub pod_name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paperclip_pod_layout::arguments;
+
+    #[test]
+    fn a_sidecar_is_where_the_layout_has_it_whether_it_is_given_or_not() {
+        let parse = |flags: &[&str]| {
+            let flags = ["paperclip-sidecar"].iter().chain(flags);
+            ServeArgs::try_parse_from(flags).unwrap()
+        };
+        let rendered = parse(&arguments::SIDECAR);
+        assert_eq!(rendered.config_dir, Some(path::CONFIG.into()));
+        let rendered = format!("{rendered:?}");
+        let own = ServeArgs {
+            config_dir: Some(path::CONFIG.into()),
+            ..parse(&[])
+        };
+        assert_eq!(rendered, format!("{own:?}"));
+        let limited = parse(&[arguments::WORKER_MEMORY, "1000"]);
+        assert_eq!(limited.worker_memory_bytes, Some(1000));
+    }
 }

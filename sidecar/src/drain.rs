@@ -4,14 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use paperclip_bridge::v1::Phase;
+use paperclip_pod_layout::time;
 use paperclip_shim::protocol::Command;
 
 use crate::{multiplexer::Multiplexer, shim::Shim, supervisor::Stopping};
 
-/// How long open calls may take.
-const CALLS: Duration = Duration::from_secs(30);
-/// How long open jobs may take, in all.
-const JOBS: Duration = Duration::from_secs(310);
 /// How long the worker may take over `shutdown`.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 /// How long a worker that answered `shutdown` may take to exit.
@@ -31,8 +28,8 @@ pub async fn run(multiplexer: &Multiplexer, shim: &Shim, stopping: &Stopping) {
         .update(|state| state.phase = Phase::Draining);
     if multiplexer.state.now().worker.running {
         // New calls are refused from here on, also of hosts that have not heard of it yet.
-        let calls = tokio::time::timeout(CALLS, multiplexer.idle(false));
-        let jobs = tokio::time::timeout(JOBS, multiplexer.idle(true));
+        let calls = tokio::time::timeout(time::CALLS, multiplexer.idle(false));
+        let jobs = tokio::time::timeout(time::JOBS, multiplexer.idle(true));
         let _ = tokio::join!(calls, jobs);
     }
     stopping.begin();
@@ -63,4 +60,14 @@ async fn is_gone_within(multiplexer: &Multiplexer, grace: Duration) -> bool {
     let mut state = multiplexer.state.subscribe();
     let is_gone = state.wait_for(|state| !state.worker.running);
     tokio::time::timeout(grace, is_gone).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_stopped_within_the_time_that_a_pod_has_for_it() {
+        assert!(SHUTDOWN + EXIT + TERM + KILL <= time::STOP);
+    }
 }

@@ -19,7 +19,7 @@ use paperclip_bridge::{
 };
 use paperclip_protocol::{
     jsonrpc,
-    methods::{self, Unsupported, Version},
+    methods::{self, Unsupported},
 };
 use paperclip_shim::protocol::{Command, Exit, MAX_PACKET, Start};
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub struct WorkerPlan {
     /// Params of `initialize`.
     pub initialize: Bytes,
     /// The version of the protocol that the worker speaks; one that is not served starts nothing.
-    pub version: Result<&'static Version, Unsupported>,
+    pub version: Result<u32, Unsupported>,
 }
 
 impl WorkerPlan {
@@ -300,9 +300,9 @@ impl Supervisor {
                 stdin,
                 stdout,
             } => {
-                let Ok(version) = self.plan.version else {
+                if self.plan.version.is_err() {
                     return;
-                };
+                }
                 let memory = Memory::decode(&remembered);
                 let is_ours = std::mem::take(&mut self.is_starting);
                 self.runs += 1;
@@ -314,7 +314,6 @@ impl Supervisor {
                     number: self.runs,
                     pipes: multiplexer::run_pipes(
                         &self.multiplexer,
-                        version,
                         stdin,
                         stdout,
                         adopted,

@@ -10,6 +10,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use paperclip_crds::labels;
+use paperclip_pod_layout::container;
 use serde_json::json;
 use tokio::{
     sync::mpsc,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Containers whose logs are shown.
-const CONTAINERS: [&str; 2] = ["worker", "sidecar"];
+const CONTAINERS: [&str; 2] = [container::WORKER, container::SIDECAR];
 /// How long a line waits for an earlier one of another container while following.
 const WINDOW: Duration = Duration::from_millis(200);
 /// Colours that read well on dark and on light ground.

@@ -14,6 +14,8 @@ use paperclip_crds::{
     v1alpha1::{PaperclipPlugin, RevisionArtifact, WorkerResources},
 };
 use paperclip_oci::{Digest, client::Credentials};
+use paperclip_pod_layout::{port, store};
+use paperclip_protocol::PAPERCLIP_RELEASE;
 use time::OffsetDateTime;
 
 use crate::{
@@ -21,9 +23,6 @@ use crate::{
     secrets,
     tokens::TokenError,
 };
-
-/// The release of Paperclip whose protocol we speak.
-const HOST_VERSION: &str = "2026.916.1";
 
 /// A plugin whose artifact is known and may run.
 pub struct Wanted<'a> {
@@ -139,7 +138,7 @@ impl Wanted<'_> {
             marker: self.artifact.marker.clone(),
             instance: InstanceFacts {
                 instance_id: format!("{namespace}/{name}"),
-                host_version: HOST_VERSION.into(),
+                host_version: PAPERCLIP_RELEASE.into(),
                 deployment_mode: "authenticated".into(),
                 deployment_exposure: "private".into(),
             },
@@ -169,10 +168,10 @@ pub fn build_service(wanted: &Wanted<'_>) -> Service {
             publish_not_ready_addresses: Some(true),
             selector: Some(wanted.selector()),
             ports: Some(vec![ServicePort {
-                name: Some("grpc".into()),
-                port: 8443,
+                name: Some(port::GRPC_NAME.into()),
+                port: port::GRPC.into(),
                 protocol: Some("TCP".into()),
-                target_port: Some(IntOrString::String("grpc".into())),
+                target_port: Some(IntOrString::String(port::GRPC_NAME.into())),
                 ..ServicePort::default()
             }]),
             ..ServiceSpec::default()
@@ -210,18 +209,18 @@ pub fn build_store_secret(
     now: OffsetDateTime,
 ) -> Result<Secret, TokenError> {
     let metadata = wanted.metadata("-store");
-    let mut texts: Vec<_> = access.ca.iter().map(|ca| ("ca.crt", ca.clone())).collect();
+    let mut texts: Vec<_> = access.ca.iter().map(|ca| (store::CA, ca.clone())).collect();
     match &access.shown {
         Shown::Credential(Credentials { username, password }) => {
-            texts.push(("username", username.clone()));
-            texts.push(("password", password.clone()));
+            texts.push((store::USERNAME, username.clone()));
+            texts.push((store::PASSWORD, password.clone()));
         }
         Shown::Token(tokens) => {
             let repositories = [Some(&*wanted.artifact.repository), serving];
             let repositories = repositories.into_iter().flatten().collect();
             let namespace = wanted.plugin.namespace().unwrap_or_default();
             let subject = format!("{namespace}/{}", wanted.plugin.name_any());
-            texts.push(("token", tokens.issue(&subject, &repositories, now)?));
+            texts.push((store::TOKEN, tokens.issue(&subject, &repositories, now)?));
         }
     }
     let texts = texts.iter().map(|(key, text)| (*key, &**text));

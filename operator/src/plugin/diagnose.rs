@@ -5,10 +5,9 @@ use k8s_openapi::api::{
     core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
 };
 use paperclip_crds::v1alpha1::Reason;
+use paperclip_pod_layout::container;
 
 use super::conditions::Finding;
-
-const FETCH: &str = "fetch";
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.iter();
@@ -102,7 +101,7 @@ fn stuck(container: &ContainerStatus) -> Option<Finding> {
         // Waiting to be started again: the last end is why.
         (None, Some(_)) => earlier?,
         // Another try of a delivery that failed says nothing until it ends.
-        (None, None) if name == FETCH => earlier?,
+        (None, None) if name == container::FETCH => earlier?,
         (None, None) => return None,
     };
     (end.exit_code != 0).then(|| ended(name, end))
@@ -112,11 +111,11 @@ fn ended(name: &str, end: &ContainerStateTerminated) -> Finding {
     let cause = end.reason.as_deref().unwrap_or("Error");
     let words = end.message.as_deref().unwrap_or_default().trim();
     let (reason, what) = match name {
-        FETCH => (
+        container::FETCH => (
             Reason::DeliveryFailed,
             "The artifact could not be delivered".to_owned(),
         ),
-        "worker" => (
+        container::WORKER => (
             Reason::WorkerExited,
             "The worker's container ended".to_owned(),
         ),
@@ -183,7 +182,7 @@ mod tests {
     #[test]
     fn a_failed_fetch_is_told_in_its_own_words() {
         let found = trouble(&fixtures::ended(
-            "fetch",
+            container::FETCH,
             1,
             "cannot pull artifact sha256:aa: timed out",
         ));
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_delivery_that_is_tried_again_has_failed_until_it_ends() {
-        let mut pod = fixtures::ended("fetch", 1, "the store is away");
+        let mut pod = fixtures::ended(container::FETCH, 1, "the store is away");
         let again = |container: &mut ContainerStatus| {
             container.last_state = container.state.take();
             container.state = Some(ContainerState {
@@ -276,6 +275,6 @@ mod tests {
 
     #[test]
     fn a_pod_that_runs_has_no_trouble() {
-        assert_eq!(trouble(&fixtures::ended("fetch", 0, "")), None);
+        assert_eq!(trouble(&fixtures::ended(container::FETCH, 0, "")), None);
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use paperclip_crds::v1alpha1::{EgressRule, PortProtocol};
+use paperclip_pod_layout::port as layout;
 
 use super::desired::Wanted;
 use crate::args::Args;
@@ -38,12 +39,12 @@ pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
                         in_namespace(host_namespace),
                         in_namespace(&args.namespace),
                     ]),
-                    ports: Some(vec![port("TCP", 8443)]),
+                    ports: Some(vec![port("TCP", layout::GRPC.into())]),
                 },
                 // Probes and metrics, which hold no secret.
                 NetworkPolicyIngressRule {
                     from: None,
-                    ports: Some(vec![port("TCP", 8081)]),
+                    ports: Some(vec![port("TCP", layout::HEALTH.into())]),
                 },
             ]),
             egress: Some(

@@ -20,26 +20,13 @@ use kube::api::ObjectMeta;
 use paperclip_bridge::facts;
 use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
 use paperclip_oci::Digest;
+use paperclip_pod_layout::{arguments, container, path, port, program, time, variable, volume};
 
 use super::{desired::Wanted, platforms, resources};
 use crate::args::Args;
 
-const ARTIFACT: &str = "/paperclip/artifact";
-const BIN: &str = "/paperclip/bin";
-const RUN: &str = "/paperclip/run";
-const TLS: &str = "/paperclip/tls";
-const FACTS: &str = "/paperclip/facts";
-const CONFIG: &str = "/paperclip/config";
-const STORE: &str = "/paperclip/store";
-/// Variable of the fetch step with the keys of which one signed the artifact.
-const SIGNING_KEYS: &str = "PAPERCLIP_SIGNING_KEYS";
 /// The capability without which a manifest may not declare jobs.
 const JOBS: &str = "jobs.schedule";
-/// Longest drain, as the sidecar knows it: a job's 310 s or a call's 30 s.
-const JOB_SECONDS: i64 = 310;
-const CALL_SECONDS: i64 = 30;
-/// What it takes to stop the worker once it is drained.
-const STOP_SECONDS: i64 = 20;
 const PROGRESS_SECONDS: i32 = 600;
 /// ReplicaSets that are kept, so that a revision can be put back as it was.
 const OLD_TEMPLATES: i32 = 5;
@@ -122,7 +109,8 @@ pub fn rendered_by(args: &Args, keys: &str) -> String {
 /// comes back to its pods only after half the longest of these.
 fn grace_seconds(granted: &[String]) -> i64 {
     let has_jobs = granted.iter().any(|capability| capability == JOBS);
-    STOP_SECONDS + if has_jobs { JOB_SECONDS } else { CALL_SECONDS }
+    let drain = if has_jobs { time::JOBS } else { time::CALLS };
+    (drain + time::STOP).as_secs().cast_signed()
 }
 
 fn build_pod(wanted: &Wanted<'_>, args: &Args, keys: &str) -> PodSpec {
@@ -148,35 +136,30 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
         artifact.repository,
         artifact.digest
     );
-    let flags = [
-        "--reference",
+    let own = [
+        arguments::REFERENCE,
         &reference,
-        "--marker",
+        arguments::MARKER,
         &artifact.marker,
-        "--artifact-dir",
-        ARTIFACT,
-        "--bin-dir",
-        BIN,
-        "--store-dir",
-        STORE,
     ];
+    let flags = own.into_iter().chain(arguments::FETCH);
     Container {
-        name: "fetch".into(),
+        name: container::FETCH.into(),
         image: Some(args.sidecar_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
-        command: Some(vec!["/usr/local/bin/paperclip-fetch".into()]),
-        args: Some(flags.map(str::to_owned).to_vec()),
+        command: Some(vec![program::FETCH.into()]),
+        args: Some(flags.map(str::to_owned).collect()),
         env: artifact.signed_by.as_ref().map(|_| {
             vec![EnvVar {
-                name: SIGNING_KEYS.into(),
+                name: variable::SIGNING_KEYS.into(),
                 value: Some(keys.into()),
                 ..EnvVar::default()
             }]
         }),
         volume_mounts: Some(vec![
-            mount("artifact", ARTIFACT, false),
-            mount("bin", BIN, false),
-            mount("store", STORE, true),
+            mount(volume::ARTIFACT, path::ARTIFACT, false),
+            mount(volume::BIN, path::BIN, false),
+            mount(volume::STORE, path::STORE, true),
         ]),
         resources: Some(memory("50m", "1", "64Mi", "512Mi")),
         termination_message_policy: Some("FallbackToLogsOnError".into()),
@@ -185,49 +168,35 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
 }
 
 fn build_sidecar(wanted: &Wanted<'_>, args: &Args) -> Container {
-    let mut flags = [
-        "--facts-dir",
-        FACTS,
-        "--config-dir",
-        CONFIG,
-        "--artifact-dir",
-        ARTIFACT,
-        "--tls-dir",
-        TLS,
-        "--socket",
-        "/paperclip/run/shim.sock",
-        "--grpc-listen",
-        "0.0.0.0:8443",
-        "--health-listen",
-        "0.0.0.0:8081",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    let mut flags = arguments::SIDECAR.map(str::to_owned).to_vec();
     if let Some(bytes) = resources::heap_follows(&wanted.resources) {
-        flags.extend(["--worker-memory-bytes".into(), bytes.to_string()]);
+        flags.extend([arguments::WORKER_MEMORY.into(), bytes.to_string()]);
     }
-    let port = |name: &str, number| ContainerPort {
+    let open = |name: &str, number: u16| ContainerPort {
         name: Some(name.into()),
-        container_port: number,
+        container_port: number.into(),
         protocol: Some("TCP".into()),
         ..ContainerPort::default()
     };
     Container {
-        name: "sidecar".into(),
+        name: container::SIDECAR.into(),
         image: Some(args.sidecar_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
-        command: Some(vec!["/usr/local/bin/paperclip-sidecar".into()]),
+        command: Some(vec![program::SIDECAR.into()]),
         args: Some(flags),
         restart_policy: Some("Always".into()),
-        ports: Some(vec![port("grpc", 8443), port("health", 8081)]),
-        readiness_probe: Some(probe("/readyz", 1, 2)),
-        liveness_probe: Some(probe("/livez", 10, 3)),
+        ports: Some(vec![
+            open(port::GRPC_NAME, port::GRPC),
+            open(port::HEALTH_NAME, port::HEALTH),
+        ]),
+        readiness_probe: Some(probe(port::READY, 1, 2)),
+        liveness_probe: Some(probe(port::LIVE, 10, 3)),
         volume_mounts: Some(vec![
-            mount("artifact", ARTIFACT, true),
-            mount("run", RUN, false),
-            mount("tls", TLS, true),
-            mount("facts", FACTS, true),
-            mount("config", CONFIG, true),
+            mount(volume::ARTIFACT, path::ARTIFACT, true),
+            mount(volume::RUN, path::RUN, false),
+            mount(volume::TLS, path::TLS, true),
+            mount(volume::FACTS, path::FACTS, true),
+            mount(volume::CONFIG, path::CONFIG, true),
         ]),
         // A message of 128 Mi characters is held up to three times on its way; 285 MB were
         // seen with 100 MB.
@@ -239,15 +208,15 @@ fn build_sidecar(wanted: &Wanted<'_>, args: &Args) -> Container {
 
 fn build_worker(wanted: &Wanted<'_>, args: &Args) -> Container {
     Container {
-        name: "worker".into(),
+        name: container::WORKER.into(),
         image: Some(args.runtime_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
-        command: Some(vec!["/paperclip/bin/paperclip-shim".into()]),
+        command: Some(vec![path::SHIM.into()]),
         volume_mounts: Some(vec![
-            mount("artifact", ARTIFACT, true),
-            mount("bin", BIN, true),
-            mount("run", RUN, false),
-            mount("tmp", "/tmp", false),
+            mount(volume::ARTIFACT, path::ARTIFACT, true),
+            mount(volume::BIN, path::BIN, true),
+            mount(volume::RUN, path::RUN, false),
+            mount(volume::TMP, path::TMP, false),
         ]),
         resources: Some(resources::of_worker(&wanted.resources)),
         ..restricted_container()
@@ -273,7 +242,7 @@ fn build_volumes(wanted: &Wanted<'_>) -> Vec<Volume> {
         ..Volume::default()
     };
     let facts = Volume {
-        name: "facts".into(),
+        name: volume::FACTS.into(),
         downward_api: Some(DownwardAPIVolumeSource {
             items: Some(vec![DownwardAPIVolumeFile {
                 path: facts::FILE_NAME.into(),
@@ -288,13 +257,13 @@ fn build_volumes(wanted: &Wanted<'_>) -> Vec<Volume> {
         ..Volume::default()
     };
     vec![
-        empty("artifact", None, "4Gi"),
-        empty("bin", None, "64Mi"),
-        empty("run", Some("Memory"), "16Mi"),
-        empty("tmp", None, "256Mi"),
-        secret("tls"),
-        secret("store"),
-        secret("config"),
+        empty(volume::ARTIFACT, None, "4Gi"),
+        empty(volume::BIN, None, "64Mi"),
+        empty(volume::RUN, Some("Memory"), "16Mi"),
+        empty(volume::TMP, None, "256Mi"),
+        secret(volume::TLS),
+        secret(volume::STORE),
+        secret(volume::CONFIG),
         facts,
     ]
 }
@@ -303,7 +272,7 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
-            port: IntOrString::String("health".into()),
+            port: IntOrString::String(port::HEALTH_NAME.into()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period),
@@ -396,7 +365,7 @@ mod tests {
         )
     }
 
-    fn container(name: &str) -> Container {
+    fn named(name: &str) -> Container {
         let pod = pod();
         let mut all = pod
             .init_containers
@@ -417,9 +386,63 @@ mod tests {
         fixtures::assert_restricted(&pod());
     }
 
+    /// The flags of a container as pairs.
+    fn flags(container: &Container) -> Vec<(String, String)> {
+        let flags = container.args.clone().unwrap();
+        let pairs = flags.chunks_exact(2);
+        pairs
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect()
+    }
+
+    /// Where volumes are mounted in a container, by their names.
+    fn mounts(container: &Container) -> BTreeMap<String, String> {
+        let mounts = container.volume_mounts.iter().flatten();
+        mounts
+            .map(|mount| (mount.name.clone(), mount.mount_path.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn every_folder_of_a_flag_is_mounted_and_every_mount_has_its_volume() {
+        let pod = pod();
+        let volumes: Vec<_> = pod.volumes.iter().flatten().map(|v| &v.name).collect();
+        let all = pod.init_containers.iter().flatten().chain(&pod.containers);
+        for container in all {
+            let mounts = mounts(container);
+            assert!(mounts.keys().all(|name| volumes.contains(&name)));
+            let given = container.args.as_ref().map(|_| flags(container));
+            for (flag, folder) in given.into_iter().flatten() {
+                if let Some(name) = flag.strip_prefix("--").and_then(|f| f.strip_suffix("-dir")) {
+                    assert_eq!(mounts.get(name), Some(&folder), "{flag}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn programs_of_a_pod_meet_where_the_layout_says() {
+        let (sidecar, worker) = (named(container::SIDECAR), named(container::WORKER));
+        let run = |container: &Container| mounts(container)[volume::RUN].clone();
+        assert_eq!(run(&sidecar), run(&worker));
+        let flags: BTreeMap<_, _> = flags(&sidecar).into_iter().collect();
+        assert!(flags["--socket"].starts_with(&run(&sidecar)));
+        assert!(path::SHIM.starts_with(&mounts(&worker)[volume::BIN]));
+        assert_eq!(mounts(&named(container::FETCH))[volume::BIN], path::BIN);
+        let ports: Vec<_> = sidecar.ports.iter().flatten().collect();
+        for (flag, port) in [("--grpc-listen", ports[0]), ("--health-listen", ports[1])] {
+            assert_eq!(flags[flag], format!("0.0.0.0:{}", port.container_port));
+        }
+        let probed = sidecar.readiness_probe.unwrap().http_get.unwrap();
+        assert_eq!(
+            probed.port,
+            IntOrString::String(ports[1].name.clone().unwrap())
+        );
+    }
+
     #[test]
     fn keys_facts_and_credentials_are_out_of_the_workers_reach() {
-        let worker = container("worker");
+        let worker = named(container::WORKER);
         let names: Vec<_> = worker
             .volume_mounts
             .iter()
@@ -432,7 +455,7 @@ mod tests {
 
     #[test]
     fn pods_of_what_was_signed_are_told_the_keys_and_others_are_left_as_they_were() {
-        assert_eq!(container("fetch").env, None);
+        assert_eq!(named(container::FETCH).env, None);
         let (plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
         let unsigned = fixtures::wanted(&plugin, &artifact).inputs();
         artifact.signed_by = Some("sha256:a".into());
@@ -440,7 +463,7 @@ mod tests {
         assert_eq!(wanted.inputs(), unsigned, "no pod goes for it");
         let fetch = build_fetch(&wanted, &fixtures::args(), "keys");
         let told = fetch.env.unwrap().pop().unwrap();
-        assert_eq!(told.name, SIGNING_KEYS);
+        assert_eq!(told.name, variable::SIGNING_KEYS);
         assert_eq!(told.value.as_deref(), Some("keys"));
     }
 
@@ -456,7 +479,7 @@ mod tests {
 
     #[test]
     fn fetch_pulls_by_digest() {
-        let reference = &container("fetch").args.unwrap()[1];
+        let reference = &named(container::FETCH).args.unwrap()[1];
         let digest = fixtures::packed().digest;
         assert_eq!(
             *reference,

@@ -2,14 +2,13 @@
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-/// Where the sidecar listens, unless the first argument says otherwise.
-const SOCKET: &str = "/paperclip/run/shim.sock";
+use paperclip_pod_layout::{path, variable};
 
 fn main() -> ExitCode {
     let socket = env::args_os()
         .nth(1)
-        .or_else(|| env::var_os("PAPERCLIP_SOCKET"))
-        .map_or_else(|| PathBuf::from(SOCKET), PathBuf::from);
+        .or_else(|| env::var_os(variable::SOCKET))
+        .map_or_else(|| PathBuf::from(path::SOCKET), PathBuf::from);
     match paperclip_shim::supervise::run(socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

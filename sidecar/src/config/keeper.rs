@@ -8,7 +8,7 @@ use paperclip_bridge::{
     config::{ActivationConfig, ConfigRevision},
     v1::RpcError,
 };
-use paperclip_protocol::jsonrpc;
+use paperclip_protocol::{DEFAULT_COMPANY, jsonrpc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -18,8 +18,6 @@ use crate::multiplexer::Multiplexer;
 
 /// How long the worker may take over `validateConfig` and `configChanged`, as in the original.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The one company of a host of this project.
-const COMPANY: &str = "00000000-0000-4000-8000-000000000001";
 
 /// What the keeper finds out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,7 +240,7 @@ impl Keeper {
         }
         let params = json!({
             "config": filled(config.config.clone(), &config.secrets),
-            "companyId": COMPANY,
+            "companyId": DEFAULT_COMPANY,
         });
         let told = self
             .multiplexer

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
+use paperclip_pod_layout::port;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -15,9 +16,9 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let routes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route(port::LIVE, get(|| async { "ok\n" }))
+        .route(port::READY, get(ready))
+        .route(port::METRICS, get(metrics))
         .with_state(multiplexer);
     axum::serve(listener, routes)
         .with_graceful_shutdown(stop.cancelled_owned())

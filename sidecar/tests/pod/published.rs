@@ -1,5 +1,6 @@
 //! A plugin as published, through everything that may happen to its pod.
 
+use paperclip_protocol::DEFAULT_COMPANY;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -7,8 +8,6 @@ use crate::support::{
     host::{Host, Store},
     pod::{Pod, signal},
 };
-
-const COMPANY: &str = "00000000-0000-4000-8000-000000000001";
 
 fn intent(session: &str) -> Value {
     let body =
@@ -22,7 +21,7 @@ fn intent(session: &str) -> Value {
 async fn deals(host: &Host) -> String {
     let params = json!({
         "toolName": "bcp_list_deals", "parameters": {},
-        "runContext": {"agentId": "a", "runId": "r", "companyId": COMPANY, "projectId": "p"},
+        "runContext": {"agentId": "a", "runId": "r", "companyId": DEFAULT_COMPANY, "projectId": "p"},
     });
     host.call("executeTool", params).await.unwrap().to_string()
 }

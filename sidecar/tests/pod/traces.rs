@@ -16,6 +16,7 @@ use opentelemetry_proto::tonic::{
     common::v1::any_value::Value as AnyValue,
     trace::v1::{ResourceSpans, Span},
 };
+use paperclip_protocol::DEFAULT_COMPANY;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -28,7 +29,6 @@ use crate::support::{
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-const COMPANY: &str = "00000000-0000-4000-8000-000000000001";
 const UID: &str = "0d9f1a52-0000-4000-8000-000000000001";
 
 /// Asks the host on behalf of the call, and shows the context that came with it.
@@ -226,7 +226,7 @@ impl Traced {
             .post(format!("{}/api/plugins/{UID}/{kind}/k", self.api))
             .bearer_auth("a-token")
             .header("traceparent", format!("00-{TRACE}-{CALLER}-01"))
-            .json(&json!({"companyId": COMPANY}))
+            .json(&json!({"companyId": DEFAULT_COMPANY}))
             .send()
             .await
             .unwrap();
