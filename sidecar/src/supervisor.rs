@@ -15,7 +15,7 @@ use bytes::Bytes;
 use paperclip_bridge::{
     config::ActivationConfig,
     facts::Facts,
-    v1::{Phase, RpcError},
+    v1::{Phase, RpcError, WorkerReason},
 };
 use paperclip_protocol::{
     jsonrpc,
@@ -188,7 +188,7 @@ enum Finding {
 
 #[derive(Debug)]
 struct Failure {
-    reason: &'static str,
+    reason: WorkerReason,
     message: String,
 }
 
@@ -248,7 +248,7 @@ pub async fn run(
         asking_health: false,
     };
     multiplexer.state.update(|state| {
-        state.worker.reason = "WaitingForShim".into();
+        state.worker.set_reason(WorkerReason::WaitingForShim);
         state.worker.message = "the worker container has not reported yet".into();
     });
     let journal = supervisor.shim.clone();
@@ -337,7 +337,7 @@ impl Supervisor {
                         self.initialize();
                     }
                     None => self.doom(Failure {
-                        reason: "WorkerUnknown",
+                        reason: WorkerReason::LeftUninitialized,
                         message: "an earlier sidecar left the worker before it was initialised"
                             .into(),
                     }),
@@ -346,7 +346,7 @@ impl Supervisor {
             ShimEvent::Refused(message) => {
                 self.is_starting = false;
                 tracing::error!(message, "the worker was not started");
-                self.crashed("StartRefused", message);
+                self.crashed(WorkerReason::StartRefused, message);
             }
             ShimEvent::Exited(exit) => self.exited(exit).await,
             ShimEvent::Stderr(line) => self.multiplexer.worker_stderr(&line),
@@ -362,7 +362,7 @@ impl Supervisor {
         }
         if let Err(unsupported) = &self.plan.version {
             tracing::error!(%unsupported, "the worker was not started");
-            return self.down("ApiVersionUnsupported", unsupported.to_string());
+            return self.down(WorkerReason::ApiVersionUnsupported, unsupported.to_string());
         }
         self.is_starting = self.shim.send(&Command::Start(self.plan.start.clone()));
     }
@@ -373,8 +373,8 @@ impl Supervisor {
         multiplexer.state.update(|state| {
             // A start that follows a failed one says nothing new until it ends; the failure
             // would otherwise be seen for milliseconds only.
-            if state.worker.restarts == 0 || is_waiting(&state.worker.reason) {
-                state.worker.reason = "Initializing".into();
+            if state.worker.restarts == 0 || is_waiting(state.worker.reason()) {
+                state.worker.set_reason(WorkerReason::Initializing);
                 state.worker.message = "the worker has not answered initialize yet".into();
             }
         });
@@ -407,11 +407,11 @@ impl Supervisor {
                     self.serve(result);
                 }
                 Found::Unusable(words) => self.multiplexer.state.update(|state| {
-                    state.worker.reason = "ConfigRejected".into();
+                    state.worker.set_reason(WorkerReason::ConfigRejected);
                     state.worker.message = words;
                 }),
                 Found::NeedsRestart => self.doom(Failure {
-                    reason: "ConfigRestart",
+                    reason: WorkerReason::ConfigRestart,
                     message: "the worker is restarted, since it takes its config at its start only"
                         .into(),
                 }),
@@ -452,7 +452,7 @@ impl Supervisor {
             state.initialize_result = result;
             state.worker.initialised = true;
             state.worker.healthy = true;
-            state.worker.reason = "Initializing".into();
+            state.worker.set_reason(WorkerReason::Initializing);
             state.worker.message = "the worker is given its config".into();
         });
     }
@@ -466,7 +466,7 @@ impl Supervisor {
             state.initialize_result = result;
             state.worker.initialised = true;
             state.worker.healthy = true;
-            state.worker.reason.clear();
+            state.worker.set_reason(WorkerReason::Unspecified);
             state.worker.message.clear();
         });
         self.multiplexer.state.set_phase(Phase::Serving);
@@ -488,7 +488,8 @@ impl Supervisor {
             message: self.multiplexer.settings.redact(&failure.message),
             ..failure
         };
-        tracing::warn!(reason = failure.reason, "{}", failure.message);
+        let reason = failure.reason.as_str_name();
+        tracing::warn!(reason, "{}", failure.message);
         if let Some(run) = &mut self.run
             && run.doomed.is_none()
         {
@@ -504,19 +505,19 @@ impl Supervisor {
         let _ = tokio::time::timeout(LAST_WORDS, run.pipes.drained()).await;
         let (reason, message) = match run.doomed.take() {
             Some(failure) => (failure.reason, with_stderr(failure.message, &exit.stderr)),
-            None => ("WorkerExited", describe(&exit)),
+            None => (WorkerReason::Exited, describe(&exit)),
         };
         let message = self.multiplexer.settings.redact(&message);
         self.multiplexer.forget_subscriptions();
         if self.stopping.has_begun() {
             tracing::info!("worker stopped");
-            return self.down("Stopped", "the worker was stopped".into());
+            return self.down(WorkerReason::Stopped, "the worker was stopped".into());
         }
-        tracing::warn!(reason, "{message}");
+        tracing::warn!(reason = reason.as_str_name(), "{message}");
         self.crashed(reason, message);
     }
 
-    fn crashed(&mut self, reason: &str, message: String) {
+    fn crashed(&mut self, reason: WorkerReason, message: String) {
         self.down(reason, message);
         let longest = self.multiplexer.gate.limits().longest_pause();
         let pause = self.backoff.crashed(StdInstant::now(), random(), longest);
@@ -532,20 +533,20 @@ impl Supervisor {
         self.is_starting = false;
         self.restart_at = None;
         self.down(
-            "WaitingForShim",
+            WorkerReason::WaitingForShim,
             "the worker container is not connected".into(),
         );
     }
 
     /// No worker: calls fail, the state says why.
-    fn down(&mut self, reason: &str, message: String) {
+    fn down(&mut self, reason: WorkerReason, message: String) {
         self.multiplexer.detach_worker(&message);
         self.multiplexer.state.update(|state| {
             state.initialize_result = Bytes::new();
             state.worker.running = false;
             state.worker.initialised = false;
             state.worker.healthy = false;
-            state.worker.reason = reason.into();
+            state.worker.set_reason(reason);
             state.worker.message = message;
         });
         self.multiplexer.state.set_phase(Phase::Starting);
@@ -581,7 +582,7 @@ impl Supervisor {
             }
             state.worker.healthy = healthy;
             let (reason, message) = match healthy {
-                true => ("", String::new()),
+                true => (WorkerReason::Unspecified, String::new()),
                 false => {
                     let limit = HEALTH.as_secs();
                     let why = match is_held {
@@ -589,10 +590,10 @@ impl Supervisor {
                         false => "",
                     };
                     let message = format!("the worker did not answer health within {limit} s{why}");
-                    ("WorkerUnresponsive", message)
+                    (WorkerReason::Unresponsive, message)
                 }
             };
-            state.worker.reason = reason.into();
+            state.worker.set_reason(reason);
             state.worker.message = message;
         });
     }
@@ -601,8 +602,11 @@ impl Supervisor {
 const SIGKILL: i32 = 9;
 
 /// Whether a reason speaks of no failure of the worker.
-fn is_waiting(reason: &str) -> bool {
-    matches!(reason, "" | "WaitingForShim")
+fn is_waiting(reason: WorkerReason) -> bool {
+    matches!(
+        reason,
+        WorkerReason::Unspecified | WorkerReason::WaitingForShim
+    )
 }
 
 /// Any reply shows that the worker lives, errors of its own included.
@@ -636,7 +640,7 @@ async fn initialize(multiplexer: &Multiplexer, params: Bytes) -> Result<Bytes, F
         }
     };
     let failed = |message: String| Failure {
-        reason: "InitializeFailed",
+        reason: WorkerReason::InitializeFailed,
         message,
     };
     let result =
@@ -649,7 +653,7 @@ async fn initialize(multiplexer: &Multiplexer, params: Bytes) -> Result<Bytes, F
 
 fn show_waiting(multiplexer: &Multiplexer) {
     multiplexer.state.update(|state| {
-        state.worker.reason = "WaitingForHost".into();
+        state.worker.set_reason(WorkerReason::WaitingForHost);
         state.worker.message = "the worker's setup calls a host and none is attached".into();
     });
 }

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::{Timestamp, ToSpan};
 use kube::{ResourceExt, api::ObjectMeta};
 use paperclip_bridge::{
     config::{ActivationConfig, DeliveredConfig},
-    v1::{ConfigState, Phase, WatchStatusResponse, WorkerState},
+    v1::{ConfigState, Phase, WatchStatusResponse, WorkerReason, WorkerState},
 };
 use paperclip_crds::{
     labels,
@@ -406,10 +406,9 @@ fn status(activation: u64, config: &ActivationConfig, serves: bool) -> WatchStat
             running: serves,
             initialised: serves,
             healthy: serves,
-            reason: if serves {
-                String::new()
-            } else {
-                "WorkerExited".into()
+            reason: match serves {
+                true => WorkerReason::Unspecified.into(),
+                false => WorkerReason::Exited.into(),
             },
             message: if serves {
                 String::new()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
-use paperclip_bridge::v1::{Egress, Phase, WatchStatusResponse, WorkerState};
+use paperclip_bridge::v1::{Egress, Phase, WatchStatusResponse, WorkerReason, WorkerState};
 use paperclip_crds::{
     labels,
     v1alpha1::{CapabilityStatus, Reason},
@@ -12,9 +12,6 @@ use paperclip_crds::{
 
 use super::{conditions::Finding, diagnose, fate};
 use crate::pods::Seen;
-
-/// What a sidecar calls the steps of a start that goes well.
-const STARTING: [&str; 2] = ["WaitingForShim", "Initializing"];
 
 /// The stage `WorkerAvailable`.
 #[must_use]
@@ -149,24 +146,16 @@ pub fn serves(status: &WatchStatusResponse) -> bool {
 
 /// What the sidecar says is wrong, in the API's words.
 fn complaint(worker: &WorkerState) -> Option<Finding> {
-    if STARTING.contains(&worker.reason.as_str()) {
-        return Some(Finding::no(
-            Reason::Progressing,
-            format!("The worker is being started: {}.", worker.message),
-        ));
-    }
-    let reasons = [
-        Reason::WorkerExited,
-        Reason::InitializeFailed,
-        Reason::ConfigRejected,
-        Reason::WorkerUnresponsive,
-        Reason::WaitingForHost,
-        Reason::DeliveryFailed,
-    ];
-    let known = reasons
-        .into_iter()
-        .find(|reason| reason.to_string() == worker.reason);
-    let reason = match known {
+    let reason = match WorkerReason::try_from(worker.reason) {
+        Ok(known) => reason(known),
+        // Of a later sidecar.
+        Err(_) => None,
+    };
+    let reason = match reason {
+        Some(Reason::Progressing) => {
+            let message = format!("The worker is being started: {}.", worker.message);
+            return Some(Finding::no(Reason::Progressing, message));
+        }
         Some(reason) => reason,
         None if worker.message.is_empty() => return None,
         None if !worker.running => Reason::WorkerExited,
@@ -178,6 +167,24 @@ fn complaint(worker: &WorkerState) -> Option<Finding> {
         message => message.to_owned(),
     };
     Some(Finding::no(reason, message))
+}
+
+/// The API's word for a reason of the contract; none for a worker that works.
+fn reason(worker: WorkerReason) -> Option<Reason> {
+    Some(match worker {
+        WorkerReason::Unspecified => return None,
+        WorkerReason::WaitingForShim | WorkerReason::Initializing => Reason::Progressing,
+        WorkerReason::WaitingForHost => Reason::WaitingForHost,
+        WorkerReason::InitializeFailed => Reason::InitializeFailed,
+        WorkerReason::Unresponsive => Reason::WorkerUnresponsive,
+        WorkerReason::ConfigRejected => Reason::ConfigRejected,
+        WorkerReason::Exited
+        | WorkerReason::StartRefused
+        | WorkerReason::ApiVersionUnsupported
+        | WorkerReason::ConfigRestart
+        | WorkerReason::LeftUninitialized
+        | WorkerReason::Stopped => Reason::WorkerExited,
+    })
 }
 
 #[cfg(test)]
@@ -232,7 +239,7 @@ mod tests {
     #[test]
     fn last_words_of_a_worker_are_the_message() {
         let worker_state = WorkerState {
-            reason: "WorkerExited".into(),
+            reason: WorkerReason::Exited.into(),
             message: "code 1: Cannot find module x".into(),
             ..WorkerState::default()
         };
@@ -243,6 +250,31 @@ mod tests {
         let found = worker(Some(&fixtures::deployment(2)), &pods);
         let expected = Finding::no(Reason::WorkerExited, "code 1: Cannot find module x".into());
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_reason_of_the_contract_is_known() {
+        let all: Vec<_> = (0..)
+            .map_while(|n| WorkerReason::try_from(n).ok())
+            .collect();
+        assert!(all.contains(&WorkerReason::Stopped), "{all:?}");
+        for worker in all {
+            let works = worker == WorkerReason::Unspecified;
+            assert_eq!(reason(worker).is_none(), works, "{worker:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_only_a_later_sidecar_knows_is_told_by_what_the_worker_is() {
+        let later = WorkerState {
+            running: true,
+            initialised: true,
+            reason: 1000,
+            message: "it sulks".into(),
+            ..WorkerState::default()
+        };
+        let wanted = Finding::no(Reason::WorkerUnresponsive, "it sulks".into());
+        assert_eq!(complaint(&later), Some(wanted));
     }
 
     #[test]
@@ -296,7 +328,7 @@ mod tests {
     fn a_worker_that_has_only_begun_is_no_failure() {
         let begun = WorkerState {
             running: true,
-            reason: "Initializing".into(),
+            reason: WorkerReason::Initializing.into(),
             message: "the worker has not answered initialize yet".into(),
             ..WorkerState::default()
         };

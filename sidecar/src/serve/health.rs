@@ -30,11 +30,11 @@ async fn ready(State(multiplexer): State<Arc<Multiplexer>>) -> (StatusCode, Stri
     if state.is_ready() {
         return (StatusCode::OK, "ok\n".into());
     }
-    let phase = state.phase.as_str_name();
-    let text = format!(
-        "{phase} {}: {}\n",
-        state.worker.reason, state.worker.message
+    let (phase, reason) = (
+        state.phase.as_str_name(),
+        state.worker.reason().as_str_name(),
     );
+    let text = format!("{phase} {reason}: {}\n", state.worker.message);
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 

@@ -1,5 +1,6 @@
 //! Config and secrets reach a worker that runs.
 
+use paperclip_bridge::v1::{Phase, WorkerReason};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -116,16 +117,14 @@ async fn without_an_accepted_config_a_refused_one_keeps_the_worker_from_serving(
             state
                 .worker
                 .as_ref()
-                .is_some_and(|worker| worker.reason == "ConfigRejected")
+                .is_some_and(|worker| worker.reason() == WorkerReason::ConfigRejected)
         })
         .await;
-    assert_eq!(state.phase(), paperclip_bridge::v1::Phase::Starting);
+    assert_eq!(state.phase(), Phase::Starting);
     pod.deliver(json!({"candidate": revision(2, json!({"colour": "blue"}))}));
     pod.config("taken up", |config| config.revision == 2).await;
-    pod.state("serving", |state| {
-        state.phase() == paperclip_bridge::v1::Phase::Serving
-    })
-    .await;
+    pod.state("serving", |state| state.phase() == Phase::Serving)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,8 +136,9 @@ async fn a_worker_that_takes_config_at_its_start_only_is_restarted_once() {
     let state = pod
         .state("restarted and serving", |state| {
             let worker = state.worker.as_ref();
-            worker.is_some_and(|worker| worker.restarts == 1 && worker.reason.is_empty())
-                && state.phase() == paperclip_bridge::v1::Phase::Serving
+            worker.is_some_and(|worker| {
+                worker.restarts == 1 && worker.reason() == WorkerReason::Unspecified
+            }) && state.phase() == Phase::Serving
         })
         .await;
     assert_eq!(state.config.unwrap().revision, 2);

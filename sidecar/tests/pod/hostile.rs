@@ -9,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_bridge::{client::CallError, v1::Phase};
+use paperclip_bridge::{
+    client::CallError,
+    v1::{Phase, WorkerReason},
+};
 use paperclip_protocol::jsonrpc;
 use paperclip_shim::{
     channel::{Channel, Full, Listener},
@@ -80,7 +83,7 @@ async fn unresponsive(pod: &Pod) {
     let state = pod
         .state("unresponsive", |state| {
             let worker = state.worker.as_ref();
-            worker.is_some_and(|worker| worker.reason == "WorkerUnresponsive")
+            worker.is_some_and(|worker| worker.reason() == WorkerReason::Unresponsive)
         })
         .await;
     assert!(!state.worker.unwrap().healthy);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use paperclip_bridge::{
     client::{self, CallError},
-    v1::{HostHello, WatchStatusResponse},
+    v1::{HostHello, WatchStatusResponse, WorkerReason, WorkerState},
 };
 use paperclip_identity::Identity;
 use serde_json::{Value, json};
@@ -23,8 +23,9 @@ async fn attached(worker: &'static str) -> (Pod, Host) {
     (pod, host)
 }
 
-fn reason(state: &WatchStatusResponse) -> &str {
-    state.worker.as_ref().map_or("", |worker| &worker.reason)
+fn reason(state: &WatchStatusResponse) -> WorkerReason {
+    let worker = state.worker.as_ref();
+    worker.map_or(WorkerReason::Unspecified, WorkerState::reason)
 }
 
 #[tokio::test]
@@ -158,7 +159,7 @@ async fn a_worker_that_exits_at_once_is_reported_with_its_last_words() {
         artifact::raw(folder, r#"console.error("no luck"); process.exit(3);"#, &[])
     });
     let state = pod
-        .state("failed", |state| reason(state) == "WorkerExited")
+        .state("failed", |state| reason(state) == WorkerReason::Exited)
         .await;
     let message = state.worker.unwrap().message;
     assert!(
@@ -173,7 +174,7 @@ async fn a_worker_that_exits_at_once_is_reported_with_its_last_words() {
                 .is_some_and(|worker| worker.restarts >= 2)
         })
         .await;
-    assert_eq!(reason(&again), "WorkerExited");
+    assert_eq!(reason(&again), WorkerReason::Exited);
 }
 
 #[tokio::test]
@@ -182,7 +183,9 @@ async fn a_worker_that_never_answers_initialize_is_ended_and_started_again() {
         artifact::raw(folder, "handlers.initialize = () => {};", &[])
     });
     let state = pod
-        .state("failed", |state| reason(state) == "InitializeFailed")
+        .state("failed", |state| {
+            reason(state) == WorkerReason::InitializeFailed
+        })
         .await;
     assert!(state.worker.unwrap().message.contains("15 s"));
     let again = pod
@@ -193,7 +196,7 @@ async fn a_worker_that_never_answers_initialize_is_ended_and_started_again() {
                 .is_some_and(|worker| worker.running && worker.restarts == 1)
         })
         .await;
-    assert_eq!(reason(&again), "InitializeFailed");
+    assert_eq!(reason(&again), WorkerReason::InitializeFailed);
 }
 
 #[tokio::test]
@@ -204,7 +207,9 @@ async fn another_artifact_is_not_started() {
         artifact
     });
     let state = pod
-        .state("refused", |state| reason(state) == "StartRefused")
+        .state("refused", |state| {
+            reason(state) == WorkerReason::StartRefused
+        })
         .await;
     assert!(state.worker.unwrap().message.contains("says another"));
 }
@@ -220,7 +225,9 @@ async fn a_worker_of_a_version_that_is_not_served_is_refused_by_name() {
         artifact
     });
     let state = pod
-        .state("refused", |state| reason(state) == "ApiVersionUnsupported")
+        .state("refused", |state| {
+            reason(state) == WorkerReason::ApiVersionUnsupported
+        })
         .await;
     assert_eq!(
         state.worker.unwrap().message,
