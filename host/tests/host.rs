@@ -523,8 +523,7 @@ async fn the_newest_activation_that_serves_gets_the_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_with_another_plugins_certificate_is_not_taken() {
     let authority = Authority::new();
-    let stranger = "spiffe://paperclip.ing/ns/shop/plugin/other";
-    let impostor = Pod::start_as(&authority, Settings::default(), stranger).await;
+    let impostor = Pod::start_as(&authority, Settings::default(), "other").await;
     let genuine = Pod::start(
         &authority,
         Settings {

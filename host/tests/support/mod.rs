@@ -12,10 +12,12 @@ use paperclip_host::{
     clock::Clock,
     serve::Server,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use paperclip_identity::Identity;
+use paperclip_identity_issue::Subject;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
+use time::OffsetDateTime;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use pod::Pod;
@@ -24,8 +26,8 @@ pub const UID: &str = "0e8f5a4c-3a0f-4a52-9d39-0f0d6d2f8f11";
 pub const TOKEN: &str = "a-token";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The platform's CA.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+/// The platform's authority.
+pub struct Authority(paperclip_identity_issue::Authority);
 
 /// Certificate, key and CA as PEM.
 pub struct Leaf {
@@ -36,19 +38,17 @@ pub struct Leaf {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        let now = OffsetDateTime::now_utc();
+        Self(paperclip_identity_issue::Authority::create(now).unwrap())
     }
 
-    pub fn issue(&self, identity: &str) -> Leaf {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::URI(identity.try_into().unwrap())];
+    pub fn issue(&self, identity: Identity) -> Leaf {
+        let subject = Subject::Identity(identity);
+        let issued = self.0.issue(&subject, OffsetDateTime::now_utc()).unwrap();
         Leaf {
-            certificate: params.signed_by(&key, &self.0).unwrap().pem(),
-            key: key.serialize_pem(),
-            ca: self.0.pem(),
+            certificate: issued.certificate,
+            key: issued.key,
+            ca: self.0.certificate().to_owned(),
         }
     }
 }
@@ -207,7 +207,10 @@ pub async fn read(answer: Response) -> (StatusCode, Value) {
 }
 
 pub fn write_files(authority: &Authority, folder: &Path) {
-    let leaf = authority.issue("spiffe://paperclip.ing/ns/paperclip/host/main");
+    let leaf = authority.issue(Identity::Host {
+        namespace: "paperclip".into(),
+        name: "main".into(),
+    });
     for (name, text) in [
         (CERTIFICATE_FILE, leaf.certificate),
         (KEY_FILE, leaf.key),

@@ -20,6 +20,7 @@ use paperclip_bridge::{
         response, session_request, session_response,
     },
 };
+use paperclip_identity::Identity;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -194,12 +195,16 @@ struct Service {
 
 impl Pod {
     pub async fn start(authority: &Authority, settings: Settings) -> Self {
-        let identity = format!("spiffe://paperclip.ing/ns/shop/plugin/{}", settings.plugin);
-        Self::start_as(authority, settings, &identity).await
+        let name = settings.plugin;
+        Self::start_as(authority, settings, name).await
     }
 
-    pub async fn start_as(authority: &Authority, settings: Settings, identity: &str) -> Self {
-        let leaf = authority.issue(identity);
+    /// A pod with the certificate of the plugin of that name.
+    pub async fn start_as(authority: &Authority, settings: Settings, certified: &str) -> Self {
+        let leaf = authority.issue(Identity::Plugin {
+            namespace: "shop".into(),
+            name: certified.into(),
+        });
         let tls = ServerTls::from_pem(
             leaf.certificate.as_bytes(),
             leaf.key.as_bytes(),

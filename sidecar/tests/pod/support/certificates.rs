@@ -1,14 +1,13 @@
-//! A CA of the test's own and leaves for identities.
+//! An authority of the test's own, which issues as the platform's does.
 
 use paperclip_bridge::tls::ClientTls;
 use paperclip_identity::Identity;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
-};
+use paperclip_identity_issue::{Material, Name, Statement, Subject};
+use time::{Duration, OffsetDateTime};
 
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub struct Authority(paperclip_identity_issue::Authority);
 
+/// A certificate, its key, and the authority that its holder trusts, as PEM.
 pub struct Leaf {
     pub certificate: String,
     pub key: String,
@@ -17,39 +16,35 @@ pub struct Leaf {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut params = CertificateParams::default();
-        // Other than a leaf's, or OpenSSL takes every leaf for one that signed itself.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "authority of a test");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().unwrap();
-        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+        let now = OffsetDateTime::now_utc();
+        Self(paperclip_identity_issue::Authority::create(now).unwrap())
     }
 
     pub fn issue(&self, identity: &Identity) -> Leaf {
-        self.issue_for(&[uri(&identity.to_string())], Validity::Now)
+        let subject = Subject::Identity(identity.clone());
+        let issued = self.0.issue(&subject, OffsetDateTime::now_utc());
+        self.leaf(issued.unwrap())
     }
 
-    /// A leaf with these names.
-    pub fn issue_for(&self, names: &[SanType], validity: Validity) -> Leaf {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = names.to_vec();
-        match validity {
-            Validity::Now => {}
-            Validity::Past => params.not_after = date_time_ymd(2024, 1, 1),
-            Validity::Future => params.not_before = date_time_ymd(2100, 1, 1),
-        }
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().unwrap();
+    /// A leaf for dialling with these names.
+    pub fn issue_for(&self, names: &[Name], validity: Validity) -> Leaf {
+        let (begin, end) = validity.span();
+        let statement = Statement {
+            names: names.to_vec(),
+            is_client: true,
+            is_server: false,
+            begin,
+            end,
+        };
+        self.leaf(self.0.sign(&statement).unwrap())
+    }
+
+    fn leaf(&self, Material { certificate, key }: Material) -> Leaf {
+        let ca = self.0.certificate().to_owned();
         Leaf {
-            certificate: params.signed_by(&key, &self.0).unwrap().pem(),
-            key: key.serialize_pem(),
-            ca: self.0.pem(),
+            certificate,
+            key,
+            ca,
         }
     }
 
@@ -66,12 +61,24 @@ pub enum Validity {
     Future,
 }
 
-pub fn uri(text: &str) -> SanType {
-    SanType::URI(text.try_into().unwrap())
+impl Validity {
+    fn span(self) -> (OffsetDateTime, OffsetDateTime) {
+        let day = Duration::DAY;
+        let now = OffsetDateTime::now_utc();
+        match self {
+            Self::Now => (now - day, now + day),
+            Self::Past => (now - 2 * day, now - day),
+            Self::Future => (now + day, now + 2 * day),
+        }
+    }
 }
 
-pub fn dns(text: &str) -> SanType {
-    SanType::DnsName(text.try_into().unwrap())
+pub fn uri(text: &str) -> Name {
+    Name::Uri(text.into())
+}
+
+pub fn dns(text: &str) -> Name {
+    Name::Dns(text.into())
 }
 
 impl Leaf {

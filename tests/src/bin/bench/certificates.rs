@@ -1,58 +1,30 @@
-//! A certificate authority of the benchmark's own.
+//! A certificate authority of the benchmark's own, which issues as the platform's does.
 
 use anyhow::Result;
 use paperclip_bridge::tls::ClientTls;
 use paperclip_identity::Identity;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
-};
+use paperclip_identity_issue::{Material, Subject};
+use time::OffsetDateTime;
 
 /// Signs for everybody.
-pub struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key, as PEM.
-pub struct Leaf {
-    /// The certificate.
-    pub certificate: String,
-    /// Its key.
-    pub key: String,
-}
+pub struct Authority(paperclip_identity_issue::Authority);
 
 impl Authority {
     /// A new one.
     pub fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        // Unlike that of its leaves, which OpenSSL would otherwise take for self-signed.
-        let name = &mut params.distinguished_name;
-        name.push(DnType::CommonName, "benchmark");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        Ok(Self(CertifiedIssuer::self_signed(
-            params,
-            KeyPair::generate()?,
-        )?))
+        let now = OffsetDateTime::now_utc();
+        Ok(Self(paperclip_identity_issue::Authority::create(now)?))
     }
 
     /// Its own certificate, as PEM.
-    pub fn certificate(&self) -> String {
-        self.0.pem()
+    pub fn certificate(&self) -> &str {
+        self.0.certificate()
     }
 
-    /// A certificate for client and server alike.
-    pub fn issue(&self, identity: &Identity) -> Result<Leaf> {
-        let mut params = CertificateParams::default();
-        let name = identity.to_string().try_into()?;
-        params.subject_alt_names = vec![SanType::URI(name)];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate()?;
-        Ok(Leaf {
-            certificate: params.signed_by(&key, &self.0)?.pem(),
-            key: key.serialize_pem(),
-        })
+    /// A certificate of this identity and its key.
+    pub fn issue(&self, identity: &Identity) -> Result<Material> {
+        let subject = Subject::Identity(identity.clone());
+        Ok(self.0.issue(&subject, OffsetDateTime::now_utc())?)
     }
 
     /// What a client of this identity needs.

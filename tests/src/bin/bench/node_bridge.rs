@@ -10,11 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use paperclip_bridge::{client, v1::plugin_bridge_service_client::PluginBridgeServiceClient};
 use paperclip_identity::Identity;
+use paperclip_identity_issue::Material;
 use paperclip_tests::{layout::command_output, platform::repository, programs};
 use tempfile::TempDir;
 
 use crate::{
-    certificates::{Authority, Leaf},
+    certificates::Authority,
     pod::{self, listening},
     unary::Unary,
     workers::Worker,
@@ -59,7 +60,7 @@ impl NodeBridge {
         write(
             tls.path(),
             &authority.issue(&plugin())?,
-            &authority.certificate(),
+            authority.certificate(),
         )?;
         let mut process = Command::new(worker.node())
             .current_dir(&installed.0)
@@ -111,7 +112,7 @@ fn plugin() -> Identity {
     }
 }
 
-fn write(folder: &Path, leaf: &Leaf, authority: &str) -> Result<()> {
+fn write(folder: &Path, leaf: &Material, authority: &str) -> Result<()> {
     fs::write(folder.join("tls.crt"), &leaf.certificate)?;
     fs::write(folder.join("tls.key"), &leaf.key)?;
     fs::write(folder.join("ca.crt"), authority)?;
