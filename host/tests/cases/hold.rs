@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     PLUGIN, ready,
     support::{
-        Authority, Host,
+        Authority, Host, PATIENCE,
         pod::{NOT_SENT, Pod, Settings},
     },
 };
@@ -30,6 +30,17 @@ async fn metric(host: &Host, name: &str) -> f64 {
     let line = text.lines().find(|line| line.starts_with(name));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
         .unwrap_or(0.0)
+}
+
+/// Waits until a metric has grown to a value.
+async fn grows(host: &Host, name: &str, wanted: f64) {
+    let grows = async {
+        while metric(host, name).await < wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    let grown = tokio::time::timeout(PATIENCE, grows).await;
+    grown.unwrap_or_else(|_| panic!("{name} did not come to {wanted}"));
 }
 
 async fn attached(host: &Host, count: usize) {
@@ -93,9 +104,7 @@ async fn more_calls_than_may_wait_fail_at_once_and_the_others_are_served() {
     let calls = join_all((0..WAITING + 8).map(|_| host.post(&path, json!({}))));
     let serve = async {
         let full = r#"paperclip_host_held_calls_total{outcome="queue_full"}"#;
-        while metric(&host, full).await < 8.0 {
-            tokio::task::yield_now().await;
-        }
+        grows(&host, full, 8.0).await;
         link.phase(Phase::Serving).await;
     };
     let (answers, ()) = join(calls, serve).await;
@@ -324,9 +333,7 @@ async fn a_call_whose_caller_goes_away_leaves_the_queue() {
         .timeout(Duration::from_millis(200));
     assert!(call.send().await.unwrap_err().is_timeout());
     let given_up = r#"paperclip_host_held_calls_total{outcome="given_up"}"#;
-    while metric(&host, given_up).await < 1.0 {
-        tokio::task::yield_now().await;
-    }
+    grows(&host, given_up, 1.0).await;
     let link = pod.links.recv().await.unwrap();
     link.phase(Phase::Serving).await;
     assert_eq!(metric(&host, "paperclip_host_calls_total").await, 0.0);

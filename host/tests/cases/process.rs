@@ -19,13 +19,11 @@ use tokio::{
 use crate::{
     PLUGIN, ready,
     support::{
-        Authority, TOKEN,
+        Authority, PATIENCE, TOKEN,
         pod::{Link, Pod, Settings},
         read, write_files,
     },
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A `paperclip-host` process.
 struct Process {
@@ -243,9 +241,13 @@ async fn a_host_told_to_stop_ends_open_calls_and_jobs_and_closes_its_database() 
         .await;
         assert_eq!(host.readiness().await, Some(StatusCode::OK));
         host.terminate();
-        while host.readiness().await == Some(StatusCode::OK) {
-            tokio::task::yield_now().await;
-        }
+        let turns_new_work_away = async {
+            while host.readiness().await == Some(StatusCode::OK) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let turned = tokio::time::timeout(PATIENCE, turns_new_work_away).await;
+        turned.expect("a host that is told to stop is not ready");
         assert_eq!(
             host.readiness().await,
             Some(StatusCode::SERVICE_UNAVAILABLE)

@@ -24,7 +24,7 @@ use pod::Pod;
 
 pub const UID: &str = "0e8f5a4c-3a0f-4a52-9d39-0f0d6d2f8f11";
 pub const TOKEN: &str = "a-token";
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The platform's authority.
 pub struct Authority(paperclip_identity_issue::Authority);

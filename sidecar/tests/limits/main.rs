@@ -64,6 +64,18 @@ impl Pod {
             "paperclip_sidecar_refused_calls_total{{limit=\"{limit}\"}}"
         ))
     }
+
+    /// Waits until a limit has refused so many calls.
+    async fn refuses(&self, limit: &str, wanted: u64) {
+        let refuses = async {
+            while self.refused(limit) < wanted {
+                tokio::task::yield_now().await;
+            }
+        };
+        let refused = tokio::time::timeout(PATIENCE, refuses).await;
+        let found = self.refused(limit);
+        refused.unwrap_or_else(|_| panic!("{limit} refused {found} calls, wanted {wanted}"));
+    }
 }
 
 async fn send(host: &Host, frame: session_request::Frame) {
@@ -124,13 +136,9 @@ async fn a_host_that_floods_waits_behind_its_own_calls_and_another_is_next() {
         call(&flooding, id, "getData", "flood", LONG).await;
     }
     let inside = [pod.line().await, pod.line().await];
-    while pod.refused("Concurrency") < 200 - 2 - 64 {
-        tokio::task::yield_now().await;
-    }
+    pod.refuses("Concurrency", 200 - 2 - 64).await;
     call(&calm, 1, "getData", "calm", LONG).await;
-    while pod.refused("Concurrency") < 200 - 2 - 64 + 1 {
-        tokio::task::yield_now().await;
-    }
+    pod.refuses("Concurrency", 200 - 2 - 64 + 1).await;
     // The flood's newest call made room, and after at most one other of its calls it is our turn.
     let mut seen = 0;
     let mut next = inside.to_vec();

@@ -4,7 +4,7 @@ use paperclip_bridge::v1::{Phase, WorkerReason};
 use serde_json::{Value, json};
 
 use crate::support::{
-    artifact, eventually,
+    PATIENCE, artifact, eventually,
     host::{Host, Store},
     pod::{Pod, signal},
 };
@@ -153,7 +153,9 @@ async fn a_sidecar_that_takes_over_does_not_tell_the_worker_again() {
     let active = json!({"revision": 1, "config": {"colour": "red"}});
     pod.deliver(json!({"active": active, "candidate": revision(2, json!({"colour": "blue"}))}));
     let host = Host::attach(&pod, &Store::default()).await;
-    while shown(&host).await["told"].as_array().unwrap().len() < 2 {}
+    let hears_of_both = async { while shown(&host).await["told"].as_array().unwrap().len() < 2 {} };
+    let heard = tokio::time::timeout(PATIENCE, hears_of_both).await;
+    heard.expect("the worker hears of both revisions");
     // Until then nobody but the worker knows that it was told.
     pod.config("in force", |config| config.revision == 2).await;
     let worker = pod.logged("worker started", "pid").await;

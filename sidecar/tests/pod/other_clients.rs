@@ -54,10 +54,19 @@ const listed = () => new Promise((resolve, reject) => {
   stream.on("error", reject);
   stream.write({ list_services: "*" });
 });
+// The sidecar ends a call a moment before the client does; a machine that stalls may miss it once.
+const late = async () => {
+  let reply;
+  for (let tries = 0; tries < 5; tries++) {
+    reply = await call("getData", { silent: true }, 1000);
+    if (reply.detailed) break;
+  }
+  return reply;
+};
 const report = {
   answered: await call("getData", { a: 1 }, 10000),
   refused: await call("getData", { refuse: true }, 10000),
-  late: await call("getData", { silent: true }, 300),
+  late: await late(),
   health: [await checked("paperclip.plugin.v1.PluginBridgeService"), await checked("nobody")],
   services: await listed(),
 };
@@ -110,14 +119,21 @@ async fn a_client_of_another_maker_uses_health_reflection_and_call() {
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let words = report["late"]["message"].take();
+    let milliseconds = words
+        .as_str()
+        .and_then(|words| words.strip_prefix("the worker did not answer getData within "))
+        .and_then(|words| words.strip_suffix(" ms")?.parse::<u64>().ok());
+    // A tenth of a second before the client's own limit, less what was spent on the way.
+    assert!((1..=900).contains(&milliseconds.unwrap_or(0)), "{words}");
     assert_eq!(
         report,
         json!({
             "identity": "URI:spiffe://paperclip.ing/ns/shop/plugin/commerce",
             "answered": {"echo": {"a": 1}},
             "refused": {"code": "UNKNOWN", "message": "the till is shut", "detailed": 1},
-            "late": {"code": "DEADLINE_EXCEEDED", "message": report["late"]["message"], "detailed": report["late"]["detailed"]},
+            "late": {"code": "DEADLINE_EXCEEDED", "message": null, "detailed": 1},
             "health": ["SERVING", "NOT_FOUND"],
             "services": [
                 "grpc.health.v1.Health",
