@@ -19,7 +19,7 @@ use prometheus_client::{
 };
 use tokio::{sync::Notify, time::MissedTickBehavior};
 
-use crate::{company, state::StateBoard};
+use crate::{company_scope, state::StateBoard};
 
 /// How soon a first use or denial is shown.
 const SOON: Duration = Duration::from_secs(1);
@@ -95,7 +95,7 @@ impl Grants {
         for capability in &needed {
             self.require(method, capability)?;
         }
-        company::check(method, params, company)?;
+        company_scope::check(method, params, company)?;
         for capability in needed {
             self.note_use(capability);
         }

@@ -2,7 +2,7 @@
 
 pub mod args;
 pub mod backoff;
-pub mod company;
+pub mod company_scope;
 pub mod config;
 pub mod drain;
 pub mod egress;

@@ -33,7 +33,7 @@ const LOGGED: Duration = Duration::from_secs(1);
 /// What happens at the shim.
 #[derive(Debug)]
 pub enum ShimEvent {
-    /// A shim is there: the keys that were kept of what workers were told.
+    /// A shim is there: the keys of what was delivered to workers.
     Hello(Vec<u8>),
     /// A peer that is not the shim was refused.
     Stranger,
@@ -129,7 +129,7 @@ fn admit(channel: &Channel, folder: &Path) -> Result<Vec<u8>, Stranger> {
         return Err(Stranger::Silent);
     }
     let received = channel.receive()?.ok_or(Stranger::NoHello)?;
-    let Ok(Report::Hello(told)) = Report::decode(&received.packet) else {
+    let Ok(Report::Hello(keys)) = Report::decode(&received.packet) else {
         return Err(Stranger::NoHello);
     };
     let [proof] = <[OwnedFd; 1]>::try_from(received.descriptors)
@@ -141,7 +141,7 @@ fn admit(channel: &Channel, folder: &Path) -> Result<Vec<u8>, Stranger> {
     }
     // Taken now, or held through this very descriptor. Closing our copy leaves it to the peer.
     match proof.try_lock() {
-        Ok(()) => Ok(told),
+        Ok(()) => Ok(keys),
         Err(TryLockError::WouldBlock) => Err(Stranger::NotHolder(folder.to_owned())),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
@@ -157,8 +157,8 @@ fn serve(listener: &Listener, folder: &Path, shim: &Shim, events: &mpsc::Sender<
                 return;
             }
         };
-        let told = match admit(&channel, folder) {
-            Ok(told) => told,
+        let keys = match admit(&channel, folder) {
+            Ok(keys) => told,
             Err(stranger) => {
                 if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
                     let error = anyhow::Error::new(stranger);
@@ -170,7 +170,7 @@ fn serve(listener: &Listener, folder: &Path, shim: &Shim, events: &mpsc::Sender<
             }
         };
         shim.set(Some(channel.clone()));
-        let _ = events.blocking_send(ShimEvent::Hello(told));
+        let _ = events.blocking_send(ShimEvent::Hello(keys));
         if let Err(error) = follow(&channel, events) {
             tracing::warn!(%error, "the connection to the shim was lost");
         }

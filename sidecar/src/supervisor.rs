@@ -32,8 +32,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     backoff::Backoff,
-    config::keeper::{Found, Keeper},
-    multiplexer::{self, Multiplexer, Pace, Pipes, Remembered},
+    config::apply::{ConfigApplier, ConfigOutcome},
+    multiplexer::{self, Multiplexer, Pipes, Remembered, Throttle},
     package::{Package, marker_of_this_node},
     shim::{Shim, ShimEvent},
 };
@@ -182,7 +182,7 @@ impl Stopping {
 #[derive(Debug)]
 enum Finding {
     Initialized(u64, Result<Bytes, Failure>),
-    Config(u64, Found),
+    Config(u64, ConfigOutcome),
     Health(u64, bool),
 }
 
@@ -200,7 +200,7 @@ struct Run {
     /// Why the sidecar itself ends this run.
     doomed: Option<Failure>,
     /// What brings config to this run, until the run ends.
-    keeper: Option<AbortOnDropHandle<()>>,
+    applier: Option<AbortOnDropHandle<()>>,
 }
 
 /// Keeps one worker running.
@@ -252,7 +252,7 @@ pub async fn run(
         state.worker.message = "the worker container has not reported yet".into();
     });
     let journal = supervisor.shim.clone();
-    multiplexer.keep_told(move |keys| journal.send(&Command::Told(keys.to_vec())));
+    multiplexer.keep_delivered(move |keys| journal.send(&Command::Delivered(keys.to_vec())));
     let mut health = tokio::time::interval(HEALTH);
     health.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -281,9 +281,9 @@ impl Supervisor {
     async fn take(&mut self, event: ShimEvent) {
         match event {
             ShimEvent::Hello(told) => {
-                let missing = self.multiplexer.restore_told(&told);
+                let missing = self.multiplexer.restore_delivered(&told);
                 if !missing.is_empty() {
-                    self.shim.send(&Command::Told(missing));
+                    self.shim.send(&Command::Delivered(missing));
                 }
             }
             ShimEvent::Stranger => {
@@ -317,11 +317,11 @@ impl Supervisor {
                         stdin,
                         stdout,
                         adopted,
-                        Pace::kept(),
+                        Throttle::standard(),
                     ),
                     initialized: false,
                     doomed: None,
-                    keeper: None,
+                    applier: None,
                 });
                 self.multiplexer
                     .state
@@ -402,15 +402,15 @@ impl Supervisor {
                 }
             }
             Finding::Config(number, found) if current == Some(number) => match found {
-                Found::Configured => {
+                ConfigOutcome::Configured => {
                     let result = self.multiplexer.state.now().initialize_result;
                     self.serve(result);
                 }
-                Found::Unusable(words) => self.multiplexer.state.update(|state| {
+                ConfigOutcome::Rejected(words) => self.multiplexer.state.update(|state| {
                     state.worker.set_reason(WorkerReason::ConfigRejected);
                     state.worker.message = words;
                 }),
-                Found::NeedsRestart => self.doom(Failure {
+                ConfigOutcome::NeedsRestart => self.doom(Failure {
                     reason: WorkerReason::ConfigRestart,
                     message: "the worker is restarted, since it takes its config at its start only"
                         .into(),
@@ -424,7 +424,7 @@ impl Supervisor {
     fn configure(&mut self, initialize_result: &[u8], has: Option<u64>) {
         let Some(run) = &mut self.run else { return };
         let (found, mut told) = mpsc::channel(4);
-        let keeper = Keeper::new(
+        let applier = ConfigApplier::new(
             self.multiplexer.clone(),
             self.delivered.clone(),
             initialize_result,
@@ -438,9 +438,9 @@ impl Supervisor {
                     let _ = findings.send(Finding::Config(number, found)).await;
                 }
             };
-            tokio::join!(keeper.run(), pass_on);
+            tokio::join!(applier.run(), pass_on);
         };
-        run.keeper = Some(AbortOnDropHandle::new(tokio::spawn(work)));
+        run.applier = Some(AbortOnDropHandle::new(tokio::spawn(work)));
     }
 
     /// The worker answered `initialize`, and has no config yet.
@@ -575,7 +575,7 @@ impl Supervisor {
         let is_held = self
             .run
             .as_ref()
-            .is_some_and(|run| run.pipes.is_held_back());
+            .is_some_and(|run| run.pipes.is_throttled());
         self.multiplexer.state.update(|state| {
             if healthy == state.worker.healthy {
                 return;

@@ -49,18 +49,18 @@ const SERVED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use paperclip_protocol::methods::asked_of_host;
+    use paperclip_protocol::methods::worker_request;
 
     #[test]
     fn what_is_served_is_of_the_protocol() {
         for name in SERVED {
-            assert!(asked_of_host(name).is_some(), "{name}");
+            assert!(worker_request(name).is_some(), "{name}");
         }
     }
 
     #[test]
     fn a_method_has_the_owner_that_can_answer_it() {
-        let owner_of = |name| asked_of_host(name).map(owner);
+        let owner_of = |name| worker_request(name).map(owner);
         assert_eq!(owner_of("state.set"), Some(Owner::Host));
         assert_eq!(owner_of("issues.create"), Some(Owner::Paperclip));
         assert!(matches!(owner_of("db.query"), Some(Owner::Elsewhere(_))));

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use paperclip_error_chain::chain;
-use paperclip_protocol::methods::{Unreadable, asked, asked_of_host, needed};
+use paperclip_protocol::methods::{Unreadable, company_scope, needed, worker_request};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use tracing::{debug, error, info, warn};
 
 pub use http_fetch::HttpFetch;
 use methods::Owner;
-use scope::{Asked, Scope};
+use scope::{CompanyScope, Scope};
 
 use crate::{
     company::{COMPANY_ID, company},
@@ -60,7 +60,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         method: name,
         ..
     } = request;
-    let Some(method) = asked_of_host(name) else {
+    let Some(method) = worker_request(name) else {
         return Err(Fault::new(
             METHOD_NOT_FOUND,
             format!("the host has no method {name}"),
@@ -191,7 +191,7 @@ impl Request<'_> {
     /// Passes on what a worker tells on a channel. Unlike a question, it may come without a scope.
     fn stream(&self) -> Result<(), Fault> {
         let told: Streamed = self.params()?;
-        let asked = self.asked()?;
+        let asked = self.company_scope()?;
         match self.scope(&asked) {
             Scope::None => {}
             scope => drop(scope::gate(self.method, &asked, scope)?),
@@ -217,12 +217,12 @@ impl Request<'_> {
     }
 
     /// What the call asks for.
-    fn asked(&self) -> Result<Asked<'_>, Fault> {
-        asked(self.method, self.params).map_err(|error| unreadable(self.method, error))
+    fn company_scope(&self) -> Result<CompanyScope<'_>, Fault> {
+        company_scope(self.method, self.params).map_err(|error| unreadable(self.method, error))
     }
 
     /// What the call is made for.
-    fn scope(&self, asked: &Asked<'_>) -> Scope {
+    fn scope(&self, asked: &CompanyScope<'_>) -> Scope {
         let invocations = self.plugin.invocations();
         let invocation_company = invocations.company(self.invocation_id);
         let proactive = !self.host.strict_scopes || self.pod.config().is_given();
@@ -239,10 +239,10 @@ impl Request<'_> {
 
     /// The company the request is made for, once it may be made.
     fn company(&self) -> Result<Option<String>, Fault> {
-        let asked = self.asked()?;
+        let asked = self.company_scope()?;
         let company = scope::gate(self.method, &asked, self.scope(&asked))?;
         match asked {
-            Asked::Company(wanted) if wanted != COMPANY_ID => Err(Fault::internal(format!(
+            CompanyScope::Company(wanted) if wanted != COMPANY_ID => Err(Fault::internal(format!(
                 "{}: the one company of this host is {COMPANY_ID}",
                 self.method
             ))),

@@ -3,7 +3,7 @@
 //! A call names no company, one company, or needs whichever it is made for. The
 //! host trusts only its own record of the invocation that the call belongs to.
 
-pub use paperclip_protocol::methods::Asked;
+pub use paperclip_protocol::methods::CompanyScope;
 
 use crate::rpc::{Fault, SCOPE_DENIED};
 
@@ -32,14 +32,14 @@ pub struct Facts<'a> {
 }
 
 /// Finds what the call is made for.
-pub fn resolve(facts: Facts<'_>, asked: &Asked<'_>) -> Scope {
+pub fn resolve(facts: Facts<'_>, asked: &CompanyScope<'_>) -> Scope {
     if !facts.invocation_id.is_empty() {
         return match facts.invocation_company {
             Some(company) => Scope::Company(company.to_owned()),
             None => Scope::Invalid,
         };
     }
-    if let (Asked::Company(company), Some(proactive)) = (asked, facts.proactive)
+    if let (CompanyScope::Company(company), Some(proactive)) = (asked, facts.proactive)
         && company == proactive
     {
         return Scope::Company(proactive.to_owned());
@@ -52,17 +52,17 @@ pub fn resolve(facts: Facts<'_>, asked: &Asked<'_>) -> Scope {
 }
 
 /// Lets the call through with the company it is made for, or says why not.
-pub fn gate(method: &str, asked: &Asked<'_>, scope: Scope) -> Result<Option<String>, Fault> {
+pub fn gate(method: &str, asked: &CompanyScope<'_>, scope: Scope) -> Result<Option<String>, Fault> {
     let denied = |why: &str| Err(Fault::new(SCOPE_DENIED, format!("{method}: {why}")));
     match (asked, scope) {
-        (Asked::Nothing, Scope::Company(company)) => Ok(Some(company)),
-        (Asked::Nothing, _) => Ok(None),
-        (Asked::Missing | Asked::Unnamed, _) => {
+        (CompanyScope::Nothing, Scope::Company(company)) => Ok(Some(company)),
+        (CompanyScope::Nothing, _) => Ok(None),
+        (CompanyScope::Missing | CompanyScope::Unnamed, _) => {
             denied("company context is required, and the call names no company")
         }
         (_, Scope::Invalid) => denied("the invocation is unknown or has ended"),
         (_, Scope::None) => denied("company context is required"),
-        (Asked::Company(wanted), Scope::Company(company)) if *wanted != company => {
+        (CompanyScope::Company(wanted), Scope::Company(company)) if *wanted != company => {
             denied("the call is made for another company")
         }
         (_, Scope::Company(company)) => Ok(Some(company)),
@@ -80,8 +80,8 @@ mod tests {
         active: false,
     };
 
-    fn company(id: &str) -> Asked<'_> {
-        Asked::Company(id.into())
+    fn company(id: &str) -> CompanyScope<'_> {
+        CompanyScope::Company(id.into())
     }
 
     #[test]
@@ -91,12 +91,15 @@ mod tests {
             invocation_company: Some("c"),
             ..NOTHING
         };
-        assert_eq!(resolve(facts, &Asked::Own), Scope::Company("c".into()));
+        assert_eq!(
+            resolve(facts, &CompanyScope::Own),
+            Scope::Company("c".into())
+        );
         let facts = Facts {
             invocation_id: "i",
             ..NOTHING
         };
-        assert_eq!(resolve(facts, &Asked::Own), Scope::Invalid);
+        assert_eq!(resolve(facts, &CompanyScope::Own), Scope::Invalid);
     }
 
     #[test]
@@ -113,8 +116,8 @@ mod tests {
 
     #[test]
     fn what_concerns_no_company_is_always_allowed() {
-        assert_eq!(gate("m", &Asked::Nothing, Scope::Invalid), Ok(None));
-        assert_eq!(gate("m", &Asked::Nothing, Scope::None), Ok(None));
+        assert_eq!(gate("m", &CompanyScope::Nothing, Scope::Invalid), Ok(None));
+        assert_eq!(gate("m", &CompanyScope::Nothing, Scope::None), Ok(None));
     }
 
     #[test]
@@ -123,8 +126,8 @@ mod tests {
         assert_eq!(code(company("c"), Scope::Invalid), SCOPE_DENIED);
         assert_eq!(code(company("c"), Scope::None), SCOPE_DENIED);
         assert_eq!(code(company("c"), Scope::Company("d".into())), SCOPE_DENIED);
-        assert_eq!(code(Asked::Own, Scope::None), SCOPE_DENIED);
-        for unsaid in [Asked::Missing, Asked::Unnamed] {
+        assert_eq!(code(CompanyScope::Own, Scope::None), SCOPE_DENIED);
+        for unsaid in [CompanyScope::Missing, CompanyScope::Unnamed] {
             assert_eq!(code(unsaid, Scope::Company("c".into())), SCOPE_DENIED);
         }
         assert_eq!(

@@ -6,11 +6,11 @@
 //! never reads or writes them.
 
 pub mod channel;
+pub mod delivered;
 pub mod marker;
 pub mod peer;
 pub mod protocol;
 pub mod signals;
 pub mod supervise;
 pub mod tail;
-pub mod told;
 pub mod worker;

@@ -17,8 +17,8 @@ pub enum Command {
     Signal(i32),
     /// Keep this with the worker and give it back in [`Report::Worker`].
     Remember(Vec<u8>),
-    /// Keep these keys, each of [`crate::told::KEY`] bytes, behind those that are kept.
-    Told(Vec<u8>),
+    /// Keep these keys, each of [`crate::delivered::KEY`] bytes, behind those that are kept.
+    Delivered(Vec<u8>),
     /// The work is done: exit, ending a worker that still runs.
     Quit,
 }
@@ -42,7 +42,7 @@ pub struct Start {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// First on each connection, with a descriptor of the socket's folder that holds its lock:
-    /// the proof that this is the shim. The keys of what the worker was told.
+    /// the proof that this is the shim. The keys of what was delivered to the worker.
     Hello(Vec<u8>),
     /// Second on a connection: no worker runs.
     Idle,
@@ -102,7 +102,7 @@ impl Command {
                 packet.field(bytes);
                 packet.0
             }
-            Self::Told(keys) => {
+            Self::Delivered(keys) => {
                 let mut packet = Packet::of(b'T');
                 packet.field(keys);
                 packet.0
@@ -125,7 +125,7 @@ impl Command {
             })),
             b'K' => Ok(Self::Signal(fields.number()?)),
             b'R' => Ok(Self::Remember(fields.field()?.to_vec())),
-            b'T' => Ok(Self::Told(fields.field()?.to_vec())),
+            b'T' => Ok(Self::Delivered(fields.field()?.to_vec())),
             b'Q' => Ok(Self::Quit),
             _ => Err(Malformed),
         }
@@ -136,9 +136,9 @@ impl Report {
     /// The packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Hello(told) => {
+            Self::Hello(keys) => {
                 let mut packet = Packet::of(b'h');
-                packet.field(told);
+                packet.field(keys);
                 packet.0
             }
             Self::Idle => Packet::of(b'i').0,
@@ -286,7 +286,7 @@ mod tests {
             Command::Start(Start::default()),
             Command::Signal(15),
             Command::Remember(vec![0, 255, 10]),
-            Command::Told(vec![7; 32]),
+            Command::Delivered(vec![7; 32]),
             Command::Quit,
         ];
         for command in all {

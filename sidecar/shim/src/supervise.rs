@@ -21,10 +21,10 @@ use nix::{
 
 use crate::{
     channel::{Channel, Full},
+    delivered::DeliveredKeys,
     peer,
     protocol::{Command, Exit, Report},
     signals,
-    told::Told,
     worker::Worker,
 };
 
@@ -45,7 +45,7 @@ pub fn run(socket: PathBuf) -> io::Result<()> {
         lost: Instant::now(),
         proof: None,
         refused: false,
-        told: Told::default(),
+        delivered: DeliveredKeys::default(),
         worker: None,
         unreported: None,
         terminating: None,
@@ -86,8 +86,8 @@ struct Shim {
     proof: Option<File>,
     /// Whether the listener at the socket was refused last time.
     refused: bool,
-    /// Keys of what the worker was told.
-    told: Told,
+    /// Keys of what was delivered to the worker.
+    delivered: DeliveredKeys,
     worker: Option<Worker>,
     /// An exit that no sidecar has heard of.
     unreported: Option<Exit>,
@@ -170,7 +170,7 @@ impl Shim {
     }
 
     fn say_hello(&mut self) {
-        let hello = Report::Hello(self.told.keys()).encode();
+        let hello = Report::Hello(self.delivered.keys()).encode();
         let proof = match self.proof.take() {
             Some(proof) => Ok(proof),
             None => File::open(self.socket.parent().unwrap_or(Path::new("/"))),
@@ -403,7 +403,7 @@ impl Shim {
                     worker.remembered = bytes;
                 }
             }
-            Command::Told(keys) => self.told.add(&keys),
+            Command::Delivered(keys) => self.delivered.add(&keys),
             Command::Quit => self.end_worker(),
         }
     }

@@ -1,7 +1,7 @@
 //! Config and secrets of the plugin: what the worker runs with, and what of it may be seen.
 
-pub mod delivery;
-pub mod keeper;
+pub mod apply;
+pub mod follow;
 mod redact;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,8 +20,8 @@ pub struct Settings(RwLock<Held>);
 #[derive(Debug, Default)]
 struct Held {
     current: Option<Arc<ConfigRevision>>,
-    /// The revision that the worker was told of, not just is about to be.
-    told: u64,
+    /// The revision that was sent to the worker, not just is about to be.
+    sent: u64,
     redactor: Arc<Redactor>,
 }
 
@@ -49,15 +49,15 @@ impl Settings {
         held.current = Some(revision);
     }
 
-    /// The worker was told of this revision.
-    pub fn mark_told(&self, revision: u64) {
+    /// This revision was sent to the worker.
+    pub fn mark_sent(&self, revision: u64) {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        held.told = revision;
+        held.sent = revision;
     }
 
-    /// Number of the revision that the worker was told of; 0 for none.
-    pub fn told(&self) -> u64 {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).told
+    /// Number of the revision that was sent to the worker; 0 for none.
+    pub fn sent(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).sent
     }
 
     /// Number of the revision the worker runs with; 0 for none.

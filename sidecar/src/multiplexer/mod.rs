@@ -3,16 +3,16 @@
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
 
-mod asked;
+mod dedup;
+mod direct_calls;
 mod lines;
 mod log;
-mod once;
+mod log_forwarding;
 mod outbox;
-mod pace;
-mod passing;
 mod pipes;
-mod records;
 mod session;
+mod throttle;
+mod worker_requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -47,16 +47,16 @@ use crate::{
     state::StateBoard,
 };
 
-pub use pace::Pace;
 pub use pipes::{Pipes, run as run_pipes};
 pub use session::{SessionId, serve as serve_session};
+pub use throttle::Throttle;
 
 /// Timeout of what names none.
 const DEFAULT_TIMEOUT: Duration = paperclip_protocol::limits::CALL_TIMEOUT;
 /// Longest timeout of a call: 2^31-1 ms.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Calls of the worker that may be open at once.
-const MAX_ASKED: usize = 4096;
+const MAX_WORKER_REQUESTS: usize = 4096;
 /// How long a call waits for a worker that is starting. It was not sent, so waiting is safe.
 const HOLD: Duration = Duration::from_secs(10);
 /// How long the scope of a notification lives.
@@ -102,13 +102,13 @@ pub struct Multiplexer {
     /// Told when there is something new to remember.
     remember: Notify,
     /// Where the keys of events are kept.
-    journal: once::Journal,
+    journal: dedup::Journal,
     waiting_for_host: AtomicUsize,
     /// Lines of the worker for a host to keep.
-    records: records::Records,
+    logs: log_forwarding::LogForwarding,
     /// One permit for each call that the worker may have open. Each worker has its own: what its
     /// predecessor asked may be with hosts for minutes.
-    asked: Mutex<Arc<Semaphore>>,
+    worker_requests: Mutex<Arc<Semaphore>>,
     max_line: usize,
 }
 
@@ -123,8 +123,8 @@ struct Inner {
     next_session: u64,
     invocations: HashMap<String, Invocation>,
     subscriptions: Vec<Bytes>,
-    events: once::Events,
-    slots: once::Slots,
+    events: dedup::Events,
+    slots: dedup::Slots,
 }
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ enum Answer {
     /// To a task that waits for it.
     Waiting(oneshot::Sender<Result<Bytes, RpcError>>),
     /// Straight to a session.
-    Session(passing::Passing),
+    Session(direct_calls::DirectCall),
 }
 
 impl Answer {
@@ -147,7 +147,7 @@ impl Answer {
     fn give(self, multiplexer: &Multiplexer, outcome: Result<Bytes, RpcError>) -> bool {
         match self {
             Self::Waiting(waiting) => waiting.send(outcome).is_ok(),
-            Self::Session(passing) => passing.settle(multiplexer, outcome),
+            Self::Session(call) => call.settle(multiplexer, outcome),
         }
     }
 }
@@ -218,18 +218,21 @@ impl Multiplexer {
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
             remember: Notify::new(),
-            journal: once::Journal::default(),
+            journal: dedup::Journal::default(),
             waiting_for_host: AtomicUsize::new(0),
-            records: records::Records::default(),
-            asked: Mutex::new(Arc::new(Semaphore::new(MAX_ASKED))),
+            logs: log_forwarding::LogForwarding::default(),
+            worker_requests: Mutex::new(Arc::new(Semaphore::new(MAX_WORKER_REQUESTS))),
             max_line: lines::MAX_LINE,
         })
     }
 
     /// What the worker's calls to hosts take their permits from.
-    fn asked_at_once(&self) -> Arc<Semaphore> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.clone()
+    fn worker_request_permits(&self) -> Arc<Semaphore> {
+        let permits = self
+            .worker_requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        permits.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -265,13 +268,13 @@ impl Multiplexer {
 
     /// A line of the worker's stderr becomes a record. Too many of them are counted alone.
     pub fn worker_stderr(&self, line: &str) {
-        if !self.records.is_logged() {
+        if !self.logs.is_logged() {
             self.metrics.dropped_records.inc();
             return;
         }
         let line = self.settings.redact(line);
         log::worker_stderr(&line);
-        self.keep_record("stderr", &line);
+        self.forward_log("stderr", &line);
     }
 
     /// What a successor of this sidecar needs.
@@ -280,7 +283,7 @@ impl Multiplexer {
         Remembered {
             next_id: inner.next_id,
             subscriptions: inner.subscriptions.clone(),
-            config_revision: self.settings.told(),
+            config_revision: self.settings.sent(),
         }
     }
 
@@ -299,8 +302,11 @@ impl Multiplexer {
 
     /// Connects the multiplexer with the stdin of a worker.
     fn attach_worker(&self, lines: mpsc::Sender<Bytes>) {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Semaphore::new(MAX_ASKED));
+        *self
+            .worker_requests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Semaphore::new(MAX_WORKER_REQUESTS));
         self.lock().worker = Some(lines);
     }
 
@@ -540,7 +546,7 @@ impl Multiplexer {
         check_json(&invocation, "the invocation")?;
         self.check_size(params.len(), || format!("params of {method}"))?;
         let event = match methods::handling(method) {
-            Handling::Event => once::event(params),
+            Handling::Event => dedup::event(params),
             _ => None,
         };
         let lines = {

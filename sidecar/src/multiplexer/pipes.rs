@@ -14,7 +14,7 @@ use super::{
     Multiplexer,
     lines::{Line, Lines},
     log,
-    pace::{Pace, Saying},
+    throttle::{Output, Throttle},
 };
 use crate::envelope::{self, FromWorker};
 
@@ -30,19 +30,19 @@ const BATCH: usize = 64;
 pub struct Pipes {
     writer: AbortHandle,
     reader: JoinHandle<()>,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
 }
 
 impl Pipes {
     /// Whether the worker was held back a moment ago, since it says too much.
-    pub fn is_held_back(&self) -> bool {
-        self.pace.holds()
+    pub fn is_throttled(&self) -> bool {
+        self.throttle.is_throttling()
     }
 
     /// Waits until everything the worker wrote was taken, as far as its stdout closed.
     pub async fn drained(&mut self) {
         // No more comes than the pipe holds, and its last answers may stand behind a flood.
-        self.pace.release();
+        self.throttle.release();
         let _ = (&mut self.reader).await;
     }
 }
@@ -55,13 +55,13 @@ impl Drop for Pipes {
 }
 
 /// Connects the multiplexer with a worker. `adopted` when an earlier sidecar spoke to it. It is
-/// read as fast as `pace` allows.
+/// read as fast as `throttle` allows.
 pub fn run<W, R>(
     multiplexer: &Arc<Multiplexer>,
     stdin: W,
     stdout: R,
     adopted: bool,
-    pace: Pace,
+    throttle: Throttle,
 ) -> Pipes
 where
     W: AsyncWrite + Unpin + Send + 'static,
@@ -75,16 +75,16 @@ where
     // Weak: the multiplexer alone keeps the worker's stdin open.
     let worker = lines.downgrade();
     multiplexer.attach_worker(lines);
-    let pace = Arc::new(pace);
+    let throttle = Arc::new(throttle);
     let reader = Reader {
         multiplexer: multiplexer.clone(),
         worker,
-        pace: pace.clone(),
+        throttle: throttle.clone(),
     };
     Pipes {
         writer: tokio::spawn(write(stdin, queue)).abort_handle(),
         reader: tokio::spawn(reader.read(stdout)),
-        pace,
+        throttle,
     }
 }
 
@@ -113,19 +113,19 @@ async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<By
 struct Reader {
     multiplexer: Arc<Multiplexer>,
     worker: mpsc::WeakSender<Bytes>,
-    pace: Arc<Pace>,
+    throttle: Arc<Throttle>,
 }
 
 impl Reader {
     async fn read<R: AsyncRead + Unpin>(self, stdout: R) {
         let mut lines = Lines::new(stdout, self.multiplexer.max_line);
         loop {
-            let saying = match lines.next().await {
+            let output = match lines.next().await {
                 Ok(Some(Line::Whole(line))) => self.take(&line).await,
                 Ok(Some(Line::Oversized(bytes))) => {
                     self.multiplexer.metrics.oversized.inc();
                     tracing::warn!(bytes, "a line of the worker was too long and was dropped");
-                    Some(Saying::Noise)
+                    Some(Output::Noise)
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -133,8 +133,8 @@ impl Reader {
                     return;
                 }
             };
-            if let Some(saying) = saying
-                && self.pace.next(saying).await
+            if let Some(output) = output
+                && self.throttle.next(output).await
             {
                 self.multiplexer.metrics.held_back.inc();
             }
@@ -142,28 +142,30 @@ impl Reader {
     }
 
     /// Takes a line; gives what the worker said for itself in it.
-    async fn take(&self, line: &Bytes) -> Option<Saying> {
+    async fn take(&self, line: &Bytes) -> Option<Output> {
         let multiplexer = &self.multiplexer;
         match parse(line) {
             Some(FromWorker::Response { id, outcome }) => {
-                multiplexer.answered(id, outcome);
+                multiplexer.worker_answered(id, outcome);
                 None
             }
             Some(FromWorker::Request { id, message }) => {
-                multiplexer.asked(id, message, &self.worker).await;
-                Some(Saying::Message)
+                multiplexer
+                    .worker_requested(id, message, &self.worker)
+                    .await;
+                Some(Output::Message)
             }
             Some(FromWorker::Notification(message)) => {
-                multiplexer.told(message).await;
-                Some(Saying::Message)
+                multiplexer.worker_notified(message).await;
+                Some(Output::Message)
             }
             None => {
                 if !line.iter().all(u8::is_ascii_whitespace) {
                     multiplexer.metrics.noise.inc();
                     let shown = log::worker_noise(line, &multiplexer.settings);
-                    multiplexer.keep_record("stdout", &shown);
+                    multiplexer.forward_log("stdout", &shown);
                 }
-                Some(Saying::Noise)
+                Some(Output::Noise)
             }
         }
     }

@@ -33,8 +33,8 @@ use tonic::Status;
 
 use super::{
     Call, Multiplexer,
+    direct_calls::Admission,
     outbox::{Outbox, Posted},
-    passing::Passed,
 };
 use crate::{
     envelope::Message,
@@ -157,25 +157,25 @@ impl Session {
     }
 
     /// Asks the host.
-    pub(super) async fn ask(&self, message: &Message, timeout: Duration) -> Said {
+    pub(super) async fn ask(&self, message: &Message, timeout: Duration) -> HostAnswer {
         let request = self.request(message, timeout);
         let id = request.id;
         let (answer, receiver) = oneshot::channel();
         self.lock().insert(id, answer);
         if !self.send(session_response::Frame::Request(request)).await {
             self.lock().remove(&id);
-            return Said::NotSent;
+            return HostAnswer::NotSent;
         }
         let outcome = tokio::select! {
             biased;
             outcome = tokio::time::timeout(timeout, receiver) => outcome,
             () = self.over.cancelled() => {
                 self.lock().remove(&id);
-                return Said::Detached;
+                return HostAnswer::Detached;
             }
         };
         self.lock().remove(&id);
-        Said::Answer(match outcome {
+        HostAnswer::Answer(match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => {
                 let method = &message.method;
@@ -236,7 +236,7 @@ pub(super) fn notification(message: Message) -> SessionResponse {
 
 /// What became of a question to a host.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum HostAnswer {
     /// It answered, or took too long.
     Answer(Result<Bytes, RpcError>),
     /// The session was over before the request left.
@@ -281,7 +281,7 @@ pub async fn serve<S>(
     let replica = &session.host.replica;
     tracing::info!(host = session.host.host_name, replica, "a host attached");
     let mut receiver = link::Receiver::new(stream);
-    let desk = Desk {
+    let handler = FrameHandler {
         multiplexer: &multiplexer,
         session: &session,
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -322,7 +322,7 @@ pub async fn serve<S>(
             event = receiver.next(&session.link) => event,
         };
         let taken = match event {
-            Ok(Some(event)) => desk.take_together(&mut receiver, event, &state).await,
+            Ok(Some(event)) => handler.take_together(&mut receiver, event, &state).await,
             Ok(None) => break,
             Err(error) => Err(error),
         };
@@ -383,7 +383,7 @@ fn attach(
     inner.sessions.insert(session.id, session.clone());
     drop(inner);
     tokio::spawn(session.clone().empty(posted));
-    multiplexer.pass_records(&session);
+    multiplexer.flush_logs(&session);
     multiplexer.metrics.sessions.inc();
     multiplexer
         .sessions_changed
@@ -428,13 +428,13 @@ fn log_end(session: &Session, error: &LinkError) {
 }
 
 /// Takes the frames of one session.
-struct Desk<'a> {
+struct FrameHandler<'a> {
     multiplexer: &'a Arc<Multiplexer>,
     session: &'a Arc<Session>,
     requests: Arc<Semaphore>,
 }
 
-impl Desk<'_> {
+impl FrameHandler<'_> {
     /// Takes an event and what is there already: waiting for each alone would cost more than
     /// the events themselves. Gives the first deadline of the calls among them.
     async fn take_together<S>(
@@ -491,9 +491,12 @@ impl Desk<'_> {
             self.session.respond(request.id, Err(refusal)).await;
             return None;
         };
-        match self.multiplexer.pass(self.session, phase, request, permit) {
-            Passed::Until(deadline) => Some(deadline),
-            Passed::Not(request, permit) => {
+        match self
+            .multiplexer
+            .try_direct(self.session, phase, request, permit)
+        {
+            Admission::Sent(deadline) => Some(deadline),
+            Admission::NeedsTask(request, permit) => {
                 let (multiplexer, session) = (self.multiplexer.clone(), self.session.clone());
                 let given_up = CancellationToken::new();
                 self.session.serving().insert(request.id, given_up.clone());

@@ -5,8 +5,8 @@
 //! Each target runs for 15 s, or for `PAPERCLIP_FUZZ_SECONDS`, 3600 before a release, side by
 //! side with the others; `PAPERCLIP_FUZZ_SEED` begins elsewhere.
 
-#[path = "../memory/mod.rs"]
-mod memory;
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
 mod mutate;
 mod neighbour;
 #[path = "../../../artifact/packer/tests/fuzz/targets.rs"]
@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memory::{Host, random::Random};
+use in_memory::{Host, random::Random};
 use neighbour::Bridge;
 use paperclip_bridge::{
     link::DEAD_AFTER,

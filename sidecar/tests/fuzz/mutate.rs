@@ -1,6 +1,6 @@
 //! Mutations of a corpus.
 
-use crate::memory::random::Random;
+use crate::in_memory::random::Random;
 
 /// What framings and parsers trip over.
 const SPLICES: &[&[u8]] = &[

@@ -11,7 +11,7 @@ use paperclip_sidecar::{envelope, grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::memory::{Host, Worker};
+use crate::in_memory::{Host, Worker};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -2,7 +2,7 @@
 
 use paperclip_protocol::methods::{self, Direction};
 
-use crate::memory::random::Random;
+use crate::in_memory::random::Random;
 
 /// A call as it is written.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ const CROSSING: &[&str] = &[
 /// A call of a method that some host serves.
 pub fn call(random: &mut Random) -> Call {
     let asked: Vec<_> = methods::all()
-        .filter(|method| method.direction == Direction::WorkerAsks)
+        .filter(|method| method.direction == Direction::WorkerRequest)
         // These two are answered without a host.
         .filter(|method| !["events.subscribe", "secrets.resolve"].contains(&method.name))
         .collect();

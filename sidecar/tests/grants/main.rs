@@ -8,13 +8,13 @@
 #[path = "../pod/support/artifact.rs"]
 mod artifact;
 mod calls;
-#[path = "../memory/mod.rs"]
-mod memory;
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use calls::Call;
-use memory::{Host, Worker, random::Random};
+use in_memory::{Host, Worker, random::Random};
 use paperclip_bridge::v1::{
     Phase, Pong, Request, Response, SessionRequest, response, session_request, session_response,
 };
@@ -68,19 +68,23 @@ fn of(fits: impl Fn(&Method) -> bool) -> BTreeSet<&'static str> {
 fn the_table_is_that_of_the_published_sdk() {
     let sdk = sdk(&[]);
     let theirs = sdk["asked"].as_object().unwrap();
-    let asks = |method: &Method| method.direction == Direction::WorkerAsks;
+    let asks = |method: &Method| method.direction == Direction::WorkerRequest;
     assert_eq!(of(asks), theirs.keys().map(String::as_str).collect());
     for (name, capability) in theirs {
-        let ours = methods::asked_of_host(name).unwrap().capability;
+        let ours = methods::worker_request(name).unwrap().capability;
         assert_eq!(ours, capability.as_str(), "{name}");
     }
     // A host tells the worker of agents' sessions, which the SDK does not list.
     let mut served = names(&sdk["served"]);
     served.insert("agents.sessions.event");
-    let to_worker =
-        |method: &Method| matches!(method.direction, Direction::HostAsks | Direction::HostTells);
+    let to_worker = |method: &Method| {
+        matches!(
+            method.direction,
+            Direction::HostRequest | Direction::HostNotification
+        )
+    };
     assert_eq!(of(to_worker), served);
-    let told = of(|method| method.direction == Direction::WorkerTells);
+    let told = of(|method| method.direction == Direction::WorkerNotification);
     assert!(told.is_superset(&names(&sdk["told"])), "{told:?}");
     assert_eq!(
         of(|method| method.company == Company::Own),

@@ -1,13 +1,13 @@
 //! Limits of calls between hosts and a worker in memory: what each refuses, in which words, and
 //! that one host's flood and one host's slowness are its own.
 
-#[path = "../memory/mod.rs"]
-mod memory;
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use memory::{Host, Worker};
+use in_memory::{Host, Worker};
 use paperclip_bridge::v1::{
     Cancel, Phase, Request, Response, RpcError, SessionRequest, response, session_request,
     session_response,

@@ -5,8 +5,8 @@
 //! passes, one thread runs all tasks in the order in which they were woken, and nothing on the way
 //! of a call depends on the order of a hash map or on which branch of a `select!` is polled first.
 
-#[path = "../memory/mod.rs"]
-mod memory;
+#[path = "../in_memory/mod.rs"]
+mod in_memory;
 mod world;
 
 use world::{Fault, World};

@@ -12,12 +12,12 @@ use paperclip_bridge::v1::{
     response, session_request, session_response,
 };
 use paperclip_protocol::{jsonrpc, limits::Limits};
-use paperclip_shim::told::Told;
+use paperclip_shim::delivered::DeliveredKeys;
 use paperclip_sidecar::{grants::Grants, multiplexer::Multiplexer};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, time::Instant};
 
-use crate::memory::{Host, Worker, random::Random};
+use crate::in_memory::{Host, Worker, random::Random};
 
 /// The time that passes now and then, in which calls with a timeout of 1 ms end.
 const SHORT: Duration = Duration::from_millis(2);
@@ -172,7 +172,7 @@ pub struct World {
     /// Results that hosts got, by slot.
     joined: HashMap<String, usize>,
     /// What the shim keeps for a sidecar to come.
-    told: Arc<Mutex<Told>>,
+    told: Arc<Mutex<DeliveredKeys>>,
     pub counts: Counts,
 }
 
@@ -366,7 +366,7 @@ impl World {
         self.multiplexer = sidecar(&self.told);
         if self.fault != Fault::Forgotten {
             let told = self.told.lock().unwrap().keys();
-            self.multiplexer.restore_told(&told);
+            self.multiplexer.restore_delivered(&told);
         }
         if let Some(running) = &mut self.running {
             self.counts.adopted += 1;
@@ -910,11 +910,11 @@ async fn send(host: &Host, frame: session_request::Frame) {
 }
 
 /// A sidecar whose shim keeps `told`.
-fn sidecar(told: &Arc<Mutex<Told>>) -> Arc<Multiplexer> {
+fn sidecar(told: &Arc<Mutex<DeliveredKeys>>) -> Arc<Multiplexer> {
     let grant = ["plugin.state.read", "events.subscribe"];
     let multiplexer = Multiplexer::new(Grants::of(grant));
     let told = told.clone();
-    multiplexer.keep_told(move |keys| {
+    multiplexer.keep_delivered(move |keys| {
         told.lock().unwrap().add(keys);
         true
     });

@@ -1,10 +1,10 @@
 //! A plugin pod as plain processes: real workers, the real shim and sidecar, real mutual TLS.
 
 mod config;
+mod dedup;
 mod drain;
 mod hostile;
 mod limits;
-mod once;
 mod other_clients;
 mod published;
 mod raw;

@@ -16,7 +16,7 @@ use super::{Company, find};
 
 /// What a call asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked<'a> {
+pub enum CompanyScope<'a> {
     /// Nothing of a company.
     Nothing,
     /// One company.
@@ -35,30 +35,30 @@ pub enum Asked<'a> {
 pub struct Unreadable;
 
 /// Reads what a call asks for. `params` are JSON, or empty.
-pub fn asked<'a>(method: &str, params: &'a [u8]) -> Result<Asked<'a>, Unreadable> {
+pub fn company_scope<'a>(method: &str, params: &'a [u8]) -> Result<CompanyScope<'a>, Unreadable> {
     let rule = find(method).map(|method| method.company);
     if rule == Some(Company::Listed) {
-        return Ok(Asked::Nothing);
+        return Ok(CompanyScope::Nothing);
     }
     let members = Members::read(params)?;
     if let Some(company) = members.id("companyId")? {
-        return Ok(Asked::Company(company));
+        return Ok(CompanyScope::Company(company));
     }
     if members.text("scopeKind")?.as_deref() == Some("company") {
         return Ok(members
             .id("scopeId")?
-            .map_or(Asked::Unnamed, Asked::Company));
+            .map_or(CompanyScope::Unnamed, CompanyScope::Company));
     }
     Ok(match rule {
-        Some(Company::Own) => Asked::Own,
-        Some(Company::Required) => Asked::Missing,
+        Some(Company::Own) => CompanyScope::Own,
+        Some(Company::Required) => CompanyScope::Missing,
         Some(Company::Filter) => match members.0.get("filter") {
             Some(filter) => Members::read(filter.get().as_bytes())?
                 .id("companyId")?
-                .map_or(Asked::Nothing, Asked::Company),
-            None => Asked::Nothing,
+                .map_or(CompanyScope::Nothing, CompanyScope::Company),
+            None => CompanyScope::Nothing,
         },
-        _ => Asked::Nothing,
+        _ => CompanyScope::Nothing,
     })
 }
 
@@ -139,47 +139,59 @@ impl<'de> Deserialize<'de> for Members<'de> {
 mod tests {
     use super::*;
 
-    fn company(id: &str) -> Result<Asked<'_>, Unreadable> {
-        Ok(Asked::Company(id.into()))
+    fn company(id: &str) -> Result<CompanyScope<'_>, Unreadable> {
+        Ok(CompanyScope::Company(id.into()))
     }
 
     #[test]
     fn a_call_names_its_company_in_one_of_three_places() {
-        assert_eq!(asked("activity.log", br#"{"companyId":"c"}"#), company("c"));
+        assert_eq!(
+            company_scope("activity.log", br#"{"companyId":"c"}"#),
+            company("c")
+        );
         let scope = br#"{"scopeKind":"company","scopeId":"c"}"#;
-        assert_eq!(asked("state.get", scope), company("c"));
+        assert_eq!(company_scope("state.get", scope), company("c"));
         let filter = br#"{"filter":{"companyId":"c"}}"#;
-        assert_eq!(asked("events.subscribe", filter), company("c"));
-        assert_eq!(asked("state.get", filter), Ok(Asked::Nothing));
+        assert_eq!(company_scope("events.subscribe", filter), company("c"));
+        assert_eq!(
+            company_scope("state.get", filter),
+            Ok(CompanyScope::Nothing)
+        );
     }
 
     #[test]
     fn a_call_that_names_none_asks_for_what_its_method_is_about() {
         let none = br#"{"filter":null,"scopeKind":"instance","companyId":" "}"#;
-        assert_eq!(asked("events.subscribe", none), Ok(Asked::Nothing));
-        assert_eq!(asked("state.get", none), Ok(Asked::Nothing));
-        assert_eq!(asked("config.get", b""), Ok(Asked::Own));
-        assert_eq!(asked("issues.list", b"[1]"), Ok(Asked::Missing));
+        assert_eq!(
+            company_scope("events.subscribe", none),
+            Ok(CompanyScope::Nothing)
+        );
+        assert_eq!(company_scope("state.get", none), Ok(CompanyScope::Nothing));
+        assert_eq!(company_scope("config.get", b""), Ok(CompanyScope::Own));
+        assert_eq!(
+            company_scope("issues.list", b"[1]"),
+            Ok(CompanyScope::Missing)
+        );
         let kind = br#"{"scopeKind":"company"}"#;
-        assert_eq!(asked("state.get", kind), Ok(Asked::Unnamed));
+        assert_eq!(company_scope("state.get", kind), Ok(CompanyScope::Unnamed));
     }
 
     #[test]
     fn members_are_read_as_javascript_reads_them() {
         let twice = br#"{"companyId":"a","companyId":"b"}"#;
-        assert_eq!(asked("issues.list", twice), company("b"));
+        assert_eq!(company_scope("issues.list", twice), company("b"));
         let escaped = br#"{"company\u0049d":" \u0062 "}"#;
-        assert_eq!(asked("issues.list", escaped), company("b"));
+        assert_eq!(company_scope("issues.list", escaped), company("b"));
         let number = br#"{"companyId":5,"scopeKind":"company","scopeId":"b"}"#;
-        assert_eq!(asked("issues.list", number), company("b"));
+        assert_eq!(company_scope("issues.list", number), company("b"));
     }
 
     #[test]
     fn what_only_javascript_reads_is_an_error() {
         let half = br#"{"\ud800":1,"companyId":"b"}"#;
-        assert_eq!(asked("issues.list", half), Err(Unreadable));
+        assert_eq!(company_scope("issues.list", half), Err(Unreadable));
         let half = br#"{"companyId":"\ud800"}"#;
-        assert_eq!(asked("issues.list", half), Err(Unreadable));
+        assert_eq!(company_scope("issues.list", half), Err(Unreadable));
     }
 
     #[test]

@@ -14,20 +14,20 @@ use std::{
 };
 
 use company::sets;
-pub use company::{Asked, Unreadable, asked};
+pub use company::{CompanyScope, Unreadable, company_scope};
 pub use version::{OFFERED, Unsupported, offered};
 
 /// Who speaks, and whether an answer is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// A host asks the worker.
-    HostAsks,
+    HostRequest,
     /// A host tells the worker.
-    HostTells,
+    HostNotification,
     /// The worker asks a host.
-    WorkerAsks,
+    WorkerRequest,
     /// The worker tells hosts.
-    WorkerTells,
+    WorkerNotification,
 }
 
 /// Where a message names the company it is about.
@@ -118,8 +118,8 @@ pub fn find(name: &str) -> Option<&'static Method> {
 
 /// The method that a worker asks a host under this name.
 #[must_use]
-pub fn asked_of_host(name: &str) -> Option<&'static Method> {
-    find(name).filter(|method| method.direction == Direction::WorkerAsks)
+pub fn worker_request(name: &str) -> Option<&'static Method> {
+    find(name).filter(|method| method.direction == Direction::WorkerRequest)
 }
 
 /// What the sidecar does with a message of this name. A method that the protocol does not have
@@ -145,7 +145,7 @@ pub fn needed(
     method: &str,
     params: &[u8],
 ) -> Result<impl Iterator<Item = &'static str>, Unreadable> {
-    let known = asked_of_host(method);
+    let known = worker_request(method);
     let also = match known.and_then(|known| known.also) {
         Some((member, capability)) => sets(params, member)?.then_some(capability),
         None => None,
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn only_what_a_worker_asks_needs_a_capability() {
         for method in all() {
-            let asks = method.direction == Direction::WorkerAsks;
+            let asks = method.direction == Direction::WorkerRequest;
             assert!(asks || method.capability.is_none(), "{}", method.name);
         }
     }
@@ -207,10 +207,10 @@ mod tests {
 
     #[test]
     fn a_method_is_found_by_its_name() {
-        let set = asked_of_host("state.set").unwrap();
+        let set = worker_request("state.set").unwrap();
         assert_eq!(set.capability, Some("plugin.state.write"));
-        assert_eq!(asked_of_host("config.get").unwrap().capability, None);
-        assert_eq!(asked_of_host("getData"), None);
+        assert_eq!(worker_request("config.get").unwrap().capability, None);
+        assert_eq!(worker_request("getData"), None);
         assert_eq!(find("state.everything"), None);
         assert_eq!(handling("runJob"), Handling::Job);
         assert_eq!(handling("vendor.call"), Handling::Pass);

@@ -24,17 +24,17 @@ const fn method(
 
 /// A host asks the worker.
 const fn serves(name: &'static str, company: Company) -> Method {
-    method(name, Direction::HostAsks, None, company)
+    method(name, Direction::HostRequest, None, company)
 }
 
 /// A host tells the worker.
 const fn hears(name: &'static str, company: Company) -> Method {
-    method(name, Direction::HostTells, None, company)
+    method(name, Direction::HostNotification, None, company)
 }
 
 /// The worker tells hosts.
 const fn tells(name: &'static str, company: Company) -> Method {
-    method(name, Direction::WorkerTells, None, company)
+    method(name, Direction::WorkerNotification, None, company)
 }
 
 /// The worker asks a host; an empty capability is none.
@@ -44,7 +44,7 @@ const fn asks(name: &'static str, capability: &'static str, company: Company) ->
     } else {
         Some(capability)
     };
-    method(name, Direction::WorkerAsks, capability, company)
+    method(name, Direction::WorkerRequest, capability, company)
 }
 
 impl Method {

@@ -3,7 +3,7 @@
 use paperclip_bridge::v1::RpcError;
 use paperclip_protocol::{
     jsonrpc,
-    methods::{self, Asked},
+    methods::{self, CompanyScope},
 };
 
 /// Refuses a call that leaves the company of its invocation, where that is known. A call that
@@ -18,9 +18,9 @@ pub fn check(method: &str, params: &[u8], company: Option<&str>) -> Result<(), R
             format!("{method} was made for company {company}, but {why}"),
         ))
     };
-    match methods::asked(method, params) {
-        Ok(Asked::Company(asked)) if asked != company => denied(format!("asks for {asked}")),
-        Ok(Asked::Unnamed) => denied("asks for one that it does not name".into()),
+    match methods::company_scope(method, params) {
+        Ok(CompanyScope::Company(asked)) if asked != company => denied(format!("asks for {asked}")),
+        Ok(CompanyScope::Unnamed) => denied("asks for one that it does not name".into()),
         Ok(_) => Ok(()),
         Err(unreadable) => denied(unreadable.to_string()),
     }

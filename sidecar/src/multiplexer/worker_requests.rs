@@ -17,8 +17,8 @@ use paperclip_protocol::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    MAX_ASKED, Multiplexer, OpenKind, SessionId, log,
-    session::{Said, Session, is_repeatable, notification},
+    MAX_WORKER_REQUESTS, Multiplexer, OpenKind, SessionId, log,
+    session::{HostAnswer, Session, is_repeatable, notification},
 };
 use crate::{
     envelope::{self, Message},
@@ -35,7 +35,7 @@ const MAX_SUBSCRIPTIONS: usize = 1024;
 
 impl Multiplexer {
     /// Hands an answer of the worker to whoever waits.
-    pub(super) fn answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
+    pub(super) fn worker_answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
         let open = id.and_then(|id| self.lock().close(id));
         let outcome = match (&open, outcome) {
             (Some(open), Ok(result)) if open.kind != OpenKind::Internal => self
@@ -53,7 +53,7 @@ impl Multiplexer {
     /// Serves a request of the worker.
     ///
     /// The answer goes to the worker that asked or to nobody: its successor gives the same ids.
-    pub(super) async fn asked(
+    pub(super) async fn worker_requested(
         self: &Arc<Self>,
         id: Bytes,
         mut message: Message,
@@ -96,8 +96,8 @@ impl Multiplexer {
             let value = serde_json::Value::from(value).to_string().into();
             return answer(worker, &id, Ok(value)).await;
         }
-        let Ok(permit) = self.asked_at_once().try_acquire_owned() else {
-            let refusal = Refusal::at_once(Limit::Callbacks, "the worker", MAX_ASKED);
+        let Ok(permit) = self.worker_request_permits().try_acquire_owned() else {
+            let refusal = Refusal::at_once(Limit::Callbacks, "the worker", MAX_WORKER_REQUESTS);
             self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
             return answer(worker, &id, Err(self.refused(refusal))).await;
         };
@@ -166,17 +166,19 @@ impl Multiplexer {
             tried.push(session.id);
             match session.ask(message, HOST_TIMEOUT).await {
                 // Another host may know the company; this one was certain that it does not.
-                Said::Answer(Err(error))
+                HostAnswer::Answer(Err(error))
                     if error.code == jsonrpc::INVOCATION_SCOPE_DENIED
                         && message.invocation_id.is_empty() =>
                 {
                     refusal = Some(error);
                 }
-                Said::Answer(outcome) => return outcome,
-                Said::NotSent => {}
+                HostAnswer::Answer(outcome) => return outcome,
+                HostAnswer::NotSent => {}
                 // It may have been done. Where that does no harm, another host is asked.
-                Said::Detached if is_repeatable(&message.method) => refusal = Some(detached()),
-                Said::Detached => return Err(detached()),
+                HostAnswer::Detached if is_repeatable(&message.method) => {
+                    refusal = Some(detached())
+                }
+                HostAnswer::Detached => return Err(detached()),
             }
         }
     }
@@ -231,7 +233,7 @@ impl Multiplexer {
     }
 
     /// Passes a notification of the worker on.
-    pub(super) async fn told(&self, mut message: Message) {
+    pub(super) async fn worker_notified(&self, mut message: Message) {
         let size = message.params.len();
         if let Err(error) = self.check_size(size, || format!("params of {}", message.method)) {
             tracing::warn!(

@@ -10,9 +10,9 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 #[derive(Clone)]
-pub struct Kept(Arc<Mutex<DuplexStream>>);
+pub struct SharedEnd(Arc<Mutex<DuplexStream>>);
 
-impl Kept {
+impl SharedEnd {
     pub fn of(end: DuplexStream) -> Self {
         Self(Arc::new(Mutex::new(end)))
     }
@@ -22,7 +22,7 @@ impl Kept {
     }
 }
 
-impl AsyncRead for Kept {
+impl AsyncRead for SharedEnd {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -32,7 +32,7 @@ impl AsyncRead for Kept {
     }
 }
 
-impl AsyncWrite for Kept {
+impl AsyncWrite for SharedEnd {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -17,8 +17,8 @@ use serde_json::json;
 
 use super::{
     Multiplexer,
-    pace::NOISE_PER_SECOND,
     session::{Session, notification},
+    throttle::NOISE_PER_SECOND,
 };
 use crate::envelope::Message;
 
@@ -34,13 +34,13 @@ const LONGEST: usize = 8192;
 
 /// Records that wait, and how many more may pass.
 #[derive(Debug)]
-pub(super) struct Records {
+pub(super) struct LogForwarding {
     waiting: Mutex<VecDeque<Message>>,
     rate: DefaultDirectRateLimiter,
     logged: DefaultDirectRateLimiter,
 }
 
-impl Default for Records {
+impl Default for LogForwarding {
     fn default() -> Self {
         Self {
             waiting: Mutex::default(),
@@ -50,7 +50,7 @@ impl Default for Records {
     }
 }
 
-impl Records {
+impl LogForwarding {
     /// Whether the pod's log takes one more line of stderr now.
     pub(super) fn is_logged(&self) -> bool {
         self.logged.check().is_ok()
@@ -63,8 +63,8 @@ impl Records {
 
 impl Multiplexer {
     /// Has a host keep a line of the worker's stderr or stdout, or keeps it for the first that comes.
-    pub(super) fn keep_record(&self, stream: &str, text: &str) {
-        if self.records.rate.check().is_err() {
+    pub(super) fn forward_log(&self, stream: &str, text: &str) {
+        if self.logs.rate.check().is_err() {
             self.metrics.dropped_records.inc();
             return;
         }
@@ -78,11 +78,11 @@ impl Multiplexer {
         let host = self.lock().sessions.values().next().cloned();
         match host {
             Some(host) => {
-                self.pass_records(&host);
-                self.pass_record(&host, record);
+                self.flush_logs(&host);
+                self.post_log(&host, record);
             }
             None => {
-                let mut waiting = self.records.lock();
+                let mut waiting = self.logs.lock();
                 waiting.push_back(record);
                 if waiting.len() > WAITING {
                     waiting.pop_front();
@@ -93,15 +93,15 @@ impl Multiplexer {
     }
 
     /// Gives a host what waited for one.
-    pub(super) fn pass_records(&self, host: &Session) {
-        let waiting = std::mem::take(&mut *self.records.lock());
+    pub(super) fn flush_logs(&self, host: &Session) {
+        let waiting = std::mem::take(&mut *self.logs.lock());
         for record in waiting {
-            self.pass_record(host, record);
+            self.post_log(host, record);
         }
     }
 
     /// Nothing waits for a record: where the host is behind, it is dropped.
-    fn pass_record(&self, host: &Session, record: Message) {
+    fn post_log(&self, host: &Session, record: Message) {
         if !host.keeps_up() || host.post(notification(record)).is_some() {
             self.metrics.dropped_records.inc();
         }

@@ -28,7 +28,7 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 
 /// What a worker says for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Saying {
+pub(super) enum Output {
     /// A request or a notification.
     Message,
     /// A line that is neither, nor an answer.
@@ -37,26 +37,26 @@ pub(super) enum Saying {
 
 /// Holds a worker back that says too much.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Throttle {
     messages: Option<DefaultDirectRateLimiter>,
     noise: Option<DefaultDirectRateLimiter>,
     held: Mutex<Option<Instant>>,
     is_released: AtomicBool,
 }
 
-impl Pace {
+impl Throttle {
     /// The pace that a pod keeps.
     #[must_use]
-    pub fn kept() -> Self {
+    pub fn standard() -> Self {
         Self::of(
             NonZeroU32::new(MESSAGES_PER_SECOND),
             NonZeroU32::new(NOISE_PER_SECOND),
         )
     }
 
-    /// No pace: what is said passes as fast as it comes.
+    /// No throttle: what is said passes as fast as it comes.
     #[must_use]
-    pub fn free() -> Self {
+    pub fn unlimited() -> Self {
         Self::of(None, None)
     }
 
@@ -75,10 +75,10 @@ impl Pace {
     }
 
     /// Waits until one more may pass. True when it had to wait.
-    pub(super) async fn next(&self, saying: Saying) -> bool {
-        let limiter = match saying {
-            Saying::Message => &self.messages,
-            Saying::Noise => &self.noise,
+    pub(super) async fn next(&self, output: Output) -> bool {
+        let limiter = match output {
+            Output::Message => &self.messages,
+            Output::Noise => &self.noise,
         };
         let Some(limiter) = limiter else {
             return false;
@@ -113,22 +113,22 @@ mod tests {
 
     #[tokio::test]
     async fn so_many_of_each_pass_at_once_and_the_next_waits() {
-        let pace = Pace::of(NonZeroU32::new(30), NonZeroU32::new(10));
+        let throttle = Throttle::of(NonZeroU32::new(30), NonZeroU32::new(10));
         for _ in 0..3 {
-            assert!(!pace.next(Saying::Message).await);
+            assert!(!throttle.next(Output::Message).await);
         }
-        assert!(!pace.next(Saying::Noise).await, "it has its own");
-        assert!(!pace.holds());
-        assert!(pace.next(Saying::Message).await);
-        assert!(pace.holds());
+        assert!(!throttle.next(Output::Noise).await, "it has its own");
+        assert!(!throttle.is_throttling());
+        assert!(throttle.next(Output::Message).await);
+        assert!(throttle.is_throttling());
     }
 
     #[tokio::test]
     async fn without_a_pace_nothing_waits() {
-        let pace = Pace::free();
+        let throttle = Throttle::unlimited();
         for _ in 0..100_000 {
-            assert!(!pace.next(Saying::Message).await);
+            assert!(!throttle.next(Output::Message).await);
         }
-        assert!(!pace.holds());
+        assert!(!throttle.is_throttling());
     }
 }

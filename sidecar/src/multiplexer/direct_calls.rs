@@ -22,16 +22,16 @@ const LARGE: usize = 64 * 1024;
 
 /// What became of a request.
 #[derive(Debug)]
-pub(super) enum Passed {
+pub(super) enum Admission {
     /// It is with the worker, until then.
-    Until(Instant),
+    Sent(Instant),
     /// It has to wait or to be looked at.
-    Not(Request, OwnedSemaphorePermit),
+    NeedsTask(Request, OwnedSemaphorePermit),
 }
 
 /// An open call of a session.
 #[derive(Debug)]
-pub struct Passing {
+pub struct DirectCall {
     pub(super) session: Arc<Session>,
     /// The host's own id of the request.
     request: u64,
@@ -44,7 +44,7 @@ pub struct Passing {
     _place: Place,
 }
 
-impl Passing {
+impl DirectCall {
     /// Gives the host its answer. False when the host has left.
     pub(super) fn settle(
         self,
@@ -61,9 +61,9 @@ impl Inner {
     /// Ends a call: what was noted with it goes too.
     pub(super) fn close(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
-        if let Answer::Session(passing) = &open.answer {
-            self.due.remove(&(passing.deadline, id));
-            if let Some(invocation) = &passing.invocation {
+        if let Answer::Session(call) = &open.answer {
+            self.due.remove(&(call.deadline, id));
+            if let Some(invocation) = &call.invocation {
                 self.invocations.remove(invocation);
             }
         }
@@ -73,7 +73,7 @@ impl Inner {
     /// Ends the calls of a session that is over. Its host has nobody left to hear of them.
     pub(super) fn close_all(&mut self, session: SessionId) -> Vec<Open> {
         let is_its = |open: &Open| match &open.answer {
-            Answer::Session(passing) => passing.session.id == session,
+            Answer::Session(call) => call.session.id == session,
             Answer::Waiting(_) => false,
         };
         let its = self.open.iter().filter(|(_, open)| is_its(open));
@@ -84,19 +84,19 @@ impl Inner {
 
 impl Multiplexer {
     /// Passes a request of a host to the worker, or gives it back.
-    pub(super) fn pass(
+    pub(super) fn try_direct(
         &self,
         session: &Arc<Session>,
         phase: Phase,
         request: Request,
         permit: OwnedSemaphorePermit,
-    ) -> Passed {
+    ) -> Admission {
         if phase != Phase::Serving || self.traces.are_on() || !is_plain(&request) {
-            return Passed::Not(request, permit);
+            return Admission::NeedsTask(request, permit);
         }
         let limits = self.gate.limits();
         if !limits.admits(request.params_json.len()) {
-            return Passed::Not(request, permit);
+            return Admission::NeedsTask(request, permit);
         }
         let noted = note(&request.invocation_json, Some(session.id), None);
         let timeout = limits.timeout(false, Duration::from_millis(request.timeout_ms));
@@ -113,7 +113,7 @@ impl Multiplexer {
         let slot = worker.as_ref().and_then(|lines| lines.try_reserve().ok());
         let entered = slot.and_then(|slot| Some((slot, self.gate.try_enter()?)));
         let Some((slot, place)) = entered else {
-            return Passed::Not(request, permit);
+            return Admission::NeedsTask(request, permit);
         };
         let id = *next_id;
         *next_id += 1;
@@ -124,7 +124,7 @@ impl Multiplexer {
             params,
             invocation,
         ));
-        let passing = Passing {
+        let call = DirectCall {
             session: session.clone(),
             request: request.id,
             method: request.method,
@@ -134,18 +134,18 @@ impl Multiplexer {
             permit,
             _place: place,
         };
-        let answer = Answer::Session(passing);
+        let answer = Answer::Session(call);
         let kind = OpenKind::Call;
         open.insert(id, Open { answer, kind });
         due.insert((deadline, id));
         invocations.extend(noted);
-        Passed::Until(deadline)
+        Admission::Sent(deadline)
     }
 
     /// Ends a passing call that its host no longer waits for.
     pub(super) fn give_up(&self, session: SessionId, request: u64) {
         let is_it = |open: &Open| match &open.answer {
-            Answer::Session(passing) => passing.session.id == session && passing.request == request,
+            Answer::Session(call) => call.session.id == session && call.request == request,
             Answer::Waiting(_) => false,
         };
         let closed = {
@@ -172,12 +172,12 @@ impl Multiplexer {
             let open = inner.close(id);
             drop(inner);
             if let Some(Open {
-                answer: Answer::Session(passing),
+                answer: Answer::Session(call),
                 ..
             }) = open
             {
-                let error = timed_out(&passing.method, passing.timeout);
-                passing.settle(self, Err(error));
+                let error = timed_out(&call.method, call.timeout);
+                call.settle(self, Err(error));
             }
         }
     }

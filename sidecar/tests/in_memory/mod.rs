@@ -1,15 +1,15 @@
 //! The shipped multiplexer between a worker and hosts that are in memory: real pipes of
 //! tokio's, real session loops, no process and no network.
 
-mod kept;
 pub mod random;
+mod shared_end;
 
 use std::sync::Arc;
 
-use kept::Kept;
+use shared_end::SharedEnd;
 
 use paperclip_bridge::v1::{HostHello, PluginHello, SessionRequest, SessionResponse};
-use paperclip_sidecar::multiplexer::{self, Multiplexer, Pace, Pipes};
+use paperclip_sidecar::multiplexer::{self, Multiplexer, Pipes, Throttle};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, DuplexStream},
     sync::mpsc,
@@ -30,7 +30,7 @@ pub struct Worker {
     /// The lines it is sent.
     pub stdin: mpsc::UnboundedReceiver<String>,
     /// The sidecar's ends, which outlive a sidecar as the shim's duplicates do.
-    ends: (Kept, Kept),
+    ends: (SharedEnd, SharedEnd),
     /// The tasks around it; they end with this.
     pipes: Pipes,
 }
@@ -50,20 +50,20 @@ impl Worker {
                 }
             }
         });
-        let ends = (Kept::of(stdin), Kept::of(ours));
+        let ends = (SharedEnd::of(stdin), SharedEnd::of(ours));
         let (stdin, ours) = ends.clone();
         Self {
             stdout,
             stdin: queue,
             ends,
-            pipes: multiplexer::run_pipes(multiplexer, stdin, ours, false, Pace::free()),
+            pipes: multiplexer::run_pipes(multiplexer, stdin, ours, false, Throttle::unlimited()),
         }
     }
 
     /// Hands the worker over to the multiplexer of another sidecar.
     pub fn adopt(&mut self, multiplexer: &Arc<Multiplexer>) {
         let (stdin, ours) = self.ends.clone();
-        self.pipes = multiplexer::run_pipes(multiplexer, stdin, ours, true, Pace::free());
+        self.pipes = multiplexer::run_pipes(multiplexer, stdin, ours, true, Throttle::unlimited());
     }
 }
 

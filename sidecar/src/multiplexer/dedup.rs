@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_bridge::v1::RpcError;
-use paperclip_shim::told;
+use paperclip_shim::delivered;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::Instant};
@@ -75,21 +75,21 @@ fn slot(params: &[u8]) -> Option<Key> {
 
 /// Names an event: the beginning of the hash of its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct EventKey(Kept);
+pub(super) struct EventKey(ShortKey);
 
 impl EventKey {
     fn of(id: &str) -> Self {
-        Self(kept(&key(&[id])))
+        Self(short(&key(&[id])))
     }
 }
 
 /// What is kept of a key for a sidecar to come.
-type Kept = [u8; told::KEY];
+type ShortKey = [u8; delivered::KEY];
 
-fn kept(key: &Key) -> Kept {
-    let mut kept = [0; told::KEY];
-    kept.copy_from_slice(&key[..told::KEY]);
-    kept
+fn short(key: &Key) -> ShortKey {
+    let mut short = [0; delivered::KEY];
+    short.copy_from_slice(&key[..delivered::KEY]);
+    short
 }
 
 type Keep = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
@@ -110,7 +110,7 @@ impl Journal {
         self.keep(event.0)
     }
 
-    fn keep(&self, key: Kept) -> bool {
+    fn keep(&self, key: ShortKey) -> bool {
         self.0.get().is_none_or(|keep| keep(&key))
     }
 }
@@ -118,21 +118,21 @@ impl Journal {
 /// The events that the worker was told.
 #[derive(Debug, Default)]
 pub(super) struct Events {
-    told: HashSet<EventKey>,
+    seen: HashSet<EventKey>,
     order: VecDeque<EventKey>,
 }
 
 impl Events {
     /// Notes an event. False when it was noted before.
     pub(super) fn note(&mut self, event: EventKey) -> bool {
-        if !self.told.insert(event) {
+        if !self.seen.insert(event) {
             return false;
         }
         self.order.push_back(event);
         if self.order.len() > EVENTS
             && let Some(oldest) = self.order.pop_front()
         {
-            self.told.remove(&oldest);
+            self.seen.remove(&oldest);
         }
         true
     }
@@ -141,7 +141,7 @@ impl Events {
     /// among it.
     fn restore(&mut self, keys: &[u8]) -> Vec<u8> {
         let theirs: HashSet<EventKey> = events_of(keys).collect();
-        let surplus = self.order.len().saturating_sub(told::KEPT);
+        let surplus = self.order.len().saturating_sub(delivered::CAPACITY);
         let missing = self.order.iter().skip(surplus);
         let missing = missing.filter(|event| !theirs.contains(event));
         let missing: Vec<u8> = missing.flat_map(|event| event.0).collect();
@@ -153,7 +153,7 @@ impl Events {
 
     /// Forgets an event that did not reach the worker.
     pub(super) fn forget(&mut self, event: EventKey) {
-        if self.told.remove(&event) {
+        if self.seen.remove(&event) {
             self.order.retain(|noted| *noted != event);
         }
     }
@@ -165,7 +165,7 @@ pub(super) struct Slots {
     runs: HashMap<Key, watch::Receiver<Option<Outcome>>>,
     ended: VecDeque<Key>,
     /// Slots whose runs an earlier sidecar began, among other keys.
-    earlier: HashSet<Kept>,
+    earlier: HashSet<ShortKey>,
 }
 
 enum Place {
@@ -178,7 +178,7 @@ impl Slots {
         if let Some(run) = self.runs.get(&slot) {
             return (Place::Joined, run.clone());
         }
-        if self.earlier.contains(&kept(&slot)) {
+        if self.earlier.contains(&short(&slot)) {
             let lost = worker_exited("an earlier sidecar began this run; it may be done");
             return (Place::Joined, watch::channel(Some(Err(lost))).1);
         }
@@ -218,12 +218,12 @@ fn events_of(keys: &[u8]) -> impl Iterator<Item = EventKey> {
 impl Multiplexer {
     /// Has the keys of events and slots kept by `keep`, before the worker hears of each; a place
     /// that does not take one says false. Only the first place counts.
-    pub fn keep_told(&self, keep: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
+    pub fn keep_delivered(&self, keep: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
         let _ = self.journal.0.set(Box::new(keep));
     }
 
     /// Takes over the keys that were kept. Gives those of events that are known here and were not.
-    pub fn restore_told(&self, keys: &[u8]) -> Vec<u8> {
+    pub fn restore_delivered(&self, keys: &[u8]) -> Vec<u8> {
         let mut inner = self.lock();
         inner.slots.restore(keys);
         inner.events.restore(keys)
@@ -264,8 +264,8 @@ impl Multiplexer {
         sender: watch::Sender<Option<Outcome>>,
     ) {
         let outcome = match self.wait_for_worker(deadline).await {
-            // Kept first: a sidecar that ends between the two has run too little, never twice.
-            Ok(()) if self.journal.keep(kept(&slot)) => self.checked_call(call).await,
+            // ShortKey first: a sidecar that ends between the two has run too little, never twice.
+            Ok(()) if self.journal.keep(short(&slot)) => self.checked_call(call).await,
             Ok(()) => Err(unavailable()),
             Err(refusal) => Err(refusal),
         };
@@ -288,7 +288,7 @@ mod tests {
             assert!(events.note(name(number)));
         }
         assert!(events.note(name(0)), "the oldest was forgotten");
-        assert_eq!(events.told.len(), EVENTS);
+        assert_eq!(events.seen.len(), EVENTS);
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
     fn a_successor_does_not_run_a_slot_again() {
         let (begun, unsent) = (key(&["a"]), key(&["b"]));
         let mut successor = Slots::default();
-        successor.restore(&kept(&begun));
+        successor.restore(&short(&begun));
         let (place, run) = successor.join(begun);
         assert!(matches!(place, Place::Joined));
         assert!(run.borrow().as_ref().is_some_and(Result::is_err));

@@ -21,11 +21,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the keeper finds out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum ConfigOutcome {
     /// The worker has what it needs to serve.
     Configured,
     /// The worker refused the only config there is, with these words.
-    Unusable(String),
+    Rejected(String),
     /// The worker takes a changed config up at its start only.
     NeedsRestart,
 }
@@ -75,10 +75,10 @@ fn decide(has: Option<u64>, accepted: u64, refused: u64, delivered: &ActivationC
 
 /// Keeps one run of a worker in step with what is delivered, until the run ends.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct ConfigApplier {
     multiplexer: Arc<Multiplexer>,
     delivered: watch::Receiver<ActivationConfig>,
-    found: mpsc::Sender<Found>,
+    found: mpsc::Sender<ConfigOutcome>,
     has: Option<u64>,
     validates: bool,
     hears: bool,
@@ -97,7 +97,7 @@ struct Validated {
     errors: Vec<Value>,
 }
 
-impl Keeper {
+impl ConfigApplier {
     /// For a worker that answered `initialize` with this. `has` is the revision it was told
     /// of already, by an earlier sidecar.
     pub fn new(
@@ -105,7 +105,7 @@ impl Keeper {
         delivered: watch::Receiver<ActivationConfig>,
         initialize_result: &[u8],
         has: Option<u64>,
-        found: mpsc::Sender<Found>,
+        found: mpsc::Sender<ConfigOutcome>,
     ) -> Self {
         let methods: Initialized = serde_json::from_slice(initialize_result).unwrap_or_default();
         let supports = |method: &str| methods.supported_methods.iter().any(|one| one == method);
@@ -133,7 +133,7 @@ impl Keeper {
                 Next::Try(config) => self.ask(config, is_first).await,
                 Next::Serve => {
                     self.has = Some(0);
-                    Some(Found::Configured)
+                    Some(ConfigOutcome::Configured)
                 }
                 Next::Rest => {
                     if self.delivered.changed().await.is_err() {
@@ -162,7 +162,7 @@ impl Keeper {
         {
             Some(config) => {
                 self.hold(&Arc::new(config));
-                self.multiplexer.settings.mark_told(has);
+                self.multiplexer.settings.mark_sent(has);
             }
             // It is no more delivered, so the worker is told what is.
             None => self.has = None,
@@ -170,7 +170,11 @@ impl Keeper {
     }
 
     /// Hands over a config that needs no leave.
-    async fn adopt(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<Found> {
+    async fn adopt(
+        &mut self,
+        config: Arc<ConfigRevision>,
+        is_first: bool,
+    ) -> Option<ConfigOutcome> {
         let had = self.has.replace(config.revision);
         self.hold(&config);
         self.multiplexer.announce_config().await;
@@ -180,11 +184,11 @@ impl Keeper {
             false => self.tell(&config).await,
         };
         // Only now: a successor of this sidecar tells the worker again what it may not know.
-        self.multiplexer.settings.mark_told(config.revision);
+        self.multiplexer.settings.mark_sent(config.revision);
         self.multiplexer.remember();
         match told {
             Err(error) if error.code == jsonrpc::METHOD_NOT_IMPLEMENTED && !is_first => {
-                Some(Found::NeedsRestart)
+                Some(ConfigOutcome::NeedsRestart)
             }
             Err(error) => {
                 let words = self.multiplexer.settings.redact(&error.message);
@@ -192,14 +196,14 @@ impl Keeper {
                     revision = config.revision,
                     "the worker did not take its config well: {words}"
                 );
-                is_first.then_some(Found::Configured)
+                is_first.then_some(ConfigOutcome::Configured)
             }
-            Ok(()) => is_first.then_some(Found::Configured),
+            Ok(()) => is_first.then_some(ConfigOutcome::Configured),
         }
     }
 
     /// Asks the worker whether it accepts a config, and hands it over if it does.
-    async fn ask(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<Found> {
+    async fn ask(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<ConfigOutcome> {
         self.multiplexer.settings.conceal(&config);
         if let Err(words) = self.validate(&config).await {
             let words = self.multiplexer.settings.redact(&words);
@@ -211,7 +215,7 @@ impl Keeper {
                 state.config.refused_revision = config.revision;
                 state.config.message = words.clone();
             });
-            return is_first.then_some(Found::Unusable(words));
+            return is_first.then_some(ConfigOutcome::Rejected(words));
         }
         self.adopt(config, is_first).await
     }
