@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod multiplexer;
 pub mod package;
 pub mod serve;
+pub mod session_id;
 pub mod shim;
 pub mod state;
 pub mod supervisor;

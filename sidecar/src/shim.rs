@@ -158,7 +158,7 @@ fn serve(listener: &Listener, folder: &Path, shim: &Shim, events: &mpsc::Sender<
             }
         };
         let keys = match admit(&channel, folder) {
-            Ok(keys) => told,
+            Ok(keys) => keys,
             Err(stranger) => {
                 if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
                     let error = anyhow::Error::new(stranger);

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{Limit, Refusal};
-use crate::multiplexer::SessionId;
+use crate::session_id::SessionId;
 
 /// Who calls: a session, or none for single calls.
 pub type Origin = Option<SessionId>;

@@ -16,7 +16,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Call, MAX_TIMEOUT, Multiplexer, timed_out, unavailable, worker_exited};
+use super::{
+    Call, MAX_TIMEOUT, Multiplexer,
+    errors::{timed_out, unavailable, worker_exited},
+};
 
 /// Events that are known for having been told.
 const EVENTS: usize = 8192;

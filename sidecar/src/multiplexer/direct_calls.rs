@@ -12,10 +12,10 @@ use paperclip_protocol::methods::{self, Handling};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
-    Answer, Inner, MAX_TIMEOUT, Multiplexer, Open, OpenKind, SessionId, note, session::Session,
-    timed_out,
+    Answer, Inner, MAX_TIMEOUT, Multiplexer, Open, OpenKind, errors::timed_out, invocations::note,
+    session::Session,
 };
-use crate::{envelope, limits::Place};
+use crate::{envelope, limits::Place, session_id::SessionId};
 
 /// Larger params are copied by a task, away from the lock.
 const LARGE: usize = 64 * 1024;

@@ -3,14 +3,18 @@
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
 
+mod calls;
 mod dedup;
 mod direct_calls;
+mod errors;
+mod invocations;
 mod lines;
 mod log;
 mod log_forwarding;
 mod outbox;
 mod pipes;
 mod session;
+mod session_loop;
 mod throttle;
 mod worker_requests;
 
@@ -25,14 +29,10 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_bridge::{
-    trace::{Span, SpanKind, Traces},
-    v1::{Notification, Phase, RpcError},
+    trace::{SpanKind, Traces},
+    v1::{Notification, RpcError},
 };
-use paperclip_protocol::{
-    jsonrpc,
-    methods::{self, Handling},
-};
-use serde::Deserialize;
+use paperclip_protocol::methods::{self, Handling};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
     time::Instant,
@@ -42,13 +42,18 @@ use crate::{
     config::Settings,
     envelope,
     grants::{Grants, Scraped},
-    limits::{Gate, Place, Refusal},
-    metrics::{Direction, Metrics, Outcome},
+    limits::Gate,
+    metrics::Metrics,
+    session_id::SessionId,
     state::StateBoard,
 };
 
+use errors::{check_json, unavailable, worker_exited};
+use invocations::Invocation;
+
+pub use calls::Call;
 pub use pipes::{Pipes, run as run_pipes};
-pub use session::{SessionId, serve as serve_session};
+pub use session_loop::serve as serve_session;
 pub use throttle::Throttle;
 
 /// Timeout of what names none.
@@ -57,27 +62,8 @@ const DEFAULT_TIMEOUT: Duration = paperclip_protocol::limits::CALL_TIMEOUT;
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Calls of the worker that may be open at once.
 const MAX_WORKER_REQUESTS: usize = 4096;
-/// How long a call waits for a worker that is starting. It was not sent, so waiting is safe.
-const HOLD: Duration = Duration::from_secs(10);
 /// How long the scope of a notification lives.
 const NOTIFICATION_LIFE: Duration = Duration::from_secs(15 * 60);
-
-/// A call to the worker.
-#[derive(Clone, Debug, Default)]
-pub struct Call {
-    /// The method.
-    pub method: String,
-    /// `params` as JSON; empty for `{}`.
-    pub params: Bytes,
-    /// The `paperclipInvocation` object as JSON; empty for none.
-    pub invocation: Bytes,
-    /// How long the caller waits; zero for the default.
-    pub timeout: Duration,
-    /// W3C trace context of who asks. Empty for that of the invocation, or none.
-    pub traceparent: String,
-    /// The session that asks; none for the sidecar itself and for single calls.
-    pub origin: Option<SessionId>,
-}
 
 /// Joins one worker and the sessions of hosts.
 #[derive(Debug)]
@@ -157,30 +143,6 @@ enum OpenKind {
     Call,
     Job,
     Internal,
-}
-
-#[derive(Clone, Debug)]
-struct Invocation {
-    traceparent: String,
-    session: Option<SessionId>,
-    company: Option<String>,
-    until: Option<Instant>,
-}
-
-#[derive(Deserialize)]
-struct InvocationObject {
-    #[serde(default)]
-    traceparent: Option<String>,
-    id: String,
-    #[serde(default)]
-    scope: Option<Scope>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Scope {
-    #[serde(default)]
-    company_id: Option<String>,
 }
 
 /// What must outlive a sidecar, beside the worker itself.
@@ -326,217 +288,6 @@ impl Multiplexer {
         self.settled.notify_waiters();
     }
 
-    /// Calls the worker on a host's behalf.
-    pub async fn call(self: &Arc<Self>, call: Call) -> Result<Bytes, RpcError> {
-        let mut call = call;
-        let span = self.trace(&mut call);
-        let outcome = match methods::handling(&call.method) {
-            Handling::Job => self.run_job(call).await,
-            _ => self.checked_call(call).await,
-        };
-        span.ended(&outcome);
-        self.count(&outcome);
-        outcome
-    }
-
-    /// Begins the span of a call and hands its context to the worker, where the protocol has a
-    /// place for it: in an invocation.
-    fn trace(&self, call: &mut Call) -> Span {
-        let (method, stated) = (&call.method, &call.traceparent);
-        self.begin_span(SpanKind::Server, method, stated, &mut call.invocation)
-    }
-
-    fn begin_span(
-        &self,
-        kind: SpanKind,
-        method: &str,
-        stated: &str,
-        invocation: &mut Bytes,
-    ) -> Span {
-        let parent = match stated {
-            "" => traceparent(invocation),
-            stated => stated.to_owned(),
-        };
-        let mut span = self.traces.start(format!("worker {method}"), kind, &parent);
-        if self.traces.are_on() && !invocation.is_empty() {
-            *invocation = envelope::with_traceparent(invocation, &span.traceparent());
-        }
-        span.note("rpc.method", method);
-        span
-    }
-
-    /// Counts a call of a host that has ended.
-    fn count(&self, outcome: &Result<Bytes, RpcError>) {
-        let label = match outcome {
-            Ok(_) => Outcome::Ok,
-            Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
-            Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
-            Err(error) if is_of_a_limit(error) => Outcome::Refused,
-            Err(_) => Outcome::Error,
-        };
-        self.metrics.call(Direction::HostToWorker, label);
-    }
-
-    async fn checked_call(&self, mut call: Call) -> Result<Bytes, RpcError> {
-        check_json(&call.params, "params")?;
-        check_json(&call.invocation, "the invocation")?;
-        let kind = match methods::handling(&call.method) {
-            Handling::Job => OpenKind::Job,
-            _ => OpenKind::Call,
-        };
-        let limits = self.gate.limits();
-        call.timeout = limits.timeout(kind == OpenKind::Job, call.timeout);
-        let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
-        self.check_size(call.params.len(), || format!("params of {}", call.method))?;
-        self.wait_for_worker(deadline).await?;
-        let _place = self.enter(call.origin, deadline).await?;
-        self.refuse_when_draining()?;
-        self.exchange(call, kind, deadline).await
-    }
-
-    async fn enter(&self, origin: Option<SessionId>, until: Instant) -> Result<Place, RpcError> {
-        let entered = self.gate.enter(origin, until).await;
-        entered.map_err(|refusal| self.refused(refusal))
-    }
-
-    /// Counts what a limit refused, and gives the error that says so.
-    fn refused(&self, refusal: Refusal) -> RpcError {
-        self.metrics.refused(refusal.limit);
-        refusal.error
-    }
-
-    /// Refuses a payload that is larger than may pass. `what` says what it is of.
-    fn check_size(&self, bytes: usize, what: impl FnOnce() -> String) -> Result<(), RpcError> {
-        let limits = self.gate.limits();
-        if limits.admits(bytes) {
-            return Ok(());
-        }
-        let most = limits.payload_bytes.unwrap_or(u32::MAX) as usize;
-        Err(self.refused(Refusal::payload(&what(), bytes, most)))
-    }
-
-    /// Calls the worker for the sidecar itself, in whatever state it is.
-    pub async fn internal_call(
-        &self,
-        method: &str,
-        params: Bytes,
-        timeout: Duration,
-    ) -> Result<Bytes, RpcError> {
-        let call = Call {
-            method: method.to_owned(),
-            params,
-            timeout,
-            ..Call::default()
-        };
-        let deadline = Instant::now() + timeout;
-        self.exchange(call, OpenKind::Internal, deadline).await
-    }
-
-    /// The worker's result of `initialize`, as soon as there is one.
-    async fn initialize_result(&self) -> Result<Bytes, RpcError> {
-        self.wait_for_worker(Instant::now() + HOLD).await?;
-        Ok(self.state.now().initialize_result)
-    }
-
-    async fn wait_for_worker(&self, deadline: Instant) -> Result<(), RpcError> {
-        let mut state = self.state.subscribe();
-        let is_there = state.wait_for(|state| state.phase != Phase::Starting);
-        let hold = HOLD.min(deadline.saturating_duration_since(Instant::now()));
-        match tokio::time::timeout(hold, is_there).await {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                let message = self.state.now().worker.message;
-                Err(RpcError::not_sent(format!(
-                    "the worker is not running: {message}"
-                )))
-            }
-        }
-    }
-
-    /// Refuses a call of a host once the pod drains: another pod may take it.
-    fn refuse_when_draining(&self) -> Result<(), RpcError> {
-        match self.state.phase() {
-            Phase::Draining => Err(RpcError::not_sent("the pod is draining")),
-            _ => Ok(()),
-        }
-    }
-
-    async fn exchange(
-        &self,
-        mut call: Call,
-        kind: OpenKind,
-        deadline: Instant,
-    ) -> Result<Bytes, RpcError> {
-        let (id, lines, answer) = self.open(kind)?;
-        let mut guard = Settle {
-            multiplexer: self,
-            id,
-            invocation: self.begin(&call.invocation, call.origin, None),
-        };
-        let line = envelope::call(Some(id), &call.method, &call.params, &call.invocation);
-        // They stand in the line, and may be large.
-        call.params = Bytes::new();
-        let exchange = async {
-            if lines.send(line).await.is_err() {
-                return Err(unavailable());
-            }
-            answer
-                .await
-                .unwrap_or_else(|_| Err(worker_exited("the worker ended")))
-        };
-        let outcome = tokio::time::timeout_at(deadline, exchange).await;
-        guard.settle();
-        outcome.unwrap_or_else(|_| Err(timed_out(&call.method, call.timeout)))
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn open(
-        &self,
-        kind: OpenKind,
-    ) -> Result<
-        (
-            u64,
-            mpsc::Sender<Bytes>,
-            oneshot::Receiver<Result<Bytes, RpcError>>,
-        ),
-        RpcError,
-    > {
-        let mut inner = self.lock();
-        let lines = inner.worker.clone().ok_or_else(unavailable)?;
-        let id = inner.next_id;
-        inner.next_id += 1;
-        let (answer, receiver) = oneshot::channel();
-        let answer = Answer::Waiting(answer);
-        inner.open.insert(id, Open { answer, kind });
-        Ok((id, lines, receiver))
-    }
-
-    /// Notes which session and company an invocation belongs to. Gives its id.
-    fn begin(
-        &self,
-        invocation: &[u8],
-        session: Option<SessionId>,
-        until: Option<Instant>,
-    ) -> Option<String> {
-        let (id, noted) = note(invocation, session, until)?;
-        let mut inner = self.lock();
-        if until.is_some() {
-            let now = Instant::now();
-            inner
-                .invocations
-                .retain(|_, known| known.until.is_none_or(|until| until > now));
-        }
-        inner.invocations.insert(id.clone(), noted);
-        Some(id)
-    }
-
-    fn invocation(&self, id: &str) -> Option<Invocation> {
-        let inner = self.lock();
-        let known = inner.invocations.get(id)?;
-        let is_alive = known.until.is_none_or(|until| until > Instant::now());
-        is_alive.then(|| known.clone())
-    }
-
     /// Tells the worker something. Without a worker it is dropped, as the original does; so is
     /// an event that another host told before, also to an earlier sidecar.
     pub async fn notify(&self, told: Notification, origin: SessionId) -> Result<(), RpcError> {
@@ -590,90 +341,5 @@ impl Multiplexer {
             }
             settled.await;
         }
-    }
-}
-
-/// What is to be known of an invocation, under its id.
-fn note(
-    invocation: &[u8],
-    session: Option<SessionId>,
-    until: Option<Instant>,
-) -> Option<(String, Invocation)> {
-    if invocation.is_empty() {
-        return None;
-    }
-    let object: InvocationObject = serde_json::from_slice(invocation).ok()?;
-    let noted = Invocation {
-        traceparent: object.traceparent.unwrap_or_default(),
-        session,
-        company: object.scope.and_then(|scope| scope.company_id),
-        until,
-    };
-    Some((object.id, noted))
-}
-
-/// The trace context of an invocation; empty without one.
-fn traceparent(invocation: &[u8]) -> String {
-    let object = serde_json::from_slice::<InvocationObject>(invocation).ok();
-    let stated = object.and_then(|object| object.traceparent);
-    stated.unwrap_or_default()
-}
-
-fn is_of_a_limit(error: &RpcError) -> bool {
-    matches!(
-        error.code,
-        jsonrpc::LIMIT_EXCEEDED | jsonrpc::PAYLOAD_TOO_LARGE
-    )
-}
-
-fn timed_out(method: &str, limit: Duration) -> RpcError {
-    let limit = limit.as_millis();
-    let message = format!("the worker did not answer {method} within {limit} ms");
-    RpcError::new(jsonrpc::TIMEOUT, message)
-}
-
-fn unavailable() -> RpcError {
-    RpcError::not_sent("the worker is not running")
-}
-
-/// The worker ended with the call under way. It may have done the work, so the call is not
-/// to be repeated.
-fn worker_exited(message: &str) -> RpcError {
-    RpcError {
-        data_json: Bytes::from_static(br#"{"workerExited":true}"#),
-        ..RpcError::new(jsonrpc::WORKER_UNAVAILABLE, message)
-    }
-}
-
-fn check_json(bytes: &[u8], what: &str) -> Result<(), RpcError> {
-    if bytes.is_empty() || envelope::is_json(bytes) {
-        return Ok(());
-    }
-    let message = format!("{what} of the call is not JSON");
-    Err(RpcError::new(jsonrpc::INVALID_PARAMS, message))
-}
-
-/// Ends a call however it ends: answered, timed out or dropped.
-struct Settle<'a> {
-    multiplexer: &'a Multiplexer,
-    id: u64,
-    invocation: Option<String>,
-}
-
-impl Settle<'_> {
-    fn settle(&mut self) {
-        let mut inner = self.multiplexer.lock();
-        inner.open.remove(&self.id);
-        if let Some(invocation) = self.invocation.take() {
-            inner.invocations.remove(&invocation);
-        }
-        drop(inner);
-        self.multiplexer.settled.notify_waiters();
-    }
-}
-
-impl Drop for Settle<'_> {
-    fn drop(&mut self) {
-        self.settle();
     }
 }

@@ -101,7 +101,7 @@ impl Throttle {
 
     /// Whether the worker was held back a moment ago.
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub fn is_throttling(&self) -> bool {
         let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.is_some_and(|held| held.elapsed() < REMEMBERED)
     }

@@ -17,13 +17,14 @@ use paperclip_protocol::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    MAX_WORKER_REQUESTS, Multiplexer, OpenKind, SessionId, log,
+    MAX_WORKER_REQUESTS, Multiplexer, OpenKind, log,
     session::{HostAnswer, Session, is_repeatable, notification},
 };
 use crate::{
     envelope::{self, Message},
     limits::{Limit, Refusal},
     metrics::{Direction, Outcome},
+    session_id::SessionId,
 };
 
 /// How long a worker's call waits for a host.

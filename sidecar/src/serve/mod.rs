@@ -27,7 +27,7 @@ use tonic::{service::Routes, transport::Server};
 
 use crate::{
     args::ServeArgs,
-    config::delivery,
+    config::follow::follow,
     drain, egress,
     grants::{self, Grants},
     multiplexer::Multiplexer,
@@ -71,7 +71,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let stopping = Stopping::default();
     let terminating = CancellationToken::new();
     let gate = multiplexer.gate.clone();
-    let delivered = follow::follow(args.config_dir.clone(), facts.activation, gate);
+    let delivered = follow(args.config_dir.clone(), facts.activation, gate);
     let supervisor = tokio::spawn(supervisor::run(
         multiplexer.clone(),
         shim.clone(),

@@ -1,6 +1,11 @@
 //! Decides when the worker starts, is initialised, is healthy and starts again. The shim
 //! executes.
 
+mod exit;
+mod initialize;
+mod memory;
+mod plan;
+
 use std::{
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
@@ -14,154 +19,33 @@ use std::{
 use bytes::Bytes;
 use paperclip_bridge::{
     config::ActivationConfig,
-    facts::Facts,
     v1::{Phase, RpcError, WorkerReason},
 };
-use paperclip_protocol::{
-    jsonrpc,
-    methods::{self, Unsupported},
-};
-use paperclip_shim::protocol::{Command, Exit, MAX_PACKET, Start};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use paperclip_protocol::jsonrpc;
+use paperclip_shim::protocol::{Command, Exit};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use exit::{describe, with_stderr};
+use initialize::initialize;
+use memory::Memory;
+
+pub use plan::WorkerPlan;
+
 use crate::{
     backoff::Backoff,
     config::apply::{ConfigApplier, ConfigOutcome},
-    multiplexer::{self, Multiplexer, Pipes, Remembered, Throttle},
-    package::{Package, marker_of_this_node},
+    multiplexer::{self, Multiplexer, Pipes, Throttle},
     shim::{Shim, ShimEvent},
 };
 
-/// How long a worker may take over `initialize`.
-const INITIALIZE: Duration = Duration::from_secs(15);
-/// The same for a worker whose setup waits for a host.
-const INITIALIZE_WITH_HOST: Duration = Duration::from_secs(45);
 /// How often health is asked, and how long an answer may take.
 const HEALTH: Duration = Duration::from_secs(5);
 /// How long to read on after the worker ended, while descendants hold its stdout.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Characters of stderr shown in the pod's state.
-const SHOWN_STDERR: usize = 1000;
-
-/// How the worker is to be started.
-#[derive(Clone, Debug)]
-pub struct WorkerPlan {
-    /// What the shim is told.
-    pub start: Start,
-    /// Params of `initialize`.
-    pub initialize: Bytes,
-    /// The version of the protocol that the worker speaks; one that is not served starts nothing.
-    pub version: Result<u32, Unsupported>,
-}
-
-impl WorkerPlan {
-    /// The plan for a package. Node's heap limit is three quarters of the memory limit.
-    pub fn new(
-        package: &Package,
-        facts: &Facts,
-        artifact: &std::path::Path,
-        node: &str,
-        path: &str,
-        memory: Option<u64>,
-    ) -> Result<Self, serde_json::Error> {
-        let mut arguments = vec![node.to_owned()];
-        if let Some(bytes) = memory {
-            let mebibytes = (bytes / 4 * 3 / (1024 * 1024)).max(16);
-            arguments.push(format!("--max-old-space-size={mebibytes}"));
-        }
-        arguments.push(package.worker.display().to_string());
-        let environment = [
-            ("PATH", path),
-            ("NODE_PATH", ""),
-            ("NODE_ENV", "production"),
-            ("TZ", "UTC"),
-            ("PAPERCLIP_PLUGIN_ID", &facts.plugin_uid),
-            ("PAPERCLIP_DEPLOYMENT_MODE", &facts.instance.deployment_mode),
-            (
-                "PAPERCLIP_DEPLOYMENT_EXPOSURE",
-                &facts.instance.deployment_exposure,
-            ),
-        ];
-        Ok(Self {
-            start: Start {
-                artifact: artifact.display().to_string(),
-                marker: marker_of_this_node(&facts.marker).to_owned(),
-                directory: package.directory.display().to_string(),
-                arguments,
-                environment: environment
-                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                    .into(),
-            },
-            initialize: initialize_params(package, facts)?,
-            version: methods::offered(package.api_version),
-        })
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct InitializeParams<'a> {
-    manifest: &'a RawValue,
-    config: serde_json::Map<String, serde_json::Value>,
-    instance_info: &'a paperclip_bridge::facts::InstanceFacts,
-    api_version: u32,
-    database_namespace: Option<&'a str>,
-}
-
-fn initialize_params(package: &Package, facts: &Facts) -> Result<Bytes, serde_json::Error> {
-    let params = InitializeParams {
-        manifest: serde_json::from_slice(&package.manifest_json)?,
-        // Always empty here, as in the original: config has a call of its own.
-        config: serde_json::Map::new(),
-        instance_info: &facts.instance,
-        api_version: package.api_version,
-        database_namespace: package.database_namespace.as_deref(),
-    };
-    serde_json::to_vec(&params).map(Bytes::from)
-}
-
-/// What a successor of this sidecar is told through the shim.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Memory {
-    initialize_result: Box<RawValue>,
-    next_id: u64,
-    subscriptions: Vec<Box<RawValue>>,
-    #[serde(default)]
-    config_revision: u64,
-}
-
-impl Memory {
-    fn encode(result: &Bytes, remembered: &Remembered) -> Option<Vec<u8>> {
-        let raw = |json: &Bytes| serde_json::from_slice::<Box<RawValue>>(json).ok();
-        let memory = Self {
-            initialize_result: raw(result)?,
-            next_id: remembered.next_id,
-            subscriptions: remembered.subscriptions.iter().filter_map(raw).collect(),
-            config_revision: remembered.config_revision,
-        };
-        let encoded = serde_json::to_vec(&memory).ok()?;
-        // What does not fit is not remembered; a successor then starts the worker anew.
-        (encoded.len() < MAX_PACKET - 64).then_some(encoded)
-    }
-
-    fn decode(bytes: &[u8]) -> Option<(Bytes, Remembered)> {
-        let memory: Self = serde_json::from_slice(bytes).ok()?;
-        let json = |raw: Box<RawValue>| Bytes::from(String::from(Box::<str>::from(raw)));
-        let remembered = Remembered {
-            next_id: memory.next_id,
-            subscriptions: memory.subscriptions.into_iter().map(json).collect(),
-            config_revision: memory.config_revision,
-        };
-        Some((json(memory.initialize_result), remembered))
-    }
-}
 
 /// Tells the supervisor that the worker is meant to end.
 #[derive(Clone, Debug, Default)]
@@ -614,115 +498,8 @@ fn is_alive(outcome: &Result<Bytes, RpcError>) -> bool {
     !matches!(outcome, Err(error) if error.code == jsonrpc::TIMEOUT || error.code == jsonrpc::WORKER_UNAVAILABLE)
 }
 
-#[derive(Deserialize)]
-struct InitializeResult {
-    ok: serde_json::Value,
-}
-
-/// Initialises the worker. Its clock stands still while its setup waits for a host.
-async fn initialize(multiplexer: &Multiplexer, params: Bytes) -> Result<Bytes, Failure> {
-    let call = multiplexer.internal_call("initialize", params, INITIALIZE_WITH_HOST);
-    tokio::pin!(call);
-    let mut left = INITIALIZE;
-    let slice = Duration::from_millis(250);
-    let outcome = loop {
-        match tokio::time::timeout(slice, &mut call).await {
-            Ok(outcome) => break outcome,
-            Err(_) if multiplexer.waiting_for_host() > 0 => show_waiting(multiplexer),
-            Err(_) => left = left.saturating_sub(slice),
-        }
-        if left.is_zero() {
-            let message = format!(
-                "the worker did not answer it within {} s",
-                INITIALIZE.as_secs()
-            );
-            break Err(RpcError::new(jsonrpc::TIMEOUT, message));
-        }
-    };
-    let failed = |message: String| Failure {
-        reason: WorkerReason::InitializeFailed,
-        message,
-    };
-    let result =
-        outcome.map_err(|e| failed(format!("initialize failed ({}): {}", e.code, e.message)))?;
-    match serde_json::from_slice::<InitializeResult>(&result) {
-        Ok(parsed) if is_truthy(&parsed.ok) => Ok(result),
-        _ => Err(failed("initialize did not answer ok".into())),
-    }
-}
-
-fn show_waiting(multiplexer: &Multiplexer) {
-    multiplexer.state.update(|state| {
-        state.worker.set_reason(WorkerReason::WaitingForHost);
-        state.worker.message = "the worker's setup calls a host and none is attached".into();
-    });
-}
-
-fn is_truthy(value: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::Null => false,
-        Value::Bool(truth) => *truth,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(_) | Value::Object(_) => true,
-    }
-}
-
-fn describe(exit: &Exit) -> String {
-    let how = match (exit.code, exit.signal) {
-        (Some(code), _) => format!("the worker exited with code {code}"),
-        (None, Some(SIGKILL)) => {
-            "the worker was ended by signal 9, as when it uses more memory than its limit".into()
-        }
-        (None, Some(signal)) => format!("the worker was ended by signal {signal}"),
-        (None, None) => "the worker ended".into(),
-    };
-    with_stderr(how, &exit.stderr)
-}
-
-/// Appends the end of stderr, cut.
-fn with_stderr(message: String, stderr: &str) -> String {
-    let surplus = stderr.chars().count().saturating_sub(SHOWN_STDERR);
-    let end: String = stderr.chars().skip(surplus).collect();
-    match end.trim() {
-        "" => message,
-        end => format!("{message}; its last words: {end}"),
-    }
-}
-
 /// A number from 0 to 1 for jitter, which needs no better source.
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish() >> 11;
     bits as f64 / (1_u64 << 53) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_remembered_comes_back() {
-        let remembered = Remembered {
-            next_id: 12,
-            config_revision: 3,
-            subscriptions: vec![Bytes::from_static(br#"{"eventPattern":"a.*"}"#)],
-        };
-        let result = Bytes::from_static(br#"{"ok":true}"#);
-        let encoded = Memory::encode(&result, &remembered).unwrap();
-        assert_eq!(Memory::decode(&encoded), Some((result, remembered)));
-    }
-
-    #[test]
-    fn an_exit_is_described_with_the_end_of_stderr() {
-        let exit = Exit {
-            code: Some(1),
-            signal: None,
-            stderr: format!("{}Error: boom", "x".repeat(5000)),
-        };
-        let text = describe(&exit);
-        assert!(text.starts_with("the worker exited with code 1; its last words: xxx"));
-        assert!(text.ends_with("Error: boom"));
-        assert!(text.len() < 1100);
-    }
 }
