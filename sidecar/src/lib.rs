@@ -17,3 +17,4 @@ pub mod session_id;
 pub mod shim;
 pub mod state;
 pub mod supervisor;
+pub mod watch;

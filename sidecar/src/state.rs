@@ -4,7 +4,8 @@ use bytes::Bytes;
 use paperclip_bridge::v1::{
     AttachedHost, CapabilityUse, ConfigState, Egress, Phase, PhaseChanged, WorkerState,
 };
-use tokio::sync::watch;
+
+use crate::watch;
 
 /// What hosts and the operator see of the pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +54,7 @@ pub struct StateBoard(watch::Sender<PodState>);
 
 impl Default for StateBoard {
     fn default() -> Self {
-        let (sender, _) = watch::channel(PodState {
+        Self(watch::Sender::new(PodState {
             phase: Phase::Starting,
             initialize_result: Bytes::new(),
             worker: WorkerState::default(),
@@ -62,8 +63,7 @@ impl Default for StateBoard {
             egress: Egress::Unspecified,
             capabilities: Vec::new(),
             hosts: Vec::new(),
-        });
-        Self(sender)
+        }))
     }
 }
 

@@ -13,14 +13,10 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use paperclip_protocol::limits::Limits;
-use tokio::{
-    runtime::Handle,
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use super::{Limit, Refusal};
-use crate::session_id::SessionId;
+use crate::{session_id::SessionId, watch};
 
 /// Who calls: a session, or none for single calls.
 pub type Origin = Option<SessionId>;

@@ -14,12 +14,13 @@ use paperclip_bridge::v1::RpcError;
 use paperclip_shim::delivered;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Call, MAX_TIMEOUT, Multiplexer,
     errors::{timed_out, unavailable, worker_exited},
 };
+use crate::watch;
 
 /// Events that are known for having been told.
 const EVENTS: usize = 8192;
@@ -183,9 +184,10 @@ impl Slots {
         }
         if self.earlier.contains(&short(&slot)) {
             let lost = worker_exited("an earlier sidecar began this run; it may be done");
-            return (Place::Joined, watch::channel(Some(Err(lost))).1);
+            return (Place::Joined, watch::Receiver::constant(Some(Err(lost))));
         }
-        let (sender, receiver) = watch::channel(None);
+        let sender = watch::Sender::new(None);
+        let receiver = sender.subscribe();
         self.runs.insert(slot, receiver.clone());
         (Place::First(sender), receiver)
     }
@@ -203,7 +205,7 @@ impl Slots {
         }
         if outcome.as_ref().is_ok_and(|result| result.len() > LARGE) {
             let null = Some(Ok(Bytes::from_static(b"null")));
-            self.runs.insert(slot, watch::channel(null).1);
+            self.runs.insert(slot, watch::Receiver::constant(null));
         }
         self.ended.push_back(slot);
         if self.ended.len() > SLOTS

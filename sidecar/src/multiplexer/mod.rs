@@ -34,7 +34,7 @@ use paperclip_bridge::{
 };
 use paperclip_protocol::methods::{self, Handling};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     time::Instant,
 };
 
@@ -46,6 +46,7 @@ use crate::{
     metrics::Metrics,
     session_id::SessionId,
     state::StateBoard,
+    watch,
 };
 
 use errors::{check_json, unavailable, worker_exited};

@@ -15,7 +15,7 @@ use paperclip_protocol::{
     methods::{self, Handling},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_stream::Stream;
@@ -28,6 +28,7 @@ use crate::{
     limits::{Limit, Refusal},
     session_id::SessionId,
     state::PodState,
+    watch,
 };
 
 /// Requests of one host that may be under way at once. More are refused: were they left in

@@ -194,7 +194,7 @@ impl Multiplexer {
     ) -> Option<Arc<Session>> {
         let mut changes = self.sessions_changed.subscribe();
         loop {
-            changes.borrow_and_update();
+            drop(changes.borrow_and_update());
             if let Some(session) = self.pick(issuer, tried) {
                 return Some(session);
             }

@@ -9,12 +9,13 @@ use paperclip_bridge::{
     },
 };
 use paperclip_identity::Identity;
-use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status as GrpcStatus};
 
 use super::bridge::require;
-use crate::{multiplexer::Multiplexer, state::PodState};
+use crate::{multiplexer::Multiplexer, state::PodState, watch};
 
 /// The service.
 #[derive(Debug)]
@@ -47,26 +48,36 @@ impl PluginStatusService for Status {
         request: Request<WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, GrpcStatus> {
         require(&request, &Identity::Operator)?;
-        let (activation, artifact_digest) = (self.activation, self.artifact_digest.clone());
-        let states = WatchStream::new(self.multiplexer.state.subscribe())
-            .map(move |state| Ok(response(activation, &artifact_digest, state)));
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(1);
+        let states = self.multiplexer.state.subscribe();
+        let (activation, digest) = (self.activation, self.artifact_digest.clone());
         let stop = self.stop.clone();
         tokio::spawn(async move {
-            tokio::pin!(states);
-            loop {
-                tokio::select! {
-                    state = states.next() => {
-                        let Some(state) = state else { return };
-                        if sender.send(state).await.is_err() { return; }
-                    }
-                    () = sender.closed() => return,
-                    () = stop.cancelled() => return,
-                }
+            let sending = send_states(states, &sender, activation, &digest);
+            tokio::select! {
+                () = sending => {}
+                () = sender.closed() => {}
+                () = stop.cancelled() => {}
             }
         });
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let stream = ReceiverStream::new(receiver);
         Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+/// Sends the state now and at every change, until nobody listens.
+async fn send_states(
+    mut states: watch::Receiver<PodState>,
+    to: &mpsc::Sender<Result<WatchStatusResponse, GrpcStatus>>,
+    activation: u64,
+    digest: &str,
+) {
+    loop {
+        let state = states.borrow_and_update().clone();
+        let response = response(activation, digest, state);
+        if to.send(Ok(response)).await.is_err() || states.changed().await.is_err() {
+            return;
+        }
     }
 }
 
