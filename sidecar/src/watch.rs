@@ -203,7 +203,7 @@ mod tests {
             .map(|number| {
                 let (mut receiver, order) = (sender.subscribe(), order.clone());
                 tokio::spawn(async move {
-                    receiver.wait_for(|value| *value == 1).await.unwrap();
+                    drop(receiver.wait_for(|value| *value == 1).await.unwrap());
                     order.lock().unwrap().push(number);
                 })
             })

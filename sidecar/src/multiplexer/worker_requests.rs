@@ -177,7 +177,7 @@ impl Multiplexer {
                 HostAnswer::NotSent => {}
                 // It may have been done. Where that does no harm, another host is asked.
                 HostAnswer::Detached if is_repeatable(&message.method) => {
-                    refusal = Some(detached())
+                    refusal = Some(detached());
                 }
                 HostAnswer::Detached => return Err(detached()),
             }
