@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use paperclip_net_guard::public::Cidr;
+use ipnet::IpNet;
 
 use crate::{
     plugins::{ParsePluginIdError, PluginId},
@@ -100,7 +100,7 @@ pub struct ServeArgs {
     pub watch_namespace: Vec<String>,
     /// Addresses that plugins may reach by http.fetch although they are private, such as 10.20.0.0/16. Repeatable.
     #[arg(long, env = "PAPERCLIP_HTTP_FETCH_ALLOW_CIDR", value_delimiter = ',')]
-    pub http_fetch_allow_cidr: Vec<Cidr>,
+    pub http_fetch_allow_cidr: Vec<IpNet>,
     /// Run webhooks and jobs without a company, as a Paperclip server does.
     #[arg(long, env = "PAPERCLIP_STRICT_SCOPES")]
     pub strict_scopes: bool,

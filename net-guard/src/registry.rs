@@ -1,4 +1,4 @@
-//! Where a registry may send us: http and https, and no address that is this machine's own.
+//! The policy for registries: http and https, and no address that trusts whoever is near.
 //!
 //! A registry names URLs of tarballs and answers with redirects, and a name it owns can
 //! resolve to anything. None of that may reach loopback, link-local addresses or a cloud's
@@ -6,22 +6,18 @@
 //! live there. The host that is configured as a registry is allowed wherever it is.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use url::{Host, Url};
 
+use crate::kind::Kind;
+
 /// Redirects that are followed for one request: a registry, its front and a signed URL of its
 /// storage are three.
 const REDIRECTS: usize = 5;
-
-/// Metadata services of clouds that are neither loopback nor link-local.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
 
 /// A URL or address that a registry may not send us to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,13 +30,14 @@ pub enum Forbidden {
     },
     /// An address that trusts whoever is near.
     #[error(
-        "it breaks the rule `address`: {host} is {found}, wanted an address elsewhere or the host of the configured registry"
+        "it breaks the rule `address`: {host} is {}, wanted an address elsewhere or the host of the configured registry",
+        found.description()
     )]
     Address {
         /// The host, as name or address.
         host: String,
-        /// What the address is.
-        found: &'static str,
+        /// The kind of the address.
+        found: Kind,
     },
     /// Redirects that go on.
     #[error(
@@ -103,12 +100,12 @@ impl Addresses {
             Some(Host::Domain(name)) if is_localhost(name) && !self.local_ports.contains(&port) => {
                 return Err(Forbidden::Address {
                     host: name.to_owned(),
-                    found: "a loopback address",
+                    found: Kind::Loopback,
                 });
             }
             _ => return Ok(()),
         };
-        match kind(address) {
+        match forbidden(address) {
             Some(found) if !self.sockets.contains(&(address, port)) => Err(Forbidden::Address {
                 host: address.to_string(),
                 found,
@@ -146,7 +143,7 @@ impl Addresses {
             return Ok(found);
         }
         // One forbidden address is enough: which one a connection takes is chance.
-        match found.iter().find_map(|socket| kind(socket.ip())) {
+        match found.iter().find_map(|socket| forbidden(socket.ip())) {
             Some(found) => Err(Forbidden::Address {
                 host: name.to_owned(),
                 found,
@@ -183,44 +180,9 @@ fn normal(name: &str) -> String {
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// What kind of forbidden address this is, if it is one.
-fn kind(address: IpAddr) -> Option<&'static str> {
-    let address = match address {
-        IpAddr::V6(six) => embedded(six).map_or(address, IpAddr::V4),
-        IpAddr::V4(_) => address,
-    };
-    if METADATA.contains(&address) {
-        return Some("a metadata service of a cloud");
-    }
-    if address.is_loopback() {
-        return Some("a loopback address");
-    }
-    let (is_unspecified, is_link_local) = match address {
-        IpAddr::V4(four) => (four.octets()[0] == 0, four.is_link_local()),
-        IpAddr::V6(six) => (six.is_unspecified(), six.is_unicast_link_local()),
-    };
-    if is_unspecified {
-        return Some("an unspecified address");
-    }
-    if is_link_local {
-        return Some("a link-local address");
-    }
-    let is_broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    (address.is_multicast() || is_broadcast).then_some("an address of many")
-}
-
-/// The IPv4 address that an IPv6 address stands for: mapped, compatible, or behind NAT64.
-fn embedded(six: Ipv6Addr) -> Option<Ipv4Addr> {
-    let segments = six.segments();
-    let prefix = [0x64, 0xff9b, 0, 0, 0, 0];
-    if segments[..6] == prefix {
-        let [.., a, b, c, d] = six.octets();
-        return Some(Ipv4Addr::new(a, b, c, d));
-    }
-    match six.to_ipv4() {
-        Some(_) if six.is_loopback() || six.is_unspecified() => None,
-        four => four,
-    }
+/// The kind of an address that is forbidden, if it is one.
+fn forbidden(address: IpAddr) -> Option<Kind> {
+    Some(Kind::of(address)).filter(|kind| kind.is_near())
 }
 
 #[cfg(test)]

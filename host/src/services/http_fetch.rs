@@ -12,8 +12,9 @@ use std::{
 };
 
 use futures::StreamExt;
+use ipnet::IpNet;
 use paperclip_error_chain::chain;
-use paperclip_net_guard::public::{self, Cidr};
+use paperclip_net_guard::public;
 use reqwest::{
     Client, Method, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -34,7 +35,7 @@ const BODY_LIMIT: usize = 200 << 20;
 #[derive(Clone, Debug)]
 pub struct HttpFetch {
     client: Client,
-    allowed: Arc<[Cidr]>,
+    allowed: Arc<[IpNet]>,
 }
 
 #[derive(Deserialize)]
@@ -66,8 +67,8 @@ pub struct Fetched {
 
 impl HttpFetch {
     /// A client that reaches public addresses and the allowed ranges.
-    pub fn new(allowed: &[Cidr]) -> Result<Self, reqwest::Error> {
-        let allowed: Arc<[Cidr]> = allowed.into();
+    pub fn new(allowed: &[IpNet]) -> Result<Self, reqwest::Error> {
+        let allowed: Arc<[IpNet]> = allowed.into();
         let client = Client::builder()
             .user_agent(concat!("paperclip-host/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -153,7 +154,7 @@ struct Refused(String);
 struct ResolvedTooSlowly(String);
 
 struct Resolver {
-    allowed: Arc<[Cidr]>,
+    allowed: Arc<[IpNet]>,
 }
 
 impl Resolve for Resolver {
