@@ -10,26 +10,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-use base64::Engine as _;
 use paperclip_oci::client::Credentials;
+use paperclip_oci::docker_config::{self, DockerConfigError};
+use paperclip_oci::reference::Repository;
 use serde_json::Value;
 
 use crate::error::Error;
 
-/// What a configuration says of a registry.
-#[derive(Debug)]
-enum Known {
-    Credentials(Credentials),
-    /// The end of the name of a program `docker-credential-…`.
-    Helper(String),
-    Nothing,
-}
-
-/// The credential for a registry, if there is one.
+/// The credential for a repository, if there is one.
 ///
 /// # Errors
 /// When the configuration or what its program says cannot be read.
-pub fn credentials(address: &str) -> Result<Option<Credentials>, Error> {
+pub fn credentials(repository: &Repository) -> Result<Option<Credentials>, Error> {
     let Some(path) = config_file() else {
         return Ok(None);
     };
@@ -38,16 +30,18 @@ pub fn credentials(address: &str) -> Result<Option<Credentials>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(Error::ReadFile { path, source }),
     };
-    let config: Value = serde_json::from_slice(&text).map_err(|e| Error::Input {
-        what: format!("{}: {e}", path.display()),
-    })?;
-    let known = find(&config, address).map_err(|why| Error::Input {
-        what: format!("{}: the entry of {address}: {why}", path.display()),
-    })?;
-    match known {
-        Known::Credentials(credentials) => Ok(Some(credentials)),
-        Known::Helper(name) => ask(&name, address),
-        Known::Nothing => Ok(None),
+    let address = &*repository.address;
+    let unusable = |why: DockerConfigError| Error::Input {
+        what: format!("{}: {address}: {why}", path.display()),
+    };
+    let config = docker_config::parse(&text).map_err(unusable)?;
+    if let Some(name) = docker_config::helper(&config, address) {
+        return ask(name, address);
+    }
+    match docker_config::credentials(&config, &repository.to_string()) {
+        Ok(credentials) => Ok(Some(credentials)),
+        Err(why) if why.is_absence() => Ok(None),
+        Err(why) => Err(unusable(why)),
     }
 }
 
@@ -55,41 +49,6 @@ fn config_file() -> Option<PathBuf> {
     let named = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || Some(Path::new(&std::env::var_os("HOME")?).join(".docker"));
     Some(named.or_else(home)?.join("config.json"))
-}
-
-fn find(config: &Value, address: &str) -> Result<Known, String> {
-    let helper = config["credHelpers"][address].as_str();
-    if let Some(name) = helper.or_else(|| config["credsStore"].as_str()) {
-        return Ok(Known::Helper(name.to_owned()));
-    }
-    let auths = &config["auths"];
-    let names = ["", "https://", "http://"].map(|scheme| format!("{scheme}{address}"));
-    let found = names
-        .iter()
-        .flat_map(|name| [name.clone(), format!("{name}/v1/"), format!("{name}/v2/")])
-        .find_map(|name| auths.get(&name));
-    found.map_or(Ok(Known::Nothing), read_entry)
-}
-
-fn read_entry(entry: &Value) -> Result<Known, String> {
-    let text = |field: &str| entry[field].as_str().filter(|text| !text.is_empty());
-    if let (Some(username), Some(password)) = (text("username"), text("password")) {
-        return Ok(Known::Credentials(Credentials {
-            username: username.to_owned(),
-            password: password.to_owned(),
-        }));
-    }
-    let Some(encoded) = text("auth") else {
-        return Ok(Known::Nothing);
-    };
-    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded);
-    let decoded = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
-    let (username, password) = pair.ok_or("`auth` is not base64 of USER:PASSWORD")?;
-    Ok(Known::Credentials(Credentials {
-        username: username.to_owned(),
-        password: password.trim_end_matches('\0').to_owned(),
-    }))
 }
 
 /// Asks a credential program; without a credential it ends with an error, as it should.
@@ -125,39 +84,4 @@ fn ask(name: &str, address: &str) -> Result<Option<Credentials>, Error> {
         username: text("Username"),
         password: text("Secret"),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn login_is_found_under_each_spelling_of_the_address() {
-        for name in ["store:5000", "https://store:5000", "https://store:5000/v2/"] {
-            // me:a:b
-            let config = json!({"auths": {name: {"auth": "bWU6YTpi"}}});
-            let Ok(Known::Credentials(found)) = find(&config, "store:5000") else {
-                panic!("{name}");
-            };
-            assert_eq!((&*found.username, &*found.password), ("me", "a:b"));
-        }
-        let config = json!({"auths": {"other:5000": {"auth": "bWU6YTpi"}}});
-        assert!(matches!(find(&config, "store:5000"), Ok(Known::Nothing)));
-        let config = json!({"auths": {"store:5000": {"auth": "!"}}});
-        let why = find(&config, "store:5000").unwrap_err();
-        assert!(!why.contains('!'), "what is there is not shown: {why}");
-    }
-
-    #[test]
-    fn program_of_a_registry_goes_before_the_common_one() {
-        let config = json!({"credHelpers": {"a": "one"}, "credsStore": "two"});
-        for (address, wanted) in [("a", "one"), ("b", "two")] {
-            let Ok(Known::Helper(name)) = find(&config, address) else {
-                panic!("{address}");
-            };
-            assert_eq!(name, wanted);
-        }
-    }
 }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 pub struct Digest(String);
 
 /// A text is not a SHA-256 digest.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is not a digest: wanted `sha256:` and 64 lower-case hex digits")]
 pub struct ParseDigestError {
     found: String,

@@ -6,6 +6,7 @@
 pub mod canonical;
 pub mod client;
 pub mod digest;
+pub mod docker_config;
 mod gzip;
 pub mod image;
 pub mod index;

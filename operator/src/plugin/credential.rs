@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::{
     ByteString,
     api::{batch::v1::Job, core::v1::Secret},
@@ -16,8 +15,8 @@ use paperclip_crds::{
     labels,
     v1alpha1::{PaperclipPlugin, PluginSource, Reason},
 };
+use paperclip_oci::docker_config;
 use paperclip_packing_api::{login::Login, request::Tenant};
-use serde_json::Value;
 
 use super::{conditions::Finding, reconcile::ReconcileError, references};
 use crate::{
@@ -185,12 +184,14 @@ fn files(
                     "has no key .dockerconfigjson; it must be of type kubernetes.io/dockerconfigjson",
                 ));
             };
-            let (username, password) =
-                docker_login(&config, &source.repository).map_err(|why| {
+            let parsed = docker_config::parse(config.as_bytes());
+            let found = parsed
+                .and_then(|config| docker_config::credentials(&config, &source.repository))
+                .map_err(|why| {
                     keys.refuse(&format!("is of no use for {}: {why}", source.repository))
                 })?;
-            files.insert(USERNAME.into(), username);
-            files.insert(PASSWORD.into(), password);
+            files.insert(USERNAME.into(), found.username);
+            files.insert(PASSWORD.into(), found.password);
         }
         PluginSource::ConfigMap(_) => {}
     }
@@ -258,42 +259,6 @@ impl Keys<'_> {
     }
 }
 
-/// User name and password for a repository: the entry with the longest match, as the kubelet
-/// chooses. What is wrong says nothing of what is in it.
-fn docker_login(config: &str, repository: &str) -> Result<(String, String), String> {
-    let config: Value = serde_json::from_str(config).map_err(|_| "it is no JSON".to_owned())?;
-    let entries = config["auths"].as_object().ok_or("it has no `auths`")?;
-    let place = |key: &str| {
-        let bare = key.split_once("://").map_or(key, |(_, rest)| rest);
-        let bare = bare.trim_end_matches('/');
-        let bare = bare
-            .strip_suffix("/v1")
-            .or(bare.strip_suffix("/v2"))
-            .unwrap_or(bare);
-        bare.to_owned()
-    };
-    let is_above = |key: &str| {
-        let rest = repository.strip_prefix(&place(key));
-        rest.is_some_and(|rest| rest.starts_with('/') || rest.is_empty())
-    };
-    let above = entries.iter().filter(|(key, _)| is_above(key));
-    let (_, entry) = above
-        .max_by_key(|(key, _)| place(key).len())
-        .ok_or("its `auths` has no entry for this registry")?;
-    if let (Some(username), Some(password)) =
-        (entry["username"].as_str(), entry["password"].as_str())
-    {
-        return Ok((username.to_owned(), password.to_owned()));
-    }
-    let wanted = "its entry has neither `auth` nor `username` and `password`";
-    let auth = entry["auth"].as_str().ok_or(wanted)?;
-    let decoded = BASE64_STANDARD.decode(auth.trim()).ok();
-    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
-    let (username, password) = pair.ok_or("its `auth` is not `username:password` in base64")?;
-    Ok((username.to_owned(), password.to_owned()))
-}
-
 /// Puts what a Job is lent where its pod waits for it. The Secret is the Job's and goes with it.
 ///
 /// # Errors
@@ -335,8 +300,9 @@ fn build_secret(job: &Job, files: &BTreeMap<String, String>) -> Secret {
 mod tests {
     use super::*;
     use crate::plugin::fixtures;
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
     use paperclip_crds::v1alpha1::{HttpSource, NpmSource, OciSource};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const PLATFORM: &str = "https://registry.npmjs.org";
 

@@ -17,6 +17,7 @@ use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::{
     Digest,
     client::{StoreClient, StoreOptions},
+    reference::{Reference, Repository, Version},
 };
 
 pub mod args;
@@ -28,7 +29,7 @@ const SHIM: &str = "paperclip-shim";
 
 /// Delivers both. Running it again over a finished folder changes nothing.
 pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
-    let reference = Reference::parse(&args.reference)
+    let (repository, digest) = parse_reference(&args.reference)
         .with_context(|| format!("parsing the reference `{}`", args.reference))?;
     let shim = match args.shim {
         Some(path) => path,
@@ -38,14 +39,15 @@ pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
         .with_context(|| format!("copying {} to {}", shim.display(), args.bin_dir.display()))?;
     let platform =
         Platform::here().context("this node's CPU is none that artifacts are packed for")?;
-    let options = StoreOptions::from_folder(reference.store, &args.store_dir)?;
+    let options = StoreOptions::from_folder(&repository.address, &args.store_dir)?;
     let store = StoreClient::new(options)?;
     let keys = match &args.signing_keys {
         Some(keys) => PublicKey::parse_all(keys).context("reading the signing keys")?,
         None => Vec::new(),
     };
     let (marker, folder) = (&*args.marker, &*args.artifact_dir);
-    deliver(&store, &reference, &keys, marker, folder, &platform)
+    let artifact = (&*repository.path, &digest);
+    deliver(&store, artifact, &keys, marker, folder, &platform)
         .await
         .with_context(|| format!("fetching {}", args.reference))
 }
@@ -54,9 +56,7 @@ pub async fn run(args: FetchArgs) -> anyhow::Result<()> {
 /// already was checked when it came, and asks nobody.
 async fn deliver(
     store: &StoreClient,
-    Reference {
-        repository, digest, ..
-    }: &Reference<'_>,
+    (repository, digest): (&str, &Digest),
     keys: &[PublicKey],
     marker: &str,
     folder: &Path,
@@ -70,6 +70,18 @@ async fn deliver(
     Ok(())
 }
 
+/// `<store host:port>/<repository>@sha256:<64 hex digits>`
+fn parse_reference(text: &str) -> anyhow::Result<(Repository, Digest)> {
+    let Reference {
+        repository,
+        version,
+    } = text.parse()?;
+    match version {
+        Version::Digest(digest) => Ok((repository, digest)),
+        Version::Tag(_) => anyhow::bail!("it has no digest"),
+    }
+}
+
 fn beside_this_program() -> io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(SHIM))
 }
@@ -80,26 +92,6 @@ fn copy_shim(from: &Path, to: &Path) -> io::Result<()> {
     fs::copy(from, &partial)?;
     fs::set_permissions(&partial, fs::Permissions::from_mode(0o755))?;
     fs::rename(&partial, to)
-}
-
-/// `<store host:port>/<repository>@sha256:<64 hex digits>`
-#[derive(Debug)]
-struct Reference<'a> {
-    store: &'a str,
-    repository: &'a str,
-    digest: Digest,
-}
-
-impl<'a> Reference<'a> {
-    fn parse(text: &'a str) -> anyhow::Result<Self> {
-        let (name, digest) = text.rsplit_once('@').context("it has no digest")?;
-        let (store, repository) = name.split_once('/').context("it has no repository")?;
-        Ok(Self {
-            store,
-            repository,
-            digest: digest.parse().context("its digest is not sha256 in hex")?,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -203,14 +195,9 @@ mod tests {
 
         async fn fetch(&self, keys: &[&SigningKey], folder: &Path) -> Result<(), String> {
             let keys: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
-            let reference = Reference {
-                store: "",
-                repository: REPOSITORY,
-                digest: self.digest.clone(),
-            };
             let delivered = deliver(
                 &self.store,
-                &reference,
+                (REPOSITORY, &self.digest),
                 &keys,
                 &self.marker,
                 folder,
@@ -267,12 +254,9 @@ mod tests {
     fn a_reference_falls_into_store_repository_and_digest() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let text = format!("store.ns:5000/plugins/a/b@{digest}");
-        let parsed = Reference::parse(&text).unwrap();
-        assert_eq!(
-            (parsed.store, parsed.repository),
-            ("store.ns:5000", "plugins/a/b")
-        );
-        assert_eq!(parsed.digest.to_string(), digest);
-        assert!(Reference::parse("store/x:tag").is_err());
+        let (repository, found) = parse_reference(&text).unwrap();
+        assert_eq!(repository.to_string(), "store.ns:5000/plugins/a/b");
+        assert_eq!(found.to_string(), digest);
+        assert!(parse_reference("store.ns/x:tag").is_err());
     }
 }
