@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use paperclip_artifact_format::annotations;
 use paperclip_oci::image::Descriptor;
 use paperclip_oci::referrers::Referrer;
 
 use crate::inputs::{LOCK_MEDIA_TYPE, PACKER};
-use crate::trust::{evidence, record};
-use crate::{provenance, sbom};
-
-/// Annotation of a referrer that a packer of this project made.
-pub const PACKER_ANNOTATION: &str = "ing.paperclip.plugins.packer";
+use crate::provenance;
+use crate::sbom;
+use crate::trust::{evidence, verification};
 
 /// Annotation by which others find a statement's predicate type without its blob.
 const PREDICATE_ANNOTATION: &str = "in-toto.io/predicate-type";
@@ -52,7 +51,7 @@ impl Kind {
             Self::Provenance => provenance::MEDIA_TYPE,
             Self::Lock => LOCK_MEDIA_TYPE,
             Self::Evidence => evidence::MEDIA_TYPE,
-            Self::Verification => record::MEDIA_TYPE,
+            Self::Verification => verification::MEDIA_TYPE,
         }
     }
 
@@ -74,18 +73,18 @@ impl Kind {
         let kind = Self::KNOWN
             .into_iter()
             .find(|kind| kind.media_type() == artifact_type);
-        kind.filter(|_| annotations.contains_key(PACKER_ANNOTATION))
+        kind.filter(|_| annotations.contains_key(annotations::PACKER))
     }
 
     fn annotations(self) -> BTreeMap<String, String> {
-        let mut annotations = BTreeMap::from([(PACKER_ANNOTATION.into(), PACKER.into())]);
+        let mut named = BTreeMap::from([(annotations::PACKER.into(), PACKER.into())]);
         if self == Self::Provenance {
-            annotations.insert(
+            named.insert(
                 PREDICATE_ANNOTATION.into(),
                 provenance::PREDICATE_TYPE.into(),
             );
         }
-        annotations
+        named
     }
 
     /// Attaches content to an artifact. Equal content gives equal bytes.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use paperclip_artifact_format::platform::Platform;
+use paperclip_artifact_format::{annotations, names};
 use paperclip_oci::digest::Digest;
 use paperclip_oci::image::{Config, Descriptor, Manifest};
 use paperclip_oci::index::Top;
@@ -13,7 +14,6 @@ use paperclip_oci::source::{Source, SourceError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::annotations;
 use crate::attachment::Kind;
 use crate::limits;
 use crate::pull::{self, PullError};
@@ -282,9 +282,9 @@ impl<'a> Opened<'a> {
             let why = || format!("it holds no {name}");
             files.remove(name).ok_or_else(|| self.refused(what, why()))
         };
-        let artifact = self.json("artifact.json", &take("artifact.json")?)?;
-        let plugin_manifest = self.json("plugin-manifest.json", &take("plugin-manifest.json")?)?;
-        let lock = take("package-lock.json")?;
+        let artifact = self.json(names::ARTIFACT, &take(names::ARTIFACT)?)?;
+        let plugin_manifest = self.json(names::PLUGIN_MANIFEST, &take(names::PLUGIN_MANIFEST)?)?;
+        let lock = take(names::LOCK)?;
         let text = |field: &str| artifact[field].as_str().unwrap_or_default().to_owned();
         Ok(Facts {
             package: text("package"),

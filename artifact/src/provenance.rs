@@ -4,6 +4,7 @@
 //! not. It holds no time and no name of a machine, so that equal inputs give equal bytes
 //! wherever they are packed. It is not signed: who trusts it trusts the store.
 
+use paperclip_artifact_format::names;
 use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
@@ -24,9 +25,6 @@ pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";
 pub const BUILD_TYPE: &str = "https://plugins.paperclip.ing/build/v1";
 /// Who built it: the packer of this project, in a packing Job or on a laptop alike.
 pub const BUILDER: &str = "https://plugins.paperclip.ing/packer";
-
-/// The lock's path in the artifact, which is no name of a package.
-const LOCK: &str = ".paperclip/package-lock.json";
 
 /// The provenance of the artifact `subject`, which was packed from these inputs and a lock.
 #[must_use]
@@ -58,7 +56,7 @@ pub fn build(subject: &Digest, inputs: &Inputs, lock_digest: &Digest) -> Vec<u8>
                 },
                 "resolvedDependencies": [
                     content(registry, package, version, integrity),
-                    { "name": LOCK, "digest": { "sha256": lock_digest.hex() } },
+                    { "name": names::fact(names::LOCK), "digest": { "sha256": lock_digest.hex() } },
                     tool(toolchain::NODE_PACKAGE, toolchain::NODE_VERSION, toolchain::NODE_INTEGRITY),
                     tool("npm", toolchain::NPM_VERSION, toolchain::NPM_INTEGRITY),
                 ],
@@ -157,7 +155,7 @@ pub fn check(statement: &[u8], facts: &Facts<'_>) -> Result<(), String> {
     let lock = json!({ "sha256": facts.lock_digest.hex() });
     let sha512 = integrity::sha512(facts.integrity).map(hex::encode);
     let tarball = json!({ "sha512": sha512 });
-    for (name, wanted) in [(facts.package, tarball), (LOCK, lock)] {
+    for (name, wanted) in [(facts.package, tarball), (&*names::fact(names::LOCK), lock)] {
         let dependencies = definition["resolvedDependencies"].as_array();
         let dependency = dependencies
             .into_iter()

@@ -15,6 +15,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use paperclip_artifact_format::marker;
+use paperclip_artifact_format::names::{self, FACTS};
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_oci::client::{StoreClient, StoreError};
 use paperclip_oci::digest::{Digest, Hashing};
@@ -23,7 +24,7 @@ use paperclip_oci::index::Top;
 use serde_json::Value;
 
 use crate::limits;
-use crate::tree::{self, Entry, FACTS, Kind, LIMITS, Limits, TreeError};
+use crate::tree::{self, Entry, Kind, LIMITS, Limits, TreeError};
 
 /// An artifact has exactly this many layers: facts, tree.
 const LAYERS: usize = 2;
@@ -35,9 +36,6 @@ const FACTS_LIMITS: Limits = Limits {
 };
 /// Work in progress inside the destination.
 const STAGING: &str = ".incomplete";
-const MARKER: &str = "marker";
-const LOCK: &str = ".paperclip/package-lock.json";
-const PLUGIN_MANIFEST: &str = ".paperclip/plugin-manifest.json";
 
 /// Why an artifact was not delivered.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +143,11 @@ pub async fn read_plugin_manifest(
     repository: &str,
     digest: &Digest,
 ) -> Result<Value, PullError> {
-    let fact = (PLUGIN_MANIFEST, "plugin manifest", limits::PLUGIN_MANIFEST);
+    let fact = (
+        names::PLUGIN_MANIFEST,
+        "plugin manifest",
+        limits::PLUGIN_MANIFEST,
+    );
     let bytes = read_fact(store, repository, digest, fact).await?;
     serde_json::from_slice(&bytes).map_err(|e| PullError::Refused {
         digest: digest.clone(),
@@ -162,7 +164,13 @@ pub async fn read_lock(
     repository: &str,
     digest: &Digest,
 ) -> Result<Vec<u8>, PullError> {
-    read_fact(store, repository, digest, (LOCK, "lock", limits::LOCK)).await
+    read_fact(
+        store,
+        repository,
+        digest,
+        (names::LOCK, "lock", limits::LOCK),
+    )
+    .await
 }
 
 /// A file of the first layer: its path, what a person calls it, and how large it may be.
@@ -194,7 +202,7 @@ async fn read_fact(
             why,
         };
         walk(&blob[..], &diff_id, FACTS_LIMITS, |path, kind, content| {
-            if path == wanted && matches!(kind, RawKind::File { .. }) {
+            if names::of_fact(path) == Some(wanted) && matches!(kind, RawKind::File { .. }) {
                 let mut bytes = Vec::new();
                 content
                     .take(limit + 1)
@@ -218,7 +226,7 @@ async fn read_fact(
 /// Whether a folder holds, byte for byte, the tree that the marker stands for.
 #[must_use]
 pub fn is_delivered(folder: &Path, marker: &str) -> bool {
-    let stated = fs::read_to_string(folder.join(FACTS).join(MARKER));
+    let stated = fs::read_to_string(folder.join(FACTS).join(names::MARKER));
     stated.is_ok_and(|stated| stated.trim_end() == marker)
         && !folder.join(STAGING).exists()
         && tree::list(folder, LIMITS).is_ok_and(|entries| tree::marker(&entries) == marker)
@@ -306,7 +314,7 @@ pub(crate) fn read_facts(
 ) -> Result<BTreeMap<String, Vec<u8>>, String> {
     let mut files = BTreeMap::new();
     walk(blob, diff_id, FACTS_LIMITS, |path, kind, content| {
-        let name = path.strip_prefix(".paperclip/");
+        let name = names::of_fact(path);
         if let (Some(name), RawKind::File { .. }) = (name, kind) {
             let mut bytes = Vec::new();
             content.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
@@ -390,7 +398,7 @@ impl Unpacking {
             let is_facts = number == 0;
             let limits = if is_facts { FACTS_LIMITS } else { LIMITS };
             walk(blob, diff_id, limits, |path, kind, content| {
-                let in_facts = path == FACTS || path.starts_with(".paperclip/");
+                let in_facts = path == FACTS || names::of_fact(path).is_some();
                 if in_facts != is_facts {
                     return Err(format!("`{path}` is in the wrong layer"));
                 }
@@ -413,7 +421,7 @@ impl Unpacking {
     }
 
     fn check_marker(&self, found: &str) -> Result<(), String> {
-        let path = self.root.join(FACTS).join(MARKER);
+        let path = self.root.join(FACTS).join(names::MARKER);
         let stated = fs::read_to_string(&path).map_err(|e| format!("it has no marker: {e}"))?;
         let stated = stated.trim_end();
         if found != self.marker || stated != self.marker {

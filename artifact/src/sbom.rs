@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::annotations::PLATFORM;
 use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
@@ -47,9 +48,6 @@ const COMPARED: [&str; 10] = [
     "bom-ref",
     "properties",
 ];
-
-/// Name of the property that holds a platform, as in `linux/amd64`.
-const PLATFORM: &str = "ing.paperclip.plugins:platform";
 
 /// A tree of an artifact.
 #[derive(Clone, Debug)]

@@ -11,12 +11,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use paperclip_artifact_format::names::FACTS;
 use paperclip_oci::digest::{Digest, Hashing};
 
 use crate::limits;
-
-/// Folder of facts about the artifact; no part of the listing.
-pub const FACTS: &str = ".paperclip";
 
 /// Bounds of a tree.
 #[derive(Clone, Copy, Debug)]

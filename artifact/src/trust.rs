@@ -6,54 +6,41 @@
 //! judged again at any time, by another policy and with every registry away.
 
 pub mod cosign;
+pub mod cosign_tag;
 mod detached;
 pub mod evidence;
 mod identity;
 mod keys;
 pub mod npm;
 pub mod platform;
-pub mod record;
 mod sigstore;
-pub mod tagged;
+pub mod verification;
 
 use serde::{Deserialize, Serialize};
+
+use crate::failure::FailureReason;
 
 pub use evidence::{Evidence, Subject};
 pub use identity::{Keyless, Pattern, TrustRoot};
 pub use keys::{InvalidSigningKey, PublicKey, SigningKey};
 
-/// Why an artifact is not trusted; each is the text of a `Reason` of the API.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// It carries no signature of the wanted kind.
-    SignatureMissing,
-    /// A signature is there and does not hold, or is of something else.
-    SignatureInvalid,
-    /// A signature holds and somebody else made it.
-    IdentityMismatch,
-    /// The key was no longer to be used when the package was published.
-    KeyExpired,
-    /// A key, pattern or trust root of the policy cannot be read.
-    PolicyInvalid,
-}
-
 /// A requirement that does not hold.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// The cause in one word.
-    pub cause: Cause,
+    /// The reason in one word.
+    pub reason: FailureReason,
     /// What was looked at, what was found and what was wanted.
     pub message: String,
 }
 
 impl Refusal {
-    fn new(cause: Cause, message: impl Into<String>) -> Self {
+    fn new(reason: FailureReason, message: impl Into<String>) -> Self {
         // Much of it may come from a certificate or a registry.
         let message: String = message.into();
         let message = message.chars().filter(|c| !c.is_control()).take(1000);
         Self {
-            cause,
+            reason,
             message: message.collect(),
         }
     }
@@ -144,7 +131,7 @@ impl Requirement {
                 "{subject} was packed elsewhere: nobody here saw its tree come from that package, wanted {}",
                 self.name()
             );
-            return Err(Refusal::new(Cause::SignatureMissing, message));
+            return Err(Refusal::new(FailureReason::SignatureMissing, message));
         }
         match self {
             Self::NpmSignature { keys } => npm::check_signature(keys, evidence, now),
@@ -157,12 +144,14 @@ impl Requirement {
 /// Of several signatures that do not hold, the one that tells most: somebody else's before
 /// an expired key, and that before a broken one.
 fn most_telling(refusals: impl IntoIterator<Item = Refusal>) -> Option<Refusal> {
-    let rank = |refusal: &Refusal| match refusal.cause {
-        Cause::PolicyInvalid => 0,
-        Cause::IdentityMismatch => 1,
-        Cause::KeyExpired => 2,
-        Cause::SignatureInvalid => 3,
-        Cause::SignatureMissing => 4,
+    let rank = |refusal: &Refusal| match refusal.reason {
+        FailureReason::PolicyInvalid => 0,
+        FailureReason::IdentityMismatch => 1,
+        FailureReason::KeyExpired => 2,
+        FailureReason::SignatureInvalid => 3,
+        FailureReason::SignatureMissing => 4,
+        // No check gives another.
+        _ => 5,
     };
     refusals.into_iter().min_by_key(rank)
 }
@@ -181,5 +170,5 @@ fn any_of<T, S>(
         }
     }
     let refusal = most_telling(refusals);
-    Err(refusal.unwrap_or_else(|| Refusal::new(Cause::SignatureMissing, missing())))
+    Err(refusal.unwrap_or_else(|| Refusal::new(FailureReason::SignatureMissing, missing())))
 }

@@ -11,15 +11,14 @@
 use std::fs;
 use std::path::Path;
 
-use paperclip_artifact_format::marker;
 use paperclip_artifact_format::platform::Platforms;
+use paperclip_artifact_format::{annotations, marker};
 use paperclip_oci::digest::Digest;
 use paperclip_oci::image::Manifest;
 use paperclip_oci::referrers::Listed;
 use paperclip_oci::source::Source;
 use serde::Serialize;
 
-use crate::annotations;
 use crate::attachment::Kind;
 use crate::inspect::{Facts, InspectError, Opened, OpenedImage, kind};
 use crate::installed;
@@ -31,7 +30,7 @@ use crate::provenance;
 use crate::pull::{self, PullError};
 use crate::sbom;
 use crate::tree;
-use crate::trust::{Evidence, Subject, record};
+use crate::trust::{Evidence, Subject, verification};
 
 /// What held, in the order in which it was looked at.
 #[derive(Clone, Debug, Serialize)]
@@ -246,8 +245,8 @@ fn check_facts(
 ) -> Result<Lock, InspectError> {
     let refused = |what: &str, why: String| opened.refused(&image.named(what), why);
     let named = [
-        ("ing.paperclip.plugins.package", &facts.package),
-        ("org.opencontainers.image.version", &facts.version),
+        (annotations::PACKAGE, &facts.package),
+        (annotations::VERSION, &facts.version),
     ];
     for (name, fact) in named {
         for annotation in [opened.annotation(name)?, annotation(opened, image, name)?] {
@@ -352,7 +351,7 @@ impl Referrers<'_> {
                 };
                 evidence.check_subject(&subject).map_err(|e| e.to_string())
             }
-            Kind::Verification => record::check(content, subject),
+            Kind::Verification => verification::check(content, subject),
             Kind::Lock => {
                 let (found, wanted) = (Digest::of(content), self.lock.digest());
                 Err(format!(

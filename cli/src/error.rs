@@ -6,7 +6,7 @@ use http::StatusCode;
 use paperclip_artifact::inspect::InspectError;
 use paperclip_oci::{client::StoreError, source::SourceError};
 use paperclip_packer::local::LocalError;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::report::{Failure, FailureReason};
 
 /// A failure of a command.
 #[derive(Debug, thiserror::Error)]

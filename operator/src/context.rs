@@ -15,7 +15,7 @@ use paperclip_oci::{
     Digest,
     client::{Credentials, StoreClient, StoreError, StoreOptions},
 };
-use paperclip_packing_api::{outcome::Pushed, request::PackRequest, stored::find};
+use paperclip_packing_api::{report::Pushed, request::PackRequest, stored::find};
 use serde_json::Value;
 use time::OffsetDateTime;
 

@@ -21,7 +21,7 @@ use crate::{
 /// Secret that holds the private key.
 pub const SECRET: &str = "paperclip-signing-key";
 /// Its key.
-pub const PRIVATE: &str = "key.pem";
+pub const PRIVATE: &str = paperclip_packing_api::job::SIGNING_KEY;
 /// ConfigMap that holds the public keys.
 pub const PUBLIC: &str = "paperclip-signing-keys";
 /// Its key for what signs now, as cosign wants it.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use paperclip_artifact_format::{marker, platform::Platform};
+use paperclip_artifact_format::{marker, names, platform::Platform};
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
@@ -86,8 +86,8 @@ impl Package {
     /// Reads the facts of an artifact.
     pub fn read(folder: &Path) -> Result<Self, PackageError> {
         let (manifest, manifest_json): (Manifest, _) =
-            json(&folder.join(".paperclip/plugin-manifest.json"))?;
-        let (artifact, _): (Artifact, _) = json(&folder.join(".paperclip/artifact.json"))?;
+            json(&folder.join(names::fact(names::PLUGIN_MANIFEST)))?;
+        let (artifact, _): (Artifact, _) = json(&folder.join(names::fact(names::ARTIFACT)))?;
         let directory = inside(folder, &artifact.package_dir)?;
         let worker = inside(&directory, &manifest.entrypoints.worker)?;
         let database_namespace = manifest

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::layout::{Layout, LayoutError};
-use paperclip_packing_api::inline::Inline;
 use paperclip_packing_api::naming::is_package_name;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::report::{Failure, FailureReason};
 use paperclip_packing_api::request::{self, InvalidRequest};
+use paperclip_packing_api::single_file::SingleFile;
 
 use crate::npm::registry::Registry;
 use crate::npm::toolchain::{Toolchain, ToolchainError};
@@ -111,16 +111,16 @@ impl Local<'_> {
     ///
     /// # Errors
     /// When its plugin manifest breaks a rule.
-    pub async fn pack_inline(
+    pub async fn pack_single_file(
         &self,
-        inline: &Inline,
+        single_file: &SingleFile,
         progress: impl Fn(Progress),
     ) -> Result<Assembled, LocalError> {
         progress(Progress::Toolchain);
         let toolchain = Toolchain::provision(self.cache, self.registry).await?;
         let folder = tempfile::tempdir().map_err(LocalError::Work)?;
         let work = Work::at(folder.path());
-        work.lay_out(inline, &Platforms::default())?;
+        work.lay_out(single_file, &Platforms::default())?;
         self.finish(&work, toolchain, progress)
     }
 

@@ -3,11 +3,11 @@
 use paperclip_artifact::integrity;
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::digest::Digest;
-use paperclip_oci::reference;
+use paperclip_oci::reference::{self, Repository};
 use serde::{Deserialize, Serialize};
 
-use crate::inline::Inline;
 use crate::naming::{self, job_name};
+use crate::single_file::SingleFile;
 
 /// Environment variable that holds the request.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_REQUEST";
@@ -37,7 +37,7 @@ pub struct PackRequest {
     pub relock: Option<String>,
     /// A plugin of one file. Its id and version are `package` and `version`, and npm is not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inline: Option<Inline>,
+    pub single_file: Option<SingleFile>,
     /// Where the package's tarball is, when no registry has it. `integrity` goes with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tarball: Option<String>,
@@ -138,7 +138,7 @@ impl PackRequest {
             }
         }
         if let Some(image) = &self.image {
-            split_image(&image.repository)?;
+            parse_repository(&image.repository)?;
         }
         if let Some(tenant) = &self.tenant {
             tenant.validate()?;
@@ -246,21 +246,14 @@ pub(crate) fn check_tarball(url: &str) -> Result<(), InvalidRequest> {
     Ok(())
 }
 
-/// Address and repository of an image: `registry.example:5000/a/b` is at
-/// `registry.example:5000`.
+/// The repository of an image, as in `registry.example:5000/a/b`.
 ///
 /// # Errors
-/// When it has not both, or the repository is none that OCI allows.
-pub fn split_image(repository: &str) -> Result<(&str, &str), InvalidRequest> {
-    match repository.split_once('/') {
-        Some((address, path)) if !address.is_empty() && reference::is_repository(path) => {
-            Ok((address, path))
-        }
-        _ => {
-            let wanted = "a registry and a repository, such as registry.example:5000/plugins/x";
-            Err(InvalidRequest::new("repository", repository, wanted))
-        }
-    }
+/// When it has no host of a registry, or a path that OCI does not allow.
+pub fn parse_repository(text: &str) -> Result<Repository, InvalidRequest> {
+    let wanted = "a registry and a repository, such as registry.example:5000/plugins/x";
+    text.parse()
+        .map_err(|_| InvalidRequest::new("repository", text, wanted))
 }
 
 /// Whether this is a URL that npm may ask.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     naming::{self, job_name},
-    request::{InvalidRequest, Tenant, check_registry, check_tarball, split_image},
+    request::{InvalidRequest, Tenant, check_registry, check_tarball, parse_repository},
 };
 
 /// Environment variable that holds the request.
@@ -109,7 +109,7 @@ impl ResolveRequest {
                 {
                     return Err(InvalidRequest::new("tag", tag, "a tag as OCI allows it"));
                 }
-                split_image(repository).map(drop)
+                parse_repository(repository).map(drop)
             }
         }
     }

@@ -1,14 +1,14 @@
 //! What an earlier packing of a request left in the store.
 
-use paperclip_artifact::annotations;
 use paperclip_artifact::trust::PublicKey;
 use paperclip_artifact::trust::platform::{self, CheckError};
+use paperclip_artifact_format::annotations;
 use paperclip_error_chain::chain;
 use paperclip_oci::client::{StoreClient, StoreError};
 use paperclip_oci::digest::Digest;
 use paperclip_oci::index::Top;
 
-use crate::outcome::Pushed;
+use crate::report::Pushed;
 use crate::request::PackRequest;
 
 /// What an earlier packing of this request left in the store, and which of the keys signed it.

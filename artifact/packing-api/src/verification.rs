@@ -1,14 +1,13 @@
 //! The check of an artifact of the store by policies: the request of a Job of one step, and its
 //! report.
 
-use paperclip_artifact::trust::{Cause, Policy};
+use paperclip_artifact::trust::Policy;
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::demand;
 use crate::naming;
-use crate::outcome::FailureReason;
+use crate::policies;
 use crate::request::{InvalidRequest, StoreEndpoints};
 
 /// Environment variable that holds the request.
@@ -56,28 +55,16 @@ impl VerifyRequest {
             let wanted = "the name of an OCI repository";
             return Err(InvalidRequest::new("repository", &self.repository, wanted));
         }
-        demand::check_length(self)
+        policies::check_length(self)
     }
 }
 
 /// What the step reports.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Judged {
+pub struct VerificationReport {
     /// The artifact.
     pub digest: Digest,
     /// `policy: requirement by signer`, for people.
     pub proofs: Vec<String>,
-}
-
-impl From<Cause> for FailureReason {
-    fn from(cause: Cause) -> Self {
-        match cause {
-            Cause::SignatureMissing => Self::SignatureMissing,
-            Cause::SignatureInvalid => Self::SignatureInvalid,
-            Cause::IdentityMismatch => Self::IdentityMismatch,
-            Cause::KeyExpired => Self::KeyExpired,
-            Cause::PolicyInvalid => Self::PolicyInvalid,
-        }
-    }
 }

@@ -16,7 +16,9 @@ use super::evidence::{Evidence, LoggedCertificate, MAX_SIGNATURES, SimpleSignatu
 use super::identity::Keyless;
 use super::keys::PublicKey;
 use super::sigstore::{self, Content, Statement};
-use super::{Cause, Refusal, any_of, detached};
+use super::{Refusal, any_of, detached};
+
+use crate::failure::FailureReason;
 
 /// Type of the statement that stands for a signature. Others, such as a bill of materials,
 /// are signed too and vouch for nothing.
@@ -51,7 +53,7 @@ pub(super) fn check(signer: &Signer, evidence: &Evidence) -> Result<String, Refu
         let message = format!(
             "{subject} comes from no OCI registry, wanted an image with a cosign signature"
         );
-        return Err(Refusal::new(Cause::SignatureMissing, message));
+        return Err(Refusal::new(FailureReason::SignatureMissing, message));
     };
     match signer {
         Signer::Key(key) => by_key(&PublicKey::parse(key)?, image, evidence),
@@ -140,7 +142,12 @@ fn missing(image: &Digest) -> String {
 fn content(image: &Digest) -> Result<Content, Refusal> {
     let hash = hex::decode(image.hex()).ok();
     let hash = hash.and_then(|hash| <[u8; 32]>::try_from(hash).ok());
-    let broken = || Refusal::new(Cause::SignatureInvalid, format!("{image} is no digest"));
+    let broken = || {
+        Refusal::new(
+            FailureReason::SignatureInvalid,
+            format!("{image} is no digest"),
+        )
+    };
     hash.map(Content::Sha256).ok_or_else(broken)
 }
 
@@ -154,14 +161,14 @@ pub(super) fn check_simple(
     let held = key.verify(&payload, &signature.signature);
     held.map_err(|why| {
         let message = format!("the signature of {image} does not hold: {why}");
-        Refusal::new(Cause::SignatureInvalid, message)
+        Refusal::new(FailureReason::SignatureInvalid, message)
     })?;
     check_payload(&payload, image)
 }
 
 /// The signed text of a signature in the tag layout.
 fn payload_of(signature: &SimpleSignature) -> Result<Vec<u8>, Refusal> {
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     if signature.payload.len() > MAX_PAYLOAD {
         return Err(invalid("the payload is too long".into()));
     }
@@ -171,7 +178,7 @@ fn payload_of(signature: &SimpleSignature) -> Result<Vec<u8>, Refusal> {
 
 /// Checks that a signed text vouches for the image.
 fn check_payload(payload: &[u8], image: &Digest) -> Result<(), Refusal> {
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     let payload: Value = serde_json::from_slice(payload)
         .map_err(|e| invalid(format!("the payload cannot be read: {e}")))?;
     let critical = &payload["critical"];
@@ -211,7 +218,7 @@ pub(super) fn annotated_payload(reference: &str, image: &Digest, optional: &Valu
 }
 
 fn check_statement(statement: &Statement, image: &Digest) -> Result<(), Refusal> {
-    let invalid = |message: String| Err(Refusal::new(Cause::SignatureInvalid, message));
+    let invalid = |message: String| Err(Refusal::new(FailureReason::SignatureInvalid, message));
     if statement.predicate_type != SIGNATURE_PREDICATE {
         let found = &statement.predicate_type;
         return invalid(format!("the statement is a {found}, wanted a signature"));

@@ -12,8 +12,10 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::Refusal;
 use super::evidence::LoggedCertificate;
-use super::{Cause, Refusal};
+
+use crate::failure::FailureReason;
 
 /// Media type of bundles that may do with the log's promise, which is all that cosign kept.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle+json;version=0.1";
@@ -46,7 +48,7 @@ pub(super) fn bundle(
     signature: &str,
     vouched: &LoggedCertificate,
 ) -> Result<Vec<u8>, Refusal> {
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     let certificate = CertificateDer::from_pem_slice(vouched.certificate.as_bytes())
         .map_err(|e| invalid(format!("the signature's certificate cannot be read: {e}")))?;
     let entry: LogEntry = serde_json::from_str(&vouched.log_entry)

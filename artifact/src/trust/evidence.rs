@@ -7,7 +7,8 @@ use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Cause, Refusal};
+use super::Refusal;
+use crate::failure::FailureReason;
 use crate::integrity;
 
 /// Media type of the evidence, and artifact type of its referrer.
@@ -111,7 +112,7 @@ impl Evidence {
     /// # Errors
     /// When it is too large or is none.
     pub fn read(text: &[u8]) -> Result<Self, Refusal> {
-        let invalid = |why: String| Refusal::new(Cause::SignatureInvalid, why);
+        let invalid = |why: String| Refusal::new(FailureReason::SignatureInvalid, why);
         if text.len() > MAX_BYTES {
             let found = text.len();
             return Err(invalid(format!(
@@ -135,7 +136,7 @@ impl Evidence {
             && found.source_digest == subject.source_digest;
         if !is_same || !is_same_tarball {
             let message = format!("the evidence is about {found}, wanted {subject}");
-            return Err(Refusal::new(Cause::SignatureInvalid, message));
+            return Err(Refusal::new(FailureReason::SignatureInvalid, message));
         }
         Ok(())
     }
@@ -151,7 +152,7 @@ impl Evidence {
                 "the registry sent {} bytes of signatures, wanted at most {MAX_BYTES}",
                 text.len()
             );
-            return Err(Refusal::new(Cause::SignatureInvalid, message));
+            return Err(Refusal::new(FailureReason::SignatureInvalid, message));
         }
         Ok(text)
     }

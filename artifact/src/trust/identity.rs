@@ -3,7 +3,9 @@
 use regex::RegexBuilder;
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Refusal};
+use super::Refusal;
+
+use crate::failure::FailureReason;
 
 /// Memory that a compiled pattern may take: far more than any address needs.
 const PATTERN_SIZE: usize = 256 * 1024;
@@ -71,7 +73,7 @@ impl Pattern {
                     .build();
                 let invalid = |e: regex::Error| {
                     let message = format!("cannot read the pattern `{pattern}`: {e}");
-                    Refusal::new(Cause::PolicyInvalid, message)
+                    Refusal::new(FailureReason::PolicyInvalid, message)
                 };
                 Ok(anchored.map_err(invalid)?.is_match(text))
             }
@@ -113,7 +115,7 @@ mod tests {
     fn giant_and_broken_patterns_are_the_policys_fault() {
         for pattern in ["(", "a{1000}{1000}"] {
             let refusal = Pattern::Regexp(pattern.into()).matches("a").unwrap_err();
-            assert_eq!(refusal.cause, Cause::PolicyInvalid);
+            assert_eq!(refusal.reason, FailureReason::PolicyInvalid);
         }
     }
 }

@@ -8,7 +8,9 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use sigstore_verify::crypto::{KeyPair, SigningScheme, VerificationKey};
 use sigstore_verify::types::{DerPublicKey, SignatureBytes};
 
-use super::{Cause, Refusal};
+use super::Refusal;
+
+use crate::failure::FailureReason;
 
 /// Longest text of a key; an RSA key of 4096 bits has 800 characters.
 const MAX_TEXT: usize = 4096;
@@ -34,7 +36,7 @@ impl PublicKey {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let invalid = |why: String| {
             let message = format!("cannot read a public key: {why}");
-            Refusal::new(Cause::PolicyInvalid, message)
+            Refusal::new(FailureReason::PolicyInvalid, message)
         };
         if text.len() > MAX_TEXT {
             let why = format!("it has {} bytes, wanted at most {MAX_TEXT}", text.len());
@@ -63,7 +65,7 @@ impl PublicKey {
         if keys.is_empty() || keys.len() > MAX_KEYS {
             let found = keys.len();
             let message = format!("found {found} public keys, wanted 1 to {MAX_KEYS} in PEM");
-            return Err(Refusal::new(Cause::PolicyInvalid, message));
+            return Err(Refusal::new(FailureReason::PolicyInvalid, message));
         }
         keys.into_iter().map(Self::parse).collect()
     }

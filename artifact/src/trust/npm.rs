@@ -6,7 +6,8 @@ use super::evidence::{Evidence, MAX_SIGNATURES, NpmSignature, Subject};
 use super::identity::Keyless;
 use super::keys::PublicKey;
 use super::sigstore::{self, Content, Statement};
-use super::{Cause, Refusal, any_of};
+use super::{Refusal, any_of};
+use crate::failure::FailureReason;
 use crate::integrity;
 use crate::sbom::purl;
 
@@ -70,14 +71,14 @@ fn check_one(
     let signed = public.verify(signed_text(subject).as_bytes(), &signature.sig);
     signed.map_err(|why| {
         let message = format!("the signature of {subject} by {keyid} does not hold: {why}");
-        Refusal::new(Cause::SignatureInvalid, message)
+        Refusal::new(FailureReason::SignatureInvalid, message)
     })?;
     match key.expires {
         Some(expires) if published >= expires => {
             let message = format!(
                 "{subject} was published at {published}, when {keyid} had expired at {expires}"
             );
-            Err(Refusal::new(Cause::KeyExpired, message))
+            Err(Refusal::new(FailureReason::KeyExpired, message))
         }
         _ => Ok(keyid.clone()),
     }
@@ -97,7 +98,7 @@ fn signed_text(subject: &Subject) -> String {
 /// Checks that a builder with the wanted identity states to have built this very tarball.
 pub(super) fn check_provenance(wanted: &Keyless, evidence: &Evidence) -> Result<String, Refusal> {
     let subject = &evidence.subject;
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     let hash = integrity::sha512(&subject.integrity)
         .ok_or_else(|| invalid(format!("{subject} has no SHA-512")))?;
     let listed = &evidence.npm_attestations;
@@ -135,7 +136,7 @@ fn check_statement(
     subject: &Subject,
     hash: &[u8; 64],
 ) -> Result<(), Refusal> {
-    let invalid = |message: String| Err(Refusal::new(Cause::SignatureInvalid, message));
+    let invalid = |message: String| Err(Refusal::new(FailureReason::SignatureInvalid, message));
     if !is_provenance(statement) {
         let found = &statement.predicate_type;
         return invalid(format!("the statement is a {found}, wanted a provenance"));

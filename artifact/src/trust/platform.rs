@@ -5,6 +5,7 @@
 //! made from stands in the signed text, so that it cannot be attached to another.
 
 use bytes::Bytes;
+use paperclip_artifact_format::annotations;
 use paperclip_oci::client::{StoreClient, StoreError};
 use paperclip_oci::digest::Digest;
 use serde_json::{Map, Value};
@@ -12,7 +13,9 @@ use serde_json::{Map, Value};
 use super::cosign::{annotated_payload, check_simple};
 use super::evidence::SimpleSignature;
 use super::keys::{InvalidSigningKey, PublicKey, SigningKey};
-use super::{Cause, Refusal, any_of, tagged};
+use super::{Refusal, any_of, cosign_tag};
+
+use crate::failure::FailureReason;
 
 /// Times a signature is pushed before giving up against others that write the same tag: a
 /// registry has no conditional write.
@@ -87,15 +90,15 @@ pub async fn sign(
     let is_ours =
         |signature: &SimpleSignature| check_simple(signature, key.public(), artifact).is_ok();
     for _ in 0..ROUNDS {
-        let there = tagged::read(store, repository, artifact).await;
+        let there = cosign_tag::read(store, repository, artifact).await;
         if there.map_err(failed)?.iter().any(is_ours) {
             return Ok(id);
         }
         let reference = format!("{}/{repository}", store.address());
-        let payload = annotated_payload(&reference, artifact, &annotations(origin));
+        let payload = annotated_payload(&reference, artifact, &describe(origin));
         let signature = key.sign(&payload)?;
         let payload = Bytes::from(payload);
-        let added = tagged::add(store, repository, artifact, payload, &signature);
+        let added = cosign_tag::add(store, repository, artifact, payload, &signature);
         added.await.map_err(failed)?;
         tracing::info!(%artifact, key = %id, "artifact signed");
     }
@@ -104,21 +107,20 @@ pub async fn sign(
     ))
 }
 
-fn annotations(origin: &Origin) -> Value {
+fn describe(origin: &Origin) -> Value {
     let Origin {
         source,
         integrity,
         evidence,
     } = origin;
     let facts = [
-        ("source", Some(source.as_str())),
-        ("integrity", Some(integrity.as_str())),
-        ("evidence", evidence.as_ref().map(Digest::as_str)),
+        (annotations::SOURCE, Some(source.as_str())),
+        (annotations::INTEGRITY, Some(integrity.as_str())),
+        (annotations::EVIDENCE, evidence.as_ref().map(Digest::as_str)),
     ];
-    let named = facts.into_iter().filter_map(|(name, fact)| {
-        let name = format!("ing.paperclip.plugins.{name}");
-        fact.map(|fact| (name, Value::from(fact)))
-    });
+    let named = facts
+        .into_iter()
+        .filter_map(|(name, fact)| fact.map(|fact| (name.to_owned(), Value::from(fact))));
     Value::Object(Map::from_iter(named))
 }
 
@@ -133,7 +135,7 @@ pub async fn check(
     artifact: &Digest,
     keys: &[PublicKey],
 ) -> Result<Digest, CheckError> {
-    let found = tagged::read(store, repository, artifact).await;
+    let found = cosign_tag::read(store, repository, artifact).await;
     let found = found.map_err(|source| CheckError::Store {
         artifact: artifact.clone(),
         source: Box::new(source),
@@ -169,6 +171,6 @@ impl CheckError {
     /// Whether the store answered, and what it holds is not signed as wanted.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { refusal, .. } if refusal.cause != Cause::PolicyInvalid)
+        matches!(self, Self::Refused { refusal, .. } if refusal.reason != FailureReason::PolicyInvalid)
     }
 }

@@ -8,10 +8,12 @@ use sigstore_verify::trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot}
 use sigstore_verify::types::{ArtifactDigest, Bundle, HashAlgorithm, SignatureContent};
 use sigstore_verify::{Error, VerificationPolicy, VerificationResult, Verifier};
 
+use super::Refusal;
 use super::evidence::MAX_BUNDLE;
 use super::identity::{Keyless, TrustRoot};
 use super::keys::PublicKey;
-use super::{Cause, Refusal};
+
+use crate::failure::FailureReason;
 
 /// Longest text of a trust root; the public one has 7 KiB.
 const MAX_TRUST_ROOT: usize = 128 * 1024;
@@ -31,7 +33,7 @@ impl Content {
             Self::Sha256(hash) => ArtifactDigest::new(HashAlgorithm::Sha2256, hash.to_vec()),
             Self::Sha512(hash) => ArtifactDigest::new(HashAlgorithm::Sha2512, hash.to_vec()),
         };
-        digest.map_err(|e| Refusal::new(Cause::SignatureInvalid, e.to_string()))
+        digest.map_err(|e| Refusal::new(FailureReason::SignatureInvalid, e.to_string()))
     }
 }
 
@@ -67,7 +69,7 @@ pub(super) struct Verified {
 /// Checks a statement that a key signed. No log and no time is asked for: the key is the
 /// administrator's word. The caller checks what the statement is about.
 pub(super) fn by_key(bundle: &[u8], key: &PublicKey) -> Result<Statement, Refusal> {
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     let bundle = parse(bundle)?;
     let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
         return Err(invalid("the bundle signs no statement".into()));
@@ -99,7 +101,7 @@ pub(super) fn content_by_identity(
     let bundle = parse(bundle)?;
     let SignatureContent::MessageSignature(_) = &bundle.content else {
         let message = "the bundle signs a statement, wanted the content itself";
-        return Err(Refusal::new(Cause::SignatureInvalid, message));
+        return Err(Refusal::new(FailureReason::SignatureInvalid, message));
     };
     identified(&bundle, content, wanted)
 }
@@ -118,11 +120,11 @@ fn identified(bundle: &Bundle, content: Content, wanted: &Keyless) -> Result<Str
 }
 
 fn check_identity(result: &VerificationResult, wanted: &Keyless) -> Result<String, Refusal> {
-    let mismatch = |message: String| Refusal::new(Cause::IdentityMismatch, message);
+    let mismatch = |message: String| Refusal::new(FailureReason::IdentityMismatch, message);
     let found = result.identity().map_or("", |identity| identity.as_str());
     if !result.certificate_verified() || !result.tlog_verified() {
         let message = "the certificate or its log entry was not verified";
-        return Err(Refusal::new(Cause::SignatureInvalid, message));
+        return Err(Refusal::new(FailureReason::SignatureInvalid, message));
     }
     if !wanted.identity.matches(found)? {
         let wanted = &wanted.identity;
@@ -140,7 +142,7 @@ fn check_identity(result: &VerificationResult, wanted: &Keyless) -> Result<Strin
 }
 
 fn parse(bundle: &[u8]) -> Result<Bundle, Refusal> {
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     if bundle.len() > MAX_BUNDLE {
         let found = bundle.len();
         return Err(invalid(format!(
@@ -153,7 +155,7 @@ fn parse(bundle: &[u8]) -> Result<Bundle, Refusal> {
 
 /// The statement in a bundle, which the caller has verified.
 fn statement(bundle: &Bundle) -> Result<Statement, Refusal> {
-    let invalid = |message: String| Refusal::new(Cause::SignatureInvalid, message);
+    let invalid = |message: String| Refusal::new(FailureReason::SignatureInvalid, message);
     let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
         return Err(invalid("the bundle signs no statement".into()));
     };
@@ -180,23 +182,25 @@ fn parse_root(text: &str) -> Result<TrustedRoot, Refusal> {
             "the trust root has {} bytes, wanted at most {MAX_TRUST_ROOT}",
             text.len()
         );
-        return Err(Refusal::new(Cause::PolicyInvalid, message));
+        return Err(Refusal::new(FailureReason::PolicyInvalid, message));
     }
     TrustedRoot::from_json(text).map_err(refusal_of_root)
 }
 
 fn refusal_of_root(error: impl std::fmt::Display) -> Refusal {
     let message = format!("cannot use the trust root: {error}");
-    Refusal::new(Cause::PolicyInvalid, message)
+    Refusal::new(FailureReason::PolicyInvalid, message)
 }
 
 fn refusal(error: &Error) -> Refusal {
     let cause = match error {
-        Error::IdentityMismatch { .. } | Error::IssuerMismatch { .. } => Cause::IdentityMismatch,
-        Error::InvalidTrustRoot(_) | Error::TrustRoot(_) | Error::TrustedCertificate(_) => {
-            Cause::PolicyInvalid
+        Error::IdentityMismatch { .. } | Error::IssuerMismatch { .. } => {
+            FailureReason::IdentityMismatch
         }
-        _ => Cause::SignatureInvalid,
+        Error::InvalidTrustRoot(_) | Error::TrustRoot(_) | Error::TrustedCertificate(_) => {
+            FailureReason::PolicyInvalid
+        }
+        _ => FailureReason::SignatureInvalid,
     };
     Refusal::new(cause, error.to_string())
 }

@@ -12,7 +12,7 @@ use paperclip_packer::{
     npm::registry::Registry,
     steps::{assemble::Assembled, fetch::Package},
 };
-use paperclip_packing_api::{inline::Inline, naming, resolve};
+use paperclip_packing_api::{naming, resolve, single_file::SingleFile};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,7 +31,7 @@ enum Wanted {
         lock: Option<String>,
     },
     /// A plugin of one file.
-    Inline(Inline),
+    Inline(SingleFile),
 }
 
 impl Wanted {
@@ -89,7 +89,7 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
             };
             local.pack(&package, progress).await
         }
-        Wanted::Inline(inline) => local.pack_inline(inline, progress).await,
+        Wanted::Inline(inline) => local.pack_single_file(inline, progress).await,
     };
     let assembled = assembled.map_err(|e| Error::artifact(&doing, e))?;
     let folder = arguments.layout.clone().unwrap_or_else(|| {
@@ -188,7 +188,7 @@ fn of_file(text: &str, lock: Option<String>) -> Result<Wanted, String> {
     };
     let source = &plugin["spec"]["source"];
     if let named @ Value::Object(_) = &source["configMap"] {
-        return Ok(Wanted::Inline(Inline {
+        return Ok(Wanted::Inline(SingleFile {
             manifest: plugin["spec"]["manifest"].clone(),
             worker: text_in(&documents, named)?.to_owned(),
         }));

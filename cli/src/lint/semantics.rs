@@ -9,9 +9,9 @@ use paperclip_crds::v1alpha1::{
     NpmSource, PaperclipHost, PaperclipPlugin, PluginSecret, PluginSource, Reason, WorkerSpec,
 };
 use paperclip_packing_api::{
-    inline::{Inline, InlineError},
     naming::is_package_name,
     resolve::is_range,
+    single_file::{SingleFile, SingleFileError},
 };
 use serde_json::{Map, Value};
 
@@ -79,17 +79,17 @@ fn check_source(source: &NpmSource) -> Vec<Fault> {
 
 /// What a plugin of one file needs of its plugin manifest, and the rules of Paperclip for it.
 fn check_inline(manifest: Option<&Map<String, Value>>) -> Vec<Fault> {
-    let inline = Inline {
+    let inline = SingleFile {
         manifest: Value::Object(manifest.cloned().unwrap_or_default()),
         worker: String::new(),
     };
     match inline.check() {
-        Err(InlineError::Field {
+        Err(SingleFileError::Field {
             field,
             found,
             wanted,
         }) => vec![manifest_fault(field, found, wanted)],
-        Err(InlineError::Manifest(error)) => {
+        Err(SingleFileError::Manifest(error)) => {
             vec![manifest_fault(
                 error.field(),
                 error.found().to_owned(),

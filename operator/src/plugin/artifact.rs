@@ -16,11 +16,11 @@ use paperclip_crds::{
 };
 use paperclip_oci::Digest;
 use paperclip_packing_api::{
-    inline::Inline,
     naming,
-    outcome::Published,
+    report::Published,
     request::{PackRequest, RemoteImage},
     resolve::{Reference, Wanted, locked},
+    single_file::SingleFile,
 };
 use serde_json::Value;
 
@@ -141,7 +141,7 @@ fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequ
     let namespace = plugin.namespace().unwrap_or_default();
     let own = || credential::owner(&context.fingerprints, &namespace);
     let owner = request.owner().map(str::to_owned);
-    match owner.or_else(|| request.inline.is_some().then(own)) {
+    match owner.or_else(|| request.single_file.is_some().then(own)) {
         Some(owner) => naming::repository_of_owner(&owner, &request.package),
         None => naming::repository(&request.package),
     }
@@ -196,7 +196,8 @@ async fn grow(
 
 /// Names the act of locking anew, where there is a lock to be resolved.
 fn relock_of(plugin: &PaperclipPlugin, request: &PackRequest) -> Option<String> {
-    let is_resolved = request.lock.is_none() && request.inline.is_none() && request.image.is_none();
+    let is_resolved =
+        request.lock.is_none() && request.single_file.is_none() && request.image.is_none();
     let asked = plugin.annotations().get(labels::RELOCK_REQUESTED_AT);
     asked.filter(|_| is_resolved).cloned()
 }
@@ -345,12 +346,12 @@ async fn inline_request(
         Ok(text) => text,
         Err(missing) => return Ok(Err(Stage::under_way(missing))),
     };
-    let inline = Inline {
+    let inline = SingleFile {
         // The schema wants it there.
         manifest: Value::Object(plugin.spec.manifest.clone().unwrap_or_default()),
         worker,
     };
-    let request = packing::build_inline_request(inline, &context.args);
+    let request = packing::build_single_file_request(inline, &context.args);
     Ok(request.map_err(|error| {
         Stage::stalled(Finding::no(
             Reason::ManifestInvalid,

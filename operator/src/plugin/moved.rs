@@ -2,12 +2,12 @@
 
 use paperclip_artifact::{
     lock::Lock,
-    relock::{self, Change},
+    lock_diff::{self, Change},
 };
 use paperclip_crds::v1alpha1::{ArtifactStatus, LockChange, LockChanges};
 use paperclip_error_chain::chain;
 use paperclip_oci::Digest;
-use paperclip_packing_api::{outcome::Pushed, request::PackRequest};
+use paperclip_packing_api::{report::Pushed, request::PackRequest};
 
 use crate::context::Context;
 
@@ -43,7 +43,7 @@ pub async fn since(
         &now.digest,
     )
     .await?;
-    Some(listed(before, relock::changes(&old, &new)))
+    Some(listed(before, lock_diff::changes(&old, &new)))
 }
 
 async fn lock(

@@ -22,13 +22,14 @@ use paperclip_crds::{
     v1alpha1::{NpmSource, Reason},
 };
 use paperclip_packing_api::{
-    demand::{self, Demand},
-    inline::{Inline, InlineError},
+    job::{self, EVALUATE, FETCH, PUSH, RESOLVE, VERIFY},
     naming,
-    outcome::{FailureReason, PACKAGE_AT_FAULT, Published, StepOutcome, parse, parse_failure},
+    policies::{self, Policies},
+    report::{FailureReason, PACKAGE_AT_FAULT, Published, StepReport, parse, parse_failure},
     request::{self, PackRequest, RemoteImage, StoreEndpoints},
     resolve::{self, ResolveRequest, Resolved, Wanted},
-    verification::{self, Judged, VerifyRequest},
+    single_file::{SingleFile, SingleFileError},
+    verification::{self, VerificationReport, VerifyRequest},
 };
 
 use serde::de::DeserializeOwned;
@@ -42,12 +43,6 @@ use crate::{args::Args, nodes::ARCHITECTURE, pods::Seen, signing};
 
 /// Selects every Job of this module.
 pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
-/// Names of the steps; each is a command of the packer.
-const RESOLVE: &str = "resolve";
-const FETCH: &str = "fetch";
-const EVALUATE: &str = "evaluate";
-const PUSH: &str = "push";
-const VERIFY: &str = "verify";
 /// A Job that has ended is looked at within seconds; a failed one may be tried again after this.
 const KEEP_SECONDS: i32 = 120;
 const DEADLINE_SECONDS: i64 = 900;
@@ -71,11 +66,14 @@ pub fn build_request(
 ///
 /// # Errors
 /// When its plugin manifest names no package.
-pub fn build_inline_request(inline: Inline, args: &Args) -> Result<PackRequest, InlineError> {
-    inline.check()?;
-    let request = request_of(inline.package()?, inline.version()?, args);
+pub fn build_single_file_request(
+    single_file: SingleFile,
+    args: &Args,
+) -> Result<PackRequest, SingleFileError> {
+    single_file.check()?;
+    let request = request_of(single_file.package()?, single_file.version()?, args);
     Ok(PackRequest {
-        inline: Some(inline),
+        single_file: Some(single_file),
         ..request
     })
 }
@@ -123,15 +121,15 @@ pub fn build_image_request(image: RemoteImage, resolved: &Resolved, args: &Args)
 /// When the request is no JSON, which cannot be.
 pub fn build_job(
     request: &PackRequest,
-    demand: &Demand,
+    demand: &Policies,
     args: &Args,
 ) -> Result<Job, serde_json::Error> {
     let text = serde_json::to_string(request)?;
     let name = demand.job_name(request);
-    let from = match (&request.image, &request.tarball, &request.inline) {
+    let from = match (&request.image, &request.tarball, &request.single_file) {
         (Some(_), ..) => Origin::Image,
         (None, Some(_), _) => Origin::Tarball,
-        (None, None, Some(_)) => Origin::Inline,
+        (None, None, Some(_)) => Origin::SingleFile,
         (None, None, None) => Origin::Npm,
     };
     let lent = Lent::new(&name, request.tenant.is_some(), from);
@@ -143,13 +141,13 @@ pub fn build_job(
     };
     let mut push = step(PUSH);
     let mounts = push.volume_mounts.get_or_insert_default();
-    mounts.push(mount("signing", "/etc/paperclip/signing", true));
+    mounts.push(mount("signing", job::SIGNING, true));
     let mut volumes = build_volumes(&lent, args);
     volumes.push(build_signing_volume());
     if !demand.is_empty() {
         let text = serde_json::to_string(demand)?;
         let variables = push.env.get_or_insert_default();
-        variables.push(variable(demand::ENVIRONMENT, &text));
+        variables.push(variable(policies::ENVIRONMENT, &text));
     }
     Ok(build(
         name.clone(),
@@ -206,7 +204,7 @@ enum Origin {
     Npm,
     Tarball,
     Image,
-    Inline,
+    SingleFile,
 }
 
 /// The credentials that the step which downloads has.
@@ -220,13 +218,13 @@ struct Lent<'a> {
 impl<'a> Lent<'a> {
     fn new(job: &'a str, is_tenants: bool, origin: Origin) -> Self {
         let folder = match origin {
-            Origin::Npm => "/etc/paperclip/npm",
-            Origin::Tarball | Origin::Image | Origin::Inline => "/etc/paperclip/source",
+            Origin::Npm => job::NPM,
+            Origin::Tarball | Origin::Image | Origin::SingleFile => job::SOURCE,
         };
         Self {
             platforms_npm: match origin {
                 Origin::Npm => !is_tenants,
-                Origin::Tarball | Origin::Inline => true,
+                Origin::Tarball | Origin::SingleFile => true,
                 Origin::Image => false,
             },
             tenants: is_tenants.then_some((job, folder)),
@@ -351,26 +349,29 @@ fn build_step(
     lent: &Lent<'_>,
     args: &Args,
 ) -> Container {
-    let mut mounts = vec![mount("work", "/work", false), mount("tmp", "/tmp", false)];
+    let mut mounts = vec![
+        mount("work", job::WORK, false),
+        mount("tmp", job::TEMPORARY, false),
+    ];
     if matches!(name, FETCH | RESOLVE) {
         if lent.platforms_npm && args.npm_secret.is_some() {
-            mounts.push(mount("npm", "/etc/paperclip/npm", true));
+            mounts.push(mount("npm", job::NPM, true));
         }
         if let Some((_, folder)) = lent.tenants {
             mounts.push(mount("lent", folder, true));
         }
     }
     match name {
-        FETCH => mounts.push(mount("store-read", "/etc/paperclip/store", true)),
+        FETCH => mounts.push(mount("store-read", job::STORE, true)),
         // It records what it found.
-        PUSH | VERIFY => mounts.push(mount("store-push", "/etc/paperclip/store", true)),
+        PUSH | VERIFY => mounts.push(mount("store-push", job::STORE, true)),
         _ => {}
     }
     Container {
         name: name.into(),
         image: Some(args.packer_image.clone()),
         image_pull_policy: Some(args.image_pull_policy.clone()),
-        command: Some(vec!["/usr/local/bin/paperclip-packer".into(), name.into()]),
+        command: Some(vec![job::PROGRAM.into(), name.into()]),
         env: Some(vec![variable(name_of_request, request)]),
         volume_mounts: Some(mounts),
         resources: Some(memory("100m", "2", "256Mi", "2Gi")),
@@ -462,7 +463,7 @@ pub fn resolve_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Res
 
 /// How far the check of signatures is.
 #[must_use]
-pub fn verify_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Judged> {
+pub fn verify_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<VerificationReport> {
     progress_to(VERIFY, job, package, pods)
 }
 
@@ -475,7 +476,7 @@ fn progress_to<T: DeserializeOwned>(
 ) -> Progress<T> {
     for seen in pods {
         let message = diagnose::termination(&seen.pod, last).and_then(|end| end.message.as_deref());
-        if let Some(StepOutcome::Ok(done)) = message.and_then(parse::<T>) {
+        if let Some(StepReport::Ok(done)) = message.and_then(parse::<T>) {
             return Progress::Done(done);
         }
     }
@@ -571,13 +572,48 @@ mod tests {
     use crate::plugin::fixtures;
     use serde_json::json;
 
+    #[test]
+    fn a_rendered_job_keeps_to_the_contract_with_the_packer() {
+        let (args, lent) = (fixtures::args(), Some(("lent", job::SOURCE)));
+        let lent = Lent {
+            platforms_npm: true,
+            tenants: lent,
+        };
+        for step in job::STEPS {
+            let Container {
+                command,
+                volume_mounts,
+                name,
+                ..
+            } = build_step(step, request::ENVIRONMENT, "{}", &lent, &args);
+            assert_eq!(command.unwrap(), [job::PROGRAM, step]);
+            assert_eq!(name, step);
+            for mount in volume_mounts.unwrap() {
+                let path = &*mount.mount_path;
+                assert!(job::FOLDERS.contains(&path), "{step}: {path}");
+            }
+        }
+        let job = build_job(&request(), &Policies::default(), &args).unwrap();
+        let pod = job.spec.unwrap().template.spec.unwrap();
+        let signing = pod
+            .volumes
+            .unwrap()
+            .into_iter()
+            .find(|one| one.name == "signing");
+        let items = signing.unwrap().secret.unwrap().items.unwrap();
+        assert_eq!(items[0].path, job::SIGNING_KEY);
+        let push = &pod.containers[0];
+        let mut mounts = push.volume_mounts.iter().flatten();
+        assert!(mounts.any(|mount| mount.mount_path == job::SIGNING));
+    }
+
     fn request() -> PackRequest {
         build_request(&fixtures::npm(), "1.0.0", None, &fixtures::args())
     }
 
     #[test]
     fn only_the_step_that_needs_a_credential_has_it() {
-        let job = build_job(&request(), &Demand::default(), &fixtures::args()).unwrap();
+        let job = build_job(&request(), &Policies::default(), &fixtures::args()).unwrap();
         let spec = job.spec.unwrap().template.spec.unwrap();
         let steps: Vec<_> = spec
             .init_containers
@@ -628,7 +664,7 @@ mod tests {
             credential: "bb".into(),
         });
         let spec = |request: &PackRequest| {
-            let job = build_job(request, &Demand::default(), &args).unwrap();
+            let job = build_job(request, &Policies::default(), &args).unwrap();
             job.spec.unwrap().template.spec.unwrap()
         };
         let own = PackRequest {
@@ -685,12 +721,12 @@ mod tests {
 
     #[test]
     fn what_policies_ask_is_told_to_the_step_that_pushes_and_makes_another_job() {
-        let demand: Demand = serde_json::from_value(json!([
+        let demand: Policies = serde_json::from_value(json!([
             {"name": "p", "require": [{"cosign": {"key": "k"}}]}
         ]))
         .unwrap();
         let job = build_job(&request(), &demand, &fixtures::args()).unwrap();
-        let plain = build_job(&request(), &Demand::default(), &fixtures::args()).unwrap();
+        let plain = build_job(&request(), &Policies::default(), &fixtures::args()).unwrap();
         assert_ne!(job.metadata.name, plain.metadata.name);
         let asked = |job: Job| -> Vec<(String, Option<String>)> {
             let spec = job.spec.unwrap().template.spec.unwrap();
@@ -698,7 +734,7 @@ mod tests {
             let steps = steps.chain(spec.containers);
             let named = steps.flat_map(|step| {
                 let variables = step.env.into_iter().flatten();
-                let asked = variables.filter(|one| one.name == demand::ENVIRONMENT);
+                let asked = variables.filter(|one| one.name == policies::ENVIRONMENT);
                 let name = step.name;
                 asked
                     .map(move |one| (name.clone(), one.value))

@@ -14,9 +14,9 @@ use paperclip_crds::v1alpha1::{
     PolicySubject, Reason, VerificationStatus,
 };
 use paperclip_packing_api::{
-    demand::Demand,
+    policies::Policies,
     request::StoreEndpoints,
-    verification::{Judged, VerifyRequest},
+    verification::{VerificationReport, VerifyRequest},
 };
 
 use super::{
@@ -38,14 +38,14 @@ pub enum Asked {
     /// Nothing that it could carry would do.
     Denied(Finding),
     /// These signatures.
-    Signatures(Demand),
+    Signatures(Policies),
 }
 
 impl Asked {
     /// What the packing Job is to ask for.
     #[must_use]
-    pub fn demand(&self) -> &Demand {
-        static NOTHING: Demand = Demand::nothing();
+    pub fn demand(&self) -> &Policies {
+        static NOTHING: Policies = Policies::nothing();
         match self {
             Self::Nothing(_) | Self::Denied(_) => &NOTHING,
             Self::Signatures(demand) => demand,
@@ -82,7 +82,7 @@ pub async fn ask(context: &Context, plugin: &PaperclipPlugin) -> Result<Asked, R
         return Ok(Asked::Denied(finding));
     }
     let names = names(&resolved);
-    let demand = Demand::new(resolved);
+    let demand = Policies::new(resolved);
     if demand.is_empty() {
         return Ok(Asked::Nothing(format!("{names} asks for no signature.")));
     }
@@ -248,7 +248,7 @@ fn build_request(
     context: &Context,
     plugin: &PaperclipPlugin,
     artifact: &ArtifactStatus,
-    demand: &Demand,
+    demand: &Policies,
 ) -> Result<Result<VerifyRequest, Finding>, ReconcileError> {
     let digest = artifact.digest.parse();
     let request = VerifyRequest {
@@ -286,7 +286,7 @@ async fn job(
     plugin: &PaperclipPlugin,
     request: &VerifyRequest,
     package: &str,
-) -> Result<Progress<Judged>, ReconcileError> {
+) -> Result<Progress<VerificationReport>, ReconcileError> {
     let name = request.job_name();
     if let Some(job) = artifact::job(context, &name, None).await? {
         let pods = context.pods.of_job(&context.args.namespace, &name);
@@ -299,7 +299,7 @@ async fn job(
 
 /// From what the Job came to so far to a verdict, which is written down once it is final.
 fn conclude(
-    progress: Progress<Judged>,
+    progress: Progress<VerificationReport>,
     request: &VerifyRequest,
     package: &str,
     context: &Context,

@@ -24,11 +24,12 @@ use paperclip_packer::steps::fetch::{Package, RemoteTarball, Terms};
 use paperclip_packer::steps::publish::{self, Publication};
 use paperclip_packer::steps::verify;
 use paperclip_packer::steps::work::Work;
-use paperclip_packing_api::demand::{self, Demand};
-use paperclip_packing_api::outcome::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepOutcome};
+use paperclip_packing_api::job;
+use paperclip_packing_api::policies::{self, Policies};
+use paperclip_packing_api::report::{self, Failure, FailureReason, PACKAGE_AT_FAULT, StepReport};
 use paperclip_packing_api::request::{self, PackRequest, StoreEndpoints};
 use paperclip_packing_api::resolve::{self, ResolveRequest, Resolved, Wanted};
-use paperclip_packing_api::verification::{self, Judged, VerifyRequest};
+use paperclip_packing_api::verification::{self, VerificationReport, VerifyRequest};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing_subscriber::EnvFilter;
 
@@ -84,7 +85,7 @@ struct Verify {
     #[command(flatten)]
     store: StoreAccess,
     #[command(flatten)]
-    outcome: OutcomeFile,
+    report: ReportFile,
 }
 
 /// How a step comes to the artifact store.
@@ -94,16 +95,16 @@ struct StoreAccess {
     #[arg(
         long,
         env = "PAPERCLIP_PACK_STORE_DIR",
-        default_value = "/etc/paperclip/store"
+        default_value = job::STORE
     )]
     store_dir: PathBuf,
 }
 
 /// Where a step leaves its outcome.
 #[derive(Args)]
-struct OutcomeFile {
+struct ReportFile {
     /// File that takes the outcome
-    #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = outcome::termination_log())]
+    #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = report::termination_log())]
     termination_log: PathBuf,
 }
 
@@ -111,13 +112,13 @@ struct OutcomeFile {
 #[derive(Args)]
 struct NpmAccess {
     /// Folder that the steps share
-    #[arg(long, env = "PAPERCLIP_PACK_WORK_DIR", default_value = "/work")]
+    #[arg(long, env = "PAPERCLIP_PACK_WORK_DIR", default_value = job::WORK)]
     work_dir: PathBuf,
     /// Folder with `ca.crt` and `npmrc` for the npm registry, each optional
     #[arg(
         long,
         env = "PAPERCLIP_PACK_NPM_DIR",
-        default_value = "/etc/paperclip/npm"
+        default_value = job::NPM
     )]
     npm_dir: PathBuf,
     /// Folder with what a source that is no npm registry asks for: `ca.crt`, and `npmrc` for a
@@ -125,14 +126,14 @@ struct NpmAccess {
     #[arg(
         long,
         env = "PAPERCLIP_PACK_SOURCE_DIR",
-        default_value = "/etc/paperclip/source"
+        default_value = job::SOURCE
     )]
     source_dir: PathBuf,
     /// Folder of the pinned Node and npm
     #[arg(long, env = "PAPERCLIP_PACK_TOOLCHAIN", default_value = toolchain::IMAGE_FOLDER)]
     toolchain: PathBuf,
     #[command(flatten)]
-    outcome: OutcomeFile,
+    report: ReportFile,
 }
 
 /// What every step of the Job takes.
@@ -153,13 +154,13 @@ struct Push {
     #[command(flatten)]
     step: Step,
     /// What the artifact must carry, as JSON; without it nothing is asked
-    #[arg(long, env = demand::ENVIRONMENT, hide_env_values = true)]
+    #[arg(long, env = policies::ENVIRONMENT, hide_env_values = true)]
     policies: Option<String>,
     /// Folder with `key.pem`, the platform's signing key; without it nothing is signed
     #[arg(
         long,
         env = "PAPERCLIP_PACK_SIGNING_DIR",
-        default_value = "/etc/paperclip/signing"
+        default_value = job::SIGNING
     )]
     signing_dir: PathBuf,
 }
@@ -249,14 +250,14 @@ fn run(command: Command) -> ExitCode {
     runtime.block_on(async {
         match command {
             Command::Resolve(step) => {
-                report(&step.npm.outcome.termination_log, look_up(&step).await)
+                report(&step.npm.report.termination_log, look_up(&step).await)
             }
-            Command::Fetch(step) => report(&step.npm.outcome.termination_log, fetch(&step).await),
-            Command::Evaluate(step) => report(&step.npm.outcome.termination_log, evaluate(&step)),
+            Command::Fetch(step) => report(&step.npm.report.termination_log, fetch(&step).await),
+            Command::Evaluate(step) => report(&step.npm.report.termination_log, evaluate(&step)),
             Command::Push(push) => {
-                report(&push.step.npm.outcome.termination_log, publish(&push).await)
+                report(&push.step.npm.report.termination_log, publish(&push).await)
             }
-            Command::Verify(step) => report(&step.outcome.termination_log, verify(&step).await),
+            Command::Verify(step) => report(&step.report.termination_log, verify(&step).await),
             Command::Pack(pack) => print(pack_here(&pack).await),
             Command::SealedNode(_) => ExitCode::FAILURE,
         }
@@ -297,11 +298,12 @@ async fn look_up(step: &Resolve) -> Result<Resolved, Failure> {
 
 /// A repository of a registry that a tenant named.
 fn image_source(repository: &str, folder: &Path) -> Result<Source, Failure> {
-    let (address, path) = request::split_image(repository).map_err(failed)?;
-    let options = StoreOptions::from_folder(address, folder).map(|options| StoreOptions {
-        of_tenant: true,
-        ..options
-    });
+    let repository = request::parse_repository(repository).map_err(failed)?;
+    let options =
+        StoreOptions::from_folder(&repository.address, folder).map(|options| StoreOptions {
+            of_tenant: true,
+            ..options
+        });
     let client = options.and_then(StoreClient::new);
     Ok(Source::Store {
         client: client.map_err(|e| Failure {
@@ -312,15 +314,15 @@ fn image_source(repository: &str, folder: &Path) -> Result<Source, Failure> {
             },
             message: chain(&e),
         })?,
-        repository: path.to_owned(),
+        repository: repository.path,
     })
 }
 
-async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
+async fn fetch(step: &Step) -> Result<report::Fetched, Failure> {
     let request = parse_request(step)?;
-    if let Some(inline) = &request.inline {
+    if let Some(single_file) = &request.single_file {
         let work = Work::at(&step.npm.work_dir);
-        let laid_out = work.lay_out(inline, &request.platforms);
+        let laid_out = work.lay_out(single_file, &request.platforms);
         return laid_out.map_err(|e| Failure::from(&e));
     }
     if let Some(image) = &request.image {
@@ -355,7 +357,7 @@ async fn fetch(step: &Step) -> Result<outcome::Fetched, Failure> {
     fetched.await.map_err(|e| Failure::from(&e))
 }
 
-fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
+fn evaluate(step: &Step) -> Result<report::Evaluated, Failure> {
     parse_request(step)?;
     let evaluator = Evaluator {
         packer: this_program()?,
@@ -366,7 +368,7 @@ fn evaluate(step: &Step) -> Result<outcome::Evaluated, Failure> {
         .map_err(|e| Failure::from(&e))
 }
 
-async fn publish(push: &Push) -> Result<outcome::Published, Failure> {
+async fn publish(push: &Push) -> Result<report::Published, Failure> {
     let Push {
         step,
         policies,
@@ -375,7 +377,7 @@ async fn publish(push: &Push) -> Result<outcome::Published, Failure> {
     let request = parse_request(step)?;
     let demand = match policies {
         Some(policies) => parse(policies, "policies")?,
-        None => Demand::default(),
+        None => Policies::default(),
     };
     let key = signing_key(signing_dir)?;
     let store = connect(&step.store.store_dir, &request.store, &request.store.push)?;
@@ -390,7 +392,7 @@ async fn publish(push: &Push) -> Result<outcome::Published, Failure> {
     let published = match &request.image {
         Some(image) => publication.image(work, image).await,
         None => {
-            let keeps_tarballs = request.inline.is_none();
+            let keeps_tarballs = request.single_file.is_none();
             publication.package(&Work::at(work), keeps_tarballs).await
         }
     };
@@ -399,7 +401,7 @@ async fn publish(push: &Push) -> Result<outcome::Published, Failure> {
 
 /// The platform's key, if one is mounted.
 fn signing_key(folder: &Path) -> Result<Option<SigningKey>, Failure> {
-    let path = folder.join("key.pem");
+    let path = folder.join(job::SIGNING_KEY);
     match fs::read(&path) {
         Ok(pem) => SigningKey::parse(&pem).map(Some).map_err(failed),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -407,7 +409,7 @@ fn signing_key(folder: &Path) -> Result<Option<SigningKey>, Failure> {
     }
 }
 
-async fn verify(step: &Verify) -> Result<Judged, Failure> {
+async fn verify(step: &Verify) -> Result<VerificationReport, Failure> {
     let request: VerifyRequest = parse(&step.request, "request")?;
     request.validate().map_err(failed)?;
     let VerifyRequest { store, .. } = &request;
@@ -504,8 +506,8 @@ fn report<T: Serialize>(path: &Path, result: Result<T, Failure>) -> ExitCode {
         tracing::error!(reason = ?failure.reason, "{}", failure.message);
     }
     let outcome = match result {
-        Ok(value) => StepOutcome::Ok(value),
-        Err(failure) => StepOutcome::Error(failure),
+        Ok(value) => StepReport::Ok(value),
+        Err(failure) => StepReport::Error(failure),
     };
     let written = outcome
         .to_message()
@@ -534,5 +536,30 @@ fn exit_code<T>(result: &Result<T, Failure>) -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(failure) if failure.reason.is_fault_of_package() => ExitCode::from(PACKAGE_AT_FAULT),
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_step_of_a_job_is_a_command_and_finds_its_folders_by_itself() {
+        let program = Arguments::command();
+        for step in job::STEPS {
+            let command = program.find_subcommand(step);
+            let command = command.unwrap_or_else(|| panic!("{step} is no command"));
+            let defaults = command
+                .get_arguments()
+                .flat_map(|one| one.get_default_values());
+            let folders = defaults
+                .filter_map(|value| value.to_str())
+                .filter(|value| value.starts_with("/etc/paperclip") || *value == job::WORK);
+            for folder in folders {
+                assert!(job::FOLDERS.contains(&folder), "{step}: {folder}");
+            }
+        }
     }
 }

@@ -12,8 +12,8 @@ use paperclip_oci::referrers::{self, Listed};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use paperclip_artifact::trust::cosign_tag::{self, unless_transient};
 use paperclip_artifact::trust::evidence::{Evidence, MAX_BUNDLE, MAX_SIGNATURES, Subject};
-use paperclip_artifact::trust::tagged::{self, unless_transient};
 
 /// Start of the media types of Sigstore's bundles; the version follows.
 const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle";
@@ -48,7 +48,7 @@ pub async fn of_image(
         });
     };
     Ok(Evidence {
-        simple_signatures: tagged::read(client, repository, image).await?,
+        simple_signatures: cosign_tag::read(client, repository, image).await?,
         bundles: bundles(client, repository, image).await?,
         subject,
         ..Evidence::default()

@@ -54,7 +54,7 @@ pub enum TarballError {
 }
 
 /// Downloads what is behind a URL into a file of `folder`, checked against its hash.
-pub(crate) async fn download_given(
+pub(crate) async fn download_checked(
     client: &RegistryClient,
     url: &Url,
     hash: &[u8; 64],

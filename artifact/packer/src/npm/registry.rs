@@ -149,12 +149,12 @@ pub struct RegistryClient {
     pub(super) scopes: BTreeMap<String, Url>,
     npmrc: Arc<Npmrc>,
     addresses: Arc<Addresses>,
-    given: Option<Arc<Given>>,
+    added: Option<Arc<Added>>,
 }
 
 /// Metadata of a package that no registry has.
 #[derive(Debug)]
-struct Given {
+struct Added {
     package: String,
     document: Vec<u8>,
 }
@@ -210,31 +210,31 @@ impl RegistryClient {
             scopes,
             npmrc: Arc::new(npmrc),
             addresses,
-            given: None,
+            added: None,
         })
     }
 
     /// The same client, which has the metadata of one package already and asks nobody for it.
-    pub(crate) fn with_given(self, package: &str, document: Vec<u8>) -> Self {
-        let given = Given {
+    pub(crate) fn with_document(self, package: &str, document: Vec<u8>) -> Self {
+        let added = Added {
             package: package.to_owned(),
             document,
         };
         Self {
-            given: Some(Arc::new(given)),
+            added: Some(Arc::new(added)),
             ..self
         }
     }
 
-    fn given(&self, url: &Url) -> Option<Answer> {
-        let given = self.given.as_ref()?;
-        let base = self.base_of(&given.package);
+    fn added(&self, url: &Url) -> Option<Answer> {
+        let added = self.added.as_ref()?;
+        let base = self.base_of(&added.package);
         let below = url.as_str().strip_prefix(base.as_str())?;
-        let is_asked = below.replace("%2F", "/").replace("%2f", "/") == given.package;
+        let is_asked = below.replace("%2F", "/").replace("%2f", "/") == added.package;
         is_asked.then(|| Answer {
             status: StatusCode::OK,
             content_type: Some(HeaderValue::from_static("application/json")),
-            content: given.document.clone(),
+            content: added.document.clone(),
         })
     }
 
@@ -255,7 +255,7 @@ impl RegistryClient {
         accept: Option<&HeaderValue>,
         limit: u64,
     ) -> Result<Answer, FetchError> {
-        if let Some(answer) = self.given(url) {
+        if let Some(answer) = self.added(url) {
             return Ok(answer);
         }
         let response = self.send(url, accept, Encoding::Gzip).await?;

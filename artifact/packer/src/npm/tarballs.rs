@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::npm::archive::{self, Budget};
 use crate::npm::download::{Received, TarballError, cache_error, download, label};
 use crate::npm::registry::RegistryClient;
-use crate::source::tarball::Given;
+use crate::source::tarball::PackageTarball;
 
 /// Repository of all tarballs; no package's repository has this name.
 const REPOSITORY: &str = "tarballs";
@@ -35,7 +35,7 @@ const MEDIA_TYPE: &str = "application/vnd.paperclip.npm-tarball.v1+gzip";
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
     /// A tarball that is here already.
-    pub given: Option<&'a Given>,
+    pub tarball: Option<&'a PackageTarball>,
     /// The store of the cluster.
     pub store: Option<&'a StoreClient>,
     /// The tenant whose registry or credential this is, if not the platform's.
@@ -109,8 +109,8 @@ async fn bring_one(
     let target = content_path(cache, &tarball.hash);
     let folder = target.parent().unwrap_or(cache);
     fs::create_dir_all(folder).map_err(|e| cache_error(folder, e))?;
-    let lent = match (sources.given, sources.store) {
-        (Some(given), _) if given.hash == tarball.hash => Some(given.read()?),
+    let lent = match (sources.tarball, sources.store) {
+        (Some(package), _) if package.hash == tarball.hash => Some(package.read()?),
         (_, Some(store)) => lent(store, sources.owner, &tarball).await?,
         _ => None,
     };

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{InspectError, Opened};
-use paperclip_artifact::{annotations, limits, verify};
+use paperclip_artifact::{limits, verify};
+use paperclip_artifact_format::annotations;
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::client::{StoreClient, StoreError};
 use paperclip_oci::digest::Digest;
@@ -20,7 +21,7 @@ use paperclip_oci::image::{Descriptor, Manifest};
 use paperclip_oci::layout::{Layout, LayoutError};
 use paperclip_oci::referrers::{self, Foreign, Listed, Referrer};
 use paperclip_oci::source::{Source, SourceError};
-use paperclip_packing_api::outcome::{Fetched, Pushed};
+use paperclip_packing_api::report::{Fetched, Pushed};
 use paperclip_packing_api::resolve::{Reference, Resolved};
 
 /// Referrers that an artifact may have: the three of ours, and signatures of others.

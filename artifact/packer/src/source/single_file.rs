@@ -8,14 +8,14 @@ use serde_json::json;
 use sha2::{Digest as _, Sha512};
 
 use paperclip_artifact::lock::{Lock, LockError};
-use paperclip_packing_api::inline::{Inline, InlineError};
+use paperclip_packing_api::single_file::{SingleFile, SingleFileError};
 
 /// Why one file was not laid out.
 #[derive(Debug, thiserror::Error)]
-pub enum SingleFileError {
+pub enum LayOutError {
     /// The plugin manifest lacks what the layout needs.
     #[error(transparent)]
-    Inline(#[from] InlineError),
+    SingleFile(#[from] SingleFileError),
     /// The tree could not be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -33,11 +33,11 @@ pub enum SingleFileError {
 ///
 /// # Errors
 /// When the plugin manifest lacks what the layout needs, or the tree cannot be written.
-pub fn lay_out(inline: &Inline, tree: &Path) -> Result<Lock, SingleFileError> {
-    let (package, version) = (inline.package()?, inline.version()?);
+pub fn lay_out(single_file: &SingleFile, tree: &Path) -> Result<Lock, LayOutError> {
+    let (package, version) = (single_file.package()?, single_file.version()?);
     let folder = tree.join("node_modules").join(package);
     let mut hash = Sha512::new();
-    for (path, content) in inline.files()? {
+    for (path, content) in single_file.files()? {
         hash.update(path.as_os_str().as_encoded_bytes());
         hash.update([0]);
         hash.update(content.len().to_be_bytes());
@@ -47,7 +47,7 @@ pub fn lay_out(inline: &Inline, tree: &Path) -> Result<Lock, SingleFileError> {
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
             .and_then(|()| fs::write(&path, &content));
-        written.map_err(|source| SingleFileError::Write { path, source })?;
+        written.map_err(|source| LayOutError::Write { path, source })?;
     }
     let integrity = format!("sha512-{}", BASE64_STANDARD.encode(hash.finalize()));
     let lock = json!({
@@ -64,8 +64,8 @@ pub fn lay_out(inline: &Inline, tree: &Path) -> Result<Lock, SingleFileError> {
 mod tests {
     use super::*;
 
-    fn inline(id: &str, worker: &str) -> Inline {
-        Inline {
+    fn single_file(id: &str, worker: &str) -> SingleFile {
+        SingleFile {
             manifest: json!({"id": id, "version": "1.0.0", "entrypoints": {"worker": worker}}),
             worker: "process.stdin.resume();\n".into(),
         }
@@ -74,17 +74,25 @@ mod tests {
     #[test]
     fn one_file_is_laid_out_as_a_package_with_a_lock() {
         let tree = tempfile::tempdir().unwrap();
-        let lock = lay_out(&inline("acme.greeter", "./dist/worker.js"), tree.path()).unwrap();
+        let lock = lay_out(
+            &single_file("acme.greeter", "./dist/worker.js"),
+            tree.path(),
+        )
+        .unwrap();
         let folder = tree.path().join("node_modules/acme.greeter");
         let worker = fs::read_to_string(folder.join("dist/worker.js")).unwrap();
         assert_eq!(worker, "process.stdin.resume();\n");
         assert!(folder.join("plugin-manifest.js").is_file());
         let again = tempfile::tempdir().unwrap();
-        let same = lay_out(&inline("acme.greeter", "./dist/worker.js"), again.path()).unwrap();
+        let same = lay_out(
+            &single_file("acme.greeter", "./dist/worker.js"),
+            again.path(),
+        )
+        .unwrap();
         assert_eq!(lock.digest(), same.digest());
-        let other = Inline {
+        let other = SingleFile {
             worker: "//".into(),
-            ..inline("acme.greeter", "./dist/worker.js")
+            ..single_file("acme.greeter", "./dist/worker.js")
         };
         assert_ne!(
             lock.digest(),
@@ -104,14 +112,14 @@ mod tests {
             "dist/",
             "package.json",
         ] {
-            let error = lay_out(&inline("acme.greeter", worker), tree.path()).unwrap_err();
+            let error = lay_out(&single_file("acme.greeter", worker), tree.path()).unwrap_err();
             assert!(
                 error.to_string().contains("entrypoints.worker"),
                 "{worker}: {error}"
             );
         }
         for id in ["../x", "A b", "", "a/b"] {
-            let error = lay_out(&inline(id, "worker.js"), tree.path()).unwrap_err();
+            let error = lay_out(&single_file(id, "worker.js"), tree.path()).unwrap_err();
             assert!(error.to_string().contains("`id`"), "{id}: {error}");
         }
         assert_eq!(fs::read_dir(tree.path()).unwrap().count(), 0);

@@ -38,7 +38,7 @@ const FIELDS: [&str; 12] = [
 
 /// Why a tarball is no package.
 #[derive(Debug, thiserror::Error)]
-pub enum GivenError {
+pub enum TarballSourceError {
     /// It could not be had, is not the one that is wanted, or breaks a rule.
     #[error(transparent)]
     Tarball(#[from] TarballError),
@@ -74,7 +74,7 @@ pub enum GivenError {
 
 /// A tarball that was downloaded, checked against its hash and walked.
 #[derive(Debug)]
-pub struct Given {
+pub struct PackageTarball {
     /// Name of the package, from its `package.json`.
     pub name: String,
     /// Its exact version.
@@ -84,7 +84,7 @@ pub struct Given {
     document: Vec<u8>,
 }
 
-impl Given {
+impl PackageTarball {
     /// Downloads a tarball into `folder`. It is gone from there with the value.
     ///
     /// # Errors
@@ -94,13 +94,13 @@ impl Given {
         url: &str,
         integrity: &str,
         folder: &Path,
-    ) -> Result<Self, GivenError> {
+    ) -> Result<Self, TarballSourceError> {
         let (hash, parsed) = match (integrity::sha512(integrity), Url::parse(url)) {
             (Some(hash), Ok(parsed)) => (hash, parsed),
             (None, _) => return Err(field(url, "integrity", &integrity.into(), "`sha512-…`")),
             (_, Err(_)) => return Err(field(url, "url", &url.into(), "an http or https URL")),
         };
-        let file = download::download_given(client, &parsed, &hash, folder).await?;
+        let file = download::download_checked(client, &parsed, &hash, folder).await?;
         let url = readable(&parsed);
         let path = file.path().to_owned();
         let found = tokio::task::spawn_blocking(move || describe(&path, &url)).await;
@@ -119,8 +119,8 @@ impl Given {
 
     /// The client of the registry for its dependencies, which takes it for one of the registry's.
     #[must_use]
-    pub fn known_to(&self, client: RegistryClient) -> RegistryClient {
-        client.with_given(&self.name, self.document.clone())
+    pub fn add_to(&self, client: RegistryClient) -> RegistryClient {
+        client.with_document(&self.name, self.document.clone())
     }
 
     pub(crate) fn read(&self) -> Result<Bytes, TarballError> {
@@ -140,8 +140,8 @@ struct Found {
     has_lock: bool,
 }
 
-fn describe(path: &Path, url: &str) -> Result<Found, GivenError> {
-    let failed = |source| GivenError::Read {
+fn describe(path: &Path, url: &str) -> Result<Found, TarballSourceError> {
+    let failed = |source| TarballSourceError::Read {
         url: url.to_owned(),
         source,
     };
@@ -168,7 +168,7 @@ fn describe(path: &Path, url: &str) -> Result<Found, GivenError> {
             files.insert(name.to_owned(), content);
         }
     }
-    let unreadable = |why: String| GivenError::Description {
+    let unreadable = |why: String| TarballSourceError::Description {
         url: url.to_owned(),
         why,
     };
@@ -188,7 +188,10 @@ fn describe(path: &Path, url: &str) -> Result<Found, GivenError> {
     })
 }
 
-fn names(description: &Map<String, Value>, url: &str) -> Result<(String, String), GivenError> {
+fn names(
+    description: &Map<String, Value>,
+    url: &str,
+) -> Result<(String, String), TarballSourceError> {
     let of = |name: &'static str, holds: &dyn Fn(&str) -> bool, wanted| {
         let found = description.get(name).unwrap_or(&Value::Null);
         match found.as_str() {
@@ -207,8 +210,13 @@ fn names(description: &Map<String, Value>, url: &str) -> Result<(String, String)
     ))
 }
 
-fn field(url: &str, field: &'static str, found: &Value, wanted: &'static str) -> GivenError {
-    GivenError::Field {
+fn field(
+    url: &str,
+    field: &'static str,
+    found: &Value,
+    wanted: &'static str,
+) -> TarballSourceError {
+    TarballSourceError::Field {
         url: url.to_owned(),
         field,
         found: found.to_string().chars().take(200).collect(),

@@ -18,8 +18,8 @@ use crate::npm::error::InstallError;
 use crate::npm::normalise::NormaliseError;
 use crate::npm::registry::FetchError;
 use crate::sandbox::evaluate::EvaluateError;
-use crate::source::single_file::SingleFileError;
-use crate::source::tarball::GivenError;
+use crate::source::single_file::LayOutError;
+use crate::source::tarball::TarballSourceError;
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum PackError {
     Lock(#[from] LockError),
     /// A plugin of one file.
     #[error(transparent)]
-    SingleFile(#[from] SingleFileError),
+    SingleFile(#[from] LayOutError),
     /// The tree.
     #[error(transparent)]
     Normalise(#[from] NormaliseError),
@@ -70,7 +70,7 @@ pub enum PackError {
     Tarballs(#[from] TarballError),
     /// A tarball that was given by its URL.
     #[error(transparent)]
-    Given(#[from] GivenError),
+    TarballSource(#[from] TarballSourceError),
     /// The registry has changed its mind about a version.
     #[error(
         "{package}: the registry serves integrity {served}, and wanted is {wanted}, which it served when it was looked up"

@@ -3,7 +3,7 @@
 use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
-use paperclip_packing_api::outcome::Evaluated;
+use paperclip_packing_api::report::Evaluated;
 use serde_json::Value;
 
 use crate::sandbox::evaluate::Evaluator;

@@ -9,7 +9,7 @@ use paperclip_error_chain::chain;
 use paperclip_oci::client::StoreError;
 use paperclip_oci::layout::LayoutError;
 use paperclip_oci::source::SourceError;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::report::{Failure, FailureReason};
 use reqwest::StatusCode;
 
 use crate::npm::download::TarballError;
@@ -18,8 +18,8 @@ use crate::npm::normalise::NormaliseError;
 use crate::npm::registry::FetchError;
 use crate::sandbox::evaluate::EvaluateError;
 use crate::source::promote::PromoteError;
-use crate::source::single_file::SingleFileError;
-use crate::source::tarball::GivenError;
+use crate::source::single_file::LayOutError;
+use crate::source::tarball::TarballSourceError;
 use crate::steps::error::PackError;
 
 impl From<&PackError> for Failure {
@@ -27,7 +27,7 @@ impl From<&PackError> for Failure {
         let reason = match error {
             PackError::Install(error) => reason_of_install(error),
             PackError::Lock(_)
-            | PackError::SingleFile(SingleFileError::Lock(_))
+            | PackError::SingleFile(LayOutError::Lock(_))
             | PackError::Native(NativeError::Foreign { .. })
             | PackError::Integrity { .. }
             | PackError::Served { .. }
@@ -39,11 +39,11 @@ impl From<&PackError> for Failure {
             PackError::Evaluate(EvaluateError::Read { .. }) => FailureReason::PackageRefused,
             PackError::Registry(error) => reason_of_fetch(error),
             PackError::Tarballs(error) => reason_of_tarball(error),
-            PackError::Given(error) => reason_of_given(error),
+            PackError::TarballSource(error) => reason_of_tarball_source(error),
             PackError::Evaluate(EvaluateError::Missing(_)) => FailureReason::ManifestMissing,
             PackError::Evaluate(EvaluateError::Worker { .. }) => FailureReason::WorkerFileMissing,
             PackError::Manifests { .. }
-            | PackError::SingleFile(SingleFileError::Inline(_))
+            | PackError::SingleFile(LayOutError::SingleFile(_))
             | PackError::Evaluate(
                 EvaluateError::Failed { .. }
                 | EvaluateError::Unstable { .. }
@@ -51,7 +51,7 @@ impl From<&PackError> for Failure {
             ) => FailureReason::ManifestInvalid,
             PackError::Store(_) => FailureReason::StoreUnavailable,
             PackError::Normalise(_)
-            | PackError::SingleFile(SingleFileError::Write { .. })
+            | PackError::SingleFile(LayOutError::Write { .. })
             | PackError::Native(NativeError::Read { .. })
             | PackError::Tree(_)
             | PackError::Image(_)
@@ -75,17 +75,19 @@ fn reason_of_tarball(error: &TarballError) -> FailureReason {
     }
 }
 
-fn reason_of_given(error: &GivenError) -> FailureReason {
+fn reason_of_tarball_source(error: &TarballSourceError) -> FailureReason {
     match error {
-        GivenError::Tarball(TarballError::Fetch {
+        TarballSourceError::Tarball(TarballError::Fetch {
             source: FetchError::Status { status, .. },
             ..
         }) if matches!(*status, StatusCode::NOT_FOUND | StatusCode::GONE) => {
             FailureReason::PackageNotFound
         }
-        GivenError::Tarball(error) => reason_of_tarball(error),
-        GivenError::Field { .. } | GivenError::Description { .. } => FailureReason::PackageRefused,
-        GivenError::Read { .. } => FailureReason::PackingFailed,
+        TarballSourceError::Tarball(error) => reason_of_tarball(error),
+        TarballSourceError::Field { .. } | TarballSourceError::Description { .. } => {
+            FailureReason::PackageRefused
+        }
+        TarballSourceError::Read { .. } => FailureReason::PackingFailed,
     }
 }
 

@@ -6,9 +6,9 @@ use paperclip_artifact::lock::Lock;
 use paperclip_artifact::trust::Subject;
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_oci::client::StoreClient;
-use paperclip_packing_api::inline::Inline;
-use paperclip_packing_api::outcome::Fetched;
+use paperclip_packing_api::report::Fetched;
 use paperclip_packing_api::request::PackRequest;
+use paperclip_packing_api::single_file::SingleFile;
 
 use crate::evidence;
 use crate::npm::install::Npm;
@@ -17,11 +17,11 @@ use crate::npm::normalise;
 use crate::npm::registry::{Registry, RegistryClient};
 use crate::npm::tarballs::{self, Sources};
 use crate::npm::toolchain::Toolchain;
-use crate::source::single_file::{self, SingleFileError};
-use crate::source::tarball::Given;
+use crate::source::single_file::{self, LayOutError};
+use crate::source::tarball::PackageTarball;
 use crate::steps::error::PackError;
 use crate::steps::lock::choose_lock;
-use crate::steps::work::{Origin, Planted, Tree, Work};
+use crate::steps::work::{LockOrigin, Planted, Tree, Work};
 
 /// What to pack.
 #[derive(Clone, Debug)]
@@ -106,15 +106,15 @@ impl Work {
             ..
         } = *package;
         let mut client = RegistryClient::new(registry)?;
-        let given = match terms.tarball {
+        let tarball = match terms.tarball {
             Some(tarball) => {
                 let integrity = terms.integrity.unwrap_or_default();
-                Some(self.bring_given(tarball, integrity).await?)
+                Some(self.download_package(tarball, integrity).await?)
             }
             None => None,
         };
-        if let Some(given) = &given {
-            client = given.known_to(client);
+        if let Some(tarball) = &tarball {
+            client = tarball.add_to(client);
         }
         let tree = self.tree();
         let any = Platform::default();
@@ -135,7 +135,7 @@ impl Work {
         check_integrity(&inputs, &lock)?;
         tracing::info!(packages = lock.len(), lock = %lock.digest(), "installing from the lock");
         let sources = Sources {
-            given: given.as_ref(),
+            tarball: tarball.as_ref(),
             owner: terms.owner,
             store: store.map(|(store, _)| store),
             registry: &client,
@@ -155,14 +155,14 @@ impl Work {
         self.keep(inputs, &lock, planted, (lock_origin, package.relock))
     }
 
-    pub(super) async fn bring_given(
+    pub(super) async fn download_package(
         &self,
         RemoteTarball { url, access }: RemoteTarball<'_>,
         integrity: &str,
-    ) -> Result<Given, PackError> {
+    ) -> Result<PackageTarball, PackError> {
         let client = RegistryClient::new(access)?;
         tracing::info!("downloading the tarball of the package");
-        Ok(Given::download(&client, url, integrity, &self.folder).await?)
+        Ok(PackageTarball::download(&client, url, integrity, &self.folder).await?)
     }
 
     /// Writes down what the registry says of the package's signatures.
@@ -185,12 +185,16 @@ impl Work {
     ///
     /// # Errors
     /// When its plugin manifest lacks what the layout needs.
-    pub fn lay_out(&self, inline: &Inline, platforms: &Platforms) -> Result<Fetched, PackError> {
+    pub fn lay_out(
+        &self,
+        single_file: &SingleFile,
+        platforms: &Platforms,
+    ) -> Result<Fetched, PackError> {
         let tree = self.tree();
-        let lock = single_file::lay_out(inline, &tree)?;
+        let lock = single_file::lay_out(single_file, &tree)?;
         normalise::normalise(&tree)?;
-        let package = inline.package().map_err(SingleFileError::from)?;
-        let version = inline.version().map_err(SingleFileError::from)?;
+        let package = single_file.package().map_err(LayOutError::from)?;
+        let version = single_file.version().map_err(LayOutError::from)?;
         let inputs = Inputs {
             registry: CONFIG_MAP.into(),
             package: package.into(),
@@ -207,7 +211,7 @@ impl Work {
             }],
             bound: false,
         };
-        self.keep(inputs, &lock, planted, (Origin::Given, None))
+        self.keep(inputs, &lock, planted, (LockOrigin::Request, None))
     }
 }
 

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use paperclip_artifact::inputs::Inputs;
-use paperclip_artifact::tree::{self, Entry, FACTS};
-use paperclip_artifact::{annotations, limits, toolchain};
+use paperclip_artifact::tree::{self, Entry};
+use paperclip_artifact::{limits, toolchain};
+use paperclip_artifact_format::annotations;
+use paperclip_artifact_format::names::{self, fact};
 use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::canonical;
 use paperclip_oci::image::{Image, ImageBuilder, ImageError, Layer, LayerBuilder};
@@ -63,13 +65,12 @@ fn facts_layer(
         "node": toolchain::NODE_VERSION,
         "npm": toolchain::NPM_VERSION,
     }));
-    let path = |name: &str| format!("{FACTS}/{name}");
     LayerBuilder::new()
-        .bytes(&path("artifact.json"), artifact, 0o644)
-        .bytes(&path("marker"), format!("{marker}\n"), 0o644)
-        .bytes(&path("package-lock.json"), lock.to_vec(), 0o644)
+        .bytes(&fact(names::ARTIFACT), artifact, 0o644)
+        .bytes(&fact(names::MARKER), format!("{marker}\n"), 0o644)
+        .bytes(&fact(names::LOCK), lock.to_vec(), 0o644)
         .bytes(
-            &path("plugin-manifest.json"),
+            &fact(names::PLUGIN_MANIFEST),
             canonical::compact(manifest),
             0o644,
         )

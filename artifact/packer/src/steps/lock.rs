@@ -8,14 +8,14 @@ use paperclip_oci::client::{StoreClient, StoreError};
 use crate::npm::install::Npm;
 use crate::steps::error::PackError;
 use crate::steps::fetch::Package;
-use crate::steps::work::Origin;
+use crate::steps::work::LockOrigin;
 
 pub(super) async fn choose_lock(
     package: &Package<'_>,
     inputs: &Inputs,
     (npm, peers): (&Npm<'_>, Vec<MissingPeer>),
     store: Option<(&StoreClient, &str)>,
-) -> Result<(Lock, Origin), PackError> {
+) -> Result<(Lock, LockOrigin), PackError> {
     let Package {
         name,
         version,
@@ -24,15 +24,21 @@ pub(super) async fn choose_lock(
         ..
     } = *package;
     if let Some(text) = lock {
-        return Ok((Lock::parse(text.as_bytes(), name, version)?, Origin::Given));
+        return Ok((
+            Lock::parse(text.as_bytes(), name, version)?,
+            LockOrigin::Request,
+        ));
     }
     if let Some((store, repository)) = store
         && let Some(text) = recorded_lock(store, repository, &inputs.lock_tag(relock)).await?
     {
-        return Ok((Lock::parse(&text, name, version)?, Origin::Recorded));
+        return Ok((Lock::parse(&text, name, version)?, LockOrigin::Recorded));
     }
     tracing::info!("no lock is recorded: resolving a new one");
-    Ok((npm.resolve(name, version, peers).await?, Origin::Resolved))
+    Ok((
+        npm.resolve(name, version, peers).await?,
+        LockOrigin::Resolved,
+    ))
 }
 
 pub(super) async fn recorded_lock(

@@ -20,8 +20,8 @@ use paperclip_oci::digest::Digest;
 use paperclip_oci::image::Descriptor;
 use paperclip_oci::referrers::Referrer;
 use paperclip_oci::source::Source;
-use paperclip_packing_api::demand::Demand;
-use paperclip_packing_api::outcome::{Failure, FailureReason, Published, Pushed};
+use paperclip_packing_api::policies::Policies;
+use paperclip_packing_api::report::{Failure, FailureReason, Published, Pushed};
 use paperclip_packing_api::request::RemoteImage;
 
 use crate::evidence::image;
@@ -44,7 +44,7 @@ pub struct Publication<'a> {
     /// Tag under which it is found again.
     pub tag: &'a str,
     /// What the policies ask of it.
-    pub demand: &'a Demand,
+    pub demand: &'a Policies,
     /// The platform's key; without one it is not signed.
     pub key: Option<&'a SigningKey>,
 }
@@ -180,7 +180,7 @@ impl Publication<'_> {
         }
         Ok(Published {
             pushed,
-            proofs: accepted.map_or_else(Vec::new, |accepted| accepted.told()),
+            proofs: accepted.map_or_else(Vec::new, |accepted| accepted.summary()),
             signed_by,
         })
     }
@@ -195,7 +195,7 @@ pub async fn bring_image(
     digest: &Digest,
     wanted: &Platforms,
     work: &Path,
-) -> Result<paperclip_packing_api::outcome::Fetched, PublishError> {
+) -> Result<paperclip_packing_api::report::Fetched, PublishError> {
     let layout = work.join(LAYOUT);
     let fetched = promote::bring(source, digest, &layout, &work.join("scratch")).await?;
     promote::check_platforms(&layout, digest, wanted).await?;

@@ -5,14 +5,14 @@ use paperclip_artifact::lock::Lock;
 use paperclip_oci::client::StoreClient;
 use paperclip_oci::digest::Digest;
 use paperclip_oci::referrers;
-use paperclip_packing_api::outcome::Pushed;
+use paperclip_packing_api::report::Pushed;
 
 use crate::npm::install::Npm;
 use crate::npm::tarballs;
 use crate::steps::assemble::Assembled;
 use crate::steps::error::PackError;
 use crate::steps::lock::recorded_lock;
-use crate::steps::work::{Origin, State, Work};
+use crate::steps::work::{LockOrigin, State, Work};
 
 impl Assembled {
     /// Pushes the image, what is attached to it, the lock if a new one was resolved, and
@@ -36,7 +36,7 @@ impl Assembled {
             ..
         } = &self.state;
         let lock_tag = inputs.lock_tag(relock.as_deref());
-        let is_new = *lock_origin == Origin::Resolved;
+        let is_new = *lock_origin == LockOrigin::Resolved;
         if is_new {
             self.check_recorded(store, repository, &lock_tag).await?;
         }

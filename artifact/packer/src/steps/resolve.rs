@@ -38,10 +38,10 @@ impl Work {
         tarball: RemoteTarball<'_>,
         integrity: &str,
     ) -> Result<Resolved, PackError> {
-        let given = self.bring_given(tarball, integrity).await?;
+        let package = self.download_package(tarball, integrity).await?;
         Ok(Resolved {
-            package: Some(given.name),
-            version: given.version,
+            package: Some(package.name),
+            version: package.version,
             integrity: integrity.to_owned(),
         })
     }

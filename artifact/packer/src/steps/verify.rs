@@ -8,7 +8,7 @@ use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::{self, InspectError, Opened};
 use paperclip_artifact::lock::Lock;
 use paperclip_artifact::trust::evidence::{self, Evidence, Subject};
-use paperclip_artifact::trust::record::Record;
+use paperclip_artifact::trust::verification::Verification;
 use paperclip_artifact::trust::{Policy, Proof, Refusal, check};
 use paperclip_error_chain::chain;
 use paperclip_oci::canonical;
@@ -17,14 +17,14 @@ use paperclip_oci::digest::Digest;
 use paperclip_oci::image::Descriptor;
 use paperclip_oci::referrers;
 use paperclip_oci::source::Source;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
-use paperclip_packing_api::verification::{Judged, VerifyRequest};
+use paperclip_packing_api::report::{Failure, FailureReason};
+use paperclip_packing_api::verification::{VerificationReport, VerifyRequest};
 
 /// Most records of evidence that are read for one artifact: one for each time it was packed.
 const MAX_EVIDENCE: usize = 8;
 
 /// Most of a termination message that goes to proofs.
-const MAX_TOLD: usize = 3000;
+const MAX_SUMMARY: usize = 3000;
 
 /// Why an artifact was not found trustworthy.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum JudgeError {
 impl From<&JudgeError> for Failure {
     fn from(error: &JudgeError) -> Self {
         let reason = match error {
-            JudgeError::Refused(refusal) => refusal.cause.into(),
+            JudgeError::Refused(refusal) => refusal.reason,
             JudgeError::Inspect(InspectError::Read { .. }) | JudgeError::Store(_) => {
                 FailureReason::StoreUnavailable
             }
@@ -60,7 +60,10 @@ impl From<&JudgeError> for Failure {
 ///
 /// # Errors
 /// When a policy is not met, or the store fails.
-pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judged, JudgeError> {
+pub async fn judge(
+    store: &StoreClient,
+    request: &VerifyRequest,
+) -> Result<VerificationReport, JudgeError> {
     let VerifyRequest {
         repository,
         digest,
@@ -80,9 +83,9 @@ pub async fn judge(store: &StoreClient, request: &VerifyRequest) -> Result<Judge
     let evidence = evidence_of(&opened, subject).await?;
     let accepted = decide(policies, &evidence)?;
     record(store, repository, opened.descriptor(), &accepted).await?;
-    Ok(Judged {
+    Ok(VerificationReport {
         digest: digest.clone(),
-        proofs: accepted.told(),
+        proofs: accepted.summary(),
     })
 }
 
@@ -110,11 +113,11 @@ pub fn decide(policies: &[Policy], evidence: &Evidence) -> Result<Accepted, Refu
 impl Accepted {
     /// What holds and by whom, for people: as much as a termination message takes.
     #[must_use]
-    pub fn told(&self) -> Vec<String> {
-        let mut left = MAX_TOLD;
+    pub fn summary(&self) -> Vec<String> {
+        let mut left = MAX_SUMMARY;
         let mut told = Vec::new();
         for proof in &self.proofs {
-            let one = tell(proof);
+            let one = describe(proof);
             let length = serde_json::to_string(&one).map_or(usize::MAX, |text| text.len());
             match left.checked_sub(length) {
                 Some(rest) => left = rest,
@@ -142,7 +145,7 @@ pub async fn record(
         proofs,
     }: &Accepted,
 ) -> Result<(), StoreError> {
-    let record = Record {
+    let record = Verification {
         artifact: artifact.digest.clone(),
         policies: policies.clone(),
         time: *time,
@@ -153,7 +156,7 @@ pub async fn record(
     referrers::push(store, repository, &artifact.digest, &[referrer]).await
 }
 
-fn tell(proof: &Proof) -> String {
+fn describe(proof: &Proof) -> String {
     let Proof {
         policy,
         requirement,

@@ -8,7 +8,7 @@ use paperclip_artifact::lock::Lock;
 use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::canonical;
 use paperclip_oci::digest::Digest;
-use paperclip_packing_api::outcome::Fetched;
+use paperclip_packing_api::report::Fetched;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,8 +18,8 @@ use crate::steps::error::PackError;
 /// Where a lock came from.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub(super) enum Origin {
-    Given,
+pub(super) enum LockOrigin {
+    Request,
     Recorded,
     Resolved,
 }
@@ -30,7 +30,7 @@ pub(super) enum Origin {
 pub(super) struct State {
     pub(super) inputs: Inputs,
     pub(super) lock_digest: Digest,
-    pub(super) lock_origin: Origin,
+    pub(super) lock_origin: LockOrigin,
     #[serde(default)]
     pub(super) relock: Option<String>,
     pub(super) trees: Vec<Tree>,
@@ -98,7 +98,7 @@ impl Work {
         inputs: Inputs,
         lock: &Lock,
         Planted { trees, bound }: Planted,
-        (lock_origin, relock): (Origin, Option<&str>),
+        (lock_origin, relock): (LockOrigin, Option<&str>),
     ) -> Result<Fetched, PackError> {
         self.write(&self.lock(), lock.bytes())?;
         let fetched = Fetched {

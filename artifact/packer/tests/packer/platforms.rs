@@ -23,7 +23,7 @@ use paperclip_oci::layout::Layout;
 use paperclip_oci::source::Source;
 use paperclip_oci::{Digest, referrers};
 use paperclip_packer::source::promote;
-use paperclip_packing_api::outcome::{self, FailureReason, Pushed};
+use paperclip_packing_api::report::{self, FailureReason, Pushed};
 use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
 use paperclip_packing_api::{naming, stored};
 use serde_json::{Value, json};
@@ -431,7 +431,7 @@ async fn a_package_is_packed_for_the_platforms_it_has_and_refused_where_it_has_n
         let lacking = asked(package, &platforms(&[on]));
         let (success, message) = run("fetch", &registry, work.path(), &lacking).await;
         assert!(!success);
-        let failure = outcome::parse_failure(&message).unwrap();
+        let failure = report::parse_failure(&message).unwrap();
         assert_eq!(failure.reason, FailureReason::PackageRefused, "{message}");
         assert!(failure.message.contains(words), "{message}");
     }
@@ -440,7 +440,7 @@ async fn a_package_is_packed_for_the_platforms_it_has_and_refused_where_it_has_n
     assert!(run("fetch", &registry, work.path(), &two).await.0);
     let (success, message) = run("evaluate", &registry, work.path(), &two).await;
     assert!(!success);
-    let failure = outcome::parse_failure(&message).unwrap();
+    let failure = report::parse_failure(&message).unwrap();
     assert_eq!(failure.reason, FailureReason::ManifestInvalid, "{message}");
     assert!(
         failure.message.contains("linux/amd64, linux/arm64"),

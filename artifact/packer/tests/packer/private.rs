@@ -14,7 +14,7 @@ use paperclip_packer::npm::registry::Registry;
 use paperclip_packer::steps::error::PackError;
 use paperclip_packer::steps::fetch::Package;
 use paperclip_packer::steps::work::Work;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::report::{Failure, FailureReason};
 use serde_json::json;
 use sha2::{Digest as _, Sha512};
 use tokio::net::TcpListener;

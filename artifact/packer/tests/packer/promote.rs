@@ -8,9 +8,9 @@ use paperclip_oci::source::Source;
 use paperclip_oci::{Digest, referrers};
 use paperclip_packer::local::Local;
 use paperclip_packer::source::promote::{self, PromoteError};
-use paperclip_packing_api::inline::Inline;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::report::{Failure, FailureReason};
 use paperclip_packing_api::resolve::{Reference, Resolved};
+use paperclip_packing_api::single_file::SingleFile;
 use serde_json::json;
 
 use crate::support;
@@ -25,7 +25,7 @@ const SIGNATURE: &str = "application/vnd.acme.signature";
 /// A registry that wants a password and holds an artifact under the tag `1.0.0`.
 async fn packed() -> (OciRegistry, Digest) {
     let registry = OciRegistry::start(Some(PASSWORD)).await;
-    let inline = Inline {
+    let single_file = SingleFile {
         manifest: json!({
             "id": "acme.greeter", "apiVersion": 1, "version": "1.0.0", "displayName": "Greeter",
             "description": "Greets.", "author": "Acme", "categories": ["automation"],
@@ -39,7 +39,7 @@ async fn packed() -> (OciRegistry, Digest) {
         cache: &support::cache(),
         program: support::packer().to_owned(),
     };
-    let assembled = local.pack_inline(&inline, |_| ()).await.unwrap();
+    let assembled = local.pack_single_file(&single_file, |_| ()).await.unwrap();
     let store = registry.client(Some(PASSWORD));
     let pushed = assembled.push(&store, THERE, "1.0.0").await.unwrap();
     (registry, pushed.digest)

@@ -15,10 +15,9 @@ use paperclip_artifact::lock::Lock;
 use paperclip_artifact::trust::cosign::{Signer, signature_tag, simple_payload};
 use paperclip_artifact::trust::evidence::{NpmSignature, SimpleSignature};
 use paperclip_artifact::trust::platform::{self, CheckError, Origin};
-use paperclip_artifact::trust::record::Record;
+use paperclip_artifact::trust::verification::Verification;
 use paperclip_artifact::trust::{
-    Cause, Evidence, Keyless, Pattern, Policy, PublicKey, Requirement, SigningKey, Subject,
-    TrustRoot, npm,
+    Evidence, Keyless, Pattern, Policy, PublicKey, Requirement, SigningKey, Subject, TrustRoot, npm,
 };
 use paperclip_artifact::verify;
 use paperclip_artifact_format::platform::Platforms;
@@ -32,10 +31,10 @@ use paperclip_packer::sandbox::evaluate::Evaluator;
 use paperclip_packer::steps::publish::{Publication, PublishError, bring_image};
 use paperclip_packer::steps::verify::judge;
 use paperclip_packer::steps::work::Work;
-use paperclip_packing_api::demand::{self, Demand};
-use paperclip_packing_api::inline::Inline;
-use paperclip_packing_api::outcome::{self, Failure, FailureReason, Published, StepOutcome};
+use paperclip_packing_api::policies::{self, Policies};
+use paperclip_packing_api::report::{self, Failure, FailureReason, Published, StepReport};
 use paperclip_packing_api::request::{PackRequest, RemoteImage, StoreEndpoints};
+use paperclip_packing_api::single_file::SingleFile;
 use paperclip_packing_api::stored;
 use paperclip_packing_api::verification::VerifyRequest;
 use serde_json::{Value, json};
@@ -58,8 +57,8 @@ const PERSON: Person<'static> = Person {
     repository: "https://git.example/acme/p",
 };
 
-fn inline() -> Inline {
-    Inline {
+fn single_file() -> SingleFile {
+    SingleFile {
         manifest: json!({
             "id": PLUGIN, "apiVersion": 1, "version": "1.0.0", "displayName": "Greeter",
             "description": "Greets.", "author": "Acme", "categories": ["automation"],
@@ -73,7 +72,7 @@ fn inline() -> Inline {
 async fn ready() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let work = Work::at(folder.path());
-    work.lay_out(&inline(), &Platforms::default()).unwrap();
+    work.lay_out(&single_file(), &Platforms::default()).unwrap();
     let evaluator = Evaluator {
         packer: support::packer().to_owned(),
         toolchain: support::toolchain().await,
@@ -119,14 +118,14 @@ fn key() -> KeyPair {
     KeyPair::generate_ecdsa_p256().unwrap()
 }
 
-fn asks(require: Requirement) -> Demand {
-    Demand::new(vec![Policy {
+fn asks(require: Requirement) -> Policies {
+    Policies::new(vec![Policy {
         name: "signed".into(),
         require: vec![require],
     }])
 }
 
-fn npm_signature(key: &KeyPair) -> Demand {
+fn npm_signature(key: &KeyPair) -> Policies {
     asks(Requirement::NpmSignature {
         keys: vec![npm::Key {
             keyid: "SHA256:a".into(),
@@ -140,14 +139,14 @@ fn npm_signature(key: &KeyPair) -> Demand {
 fn push_step(
     registry: &RealRegistry,
     work: &Path,
-    demand: &Demand,
-) -> (Option<i32>, StepOutcome<Published>) {
+    demand: &Policies,
+) -> (Option<i32>, StepReport<Published>) {
     let address = registry.options().address;
     let request = PackRequest {
         registry: "https://registry.example".into(),
         package: PLUGIN.into(),
         version: "1.0.0".into(),
-        inline: Some(inline()),
+        single_file: Some(single_file()),
         store: StoreEndpoints {
             read: address.clone(),
             push: address,
@@ -160,7 +159,7 @@ fn push_step(
     let output = Command::new(support::packer())
         .arg("push")
         .env("PAPERCLIP_PACK_REQUEST", json!(request).to_string())
-        .env(demand::ENVIRONMENT, json!(demand).to_string())
+        .env(policies::ENVIRONMENT, json!(demand).to_string())
         .arg("--work-dir")
         .arg(work)
         .arg("--store-dir")
@@ -173,10 +172,10 @@ fn push_step(
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let told = fs::read_to_string(log).unwrap_or_else(|e| panic!("{e}: {said}"));
-    (output.status.code(), outcome::parse(&told).expect(&told))
+    (output.status.code(), report::parse(&told).expect(&told))
 }
 
-fn verify_request(digest: &Digest, demand: &Demand, copied: bool) -> VerifyRequest {
+fn verify_request(digest: &Digest, demand: &Policies, copied: bool) -> VerifyRequest {
     VerifyRequest {
         store: StoreEndpoints::default(),
         repository: REPOSITORY.into(),
@@ -201,10 +200,10 @@ async fn what_no_policy_trusts_leaves_no_byte_in_the_store() {
             record_signature(work.path(), &key());
         }
         let (code, told) = push_step(&registry, work.path(), &demand);
-        let StepOutcome::Error(failure) = told else {
+        let StepReport::Error(failure) = told else {
             panic!("{told:?}");
         };
-        assert_eq!(code, Some(i32::from(outcome::PACKAGE_AT_FAULT)));
+        assert_eq!(code, Some(i32::from(report::PACKAGE_AT_FAULT)));
         assert!(failure.message.contains("policy signed"), "{failure:?}");
         assert_eq!(registry.files(), [""; 0].map(std::path::PathBuf::from));
         refusals.push(failure);
@@ -217,8 +216,8 @@ async fn what_no_policy_trusts_leaves_no_byte_in_the_store() {
     assert_eq!(reasons, wanted);
 
     // Where nothing is asked it is pushed, and judged later in the same words.
-    let (_, told) = push_step(&registry, work.path(), &Demand::default());
-    let StepOutcome::Ok(published) = told else {
+    let (_, told) = push_step(&registry, work.path(), &Policies::default());
+    let StepReport::Ok(published) = told else {
         panic!("{told:?}");
     };
     assert_eq!(published.proofs, [""; 0]);
@@ -242,7 +241,7 @@ async fn what_a_policy_trusts_is_pushed_with_a_record_and_needs_no_other_judge()
     fs::create_dir(&mounted).unwrap();
     fs::write(mounted.join("key.pem"), &pem).unwrap();
     let (code, told) = push_step(&registry, work.path(), &demand);
-    let StepOutcome::Ok(published) = told else {
+    let StepReport::Ok(published) = told else {
         panic!("{told:?}");
     };
     assert_eq!(code, Some(0));
@@ -258,7 +257,7 @@ async fn what_a_policy_trusts_is_pushed_with_a_record_and_needs_no_other_judge()
     };
     let opened = Opened::open(&source, &digest).await.unwrap();
     let record = opened.attached(Kind::Verification).await.unwrap();
-    let record: Record = serde_json::from_slice(&record).unwrap();
+    let record: Verification = serde_json::from_slice(&record).unwrap();
     assert_eq!(record.artifact, digest);
     let later = judge(&store, &verify_request(&digest, &demand, false)).await;
     assert_eq!(later.unwrap().proofs, published.proofs);
@@ -383,7 +382,7 @@ impl Team {
     async fn publish(
         &self,
         here: &StoreClient,
-        demand: &Demand,
+        demand: &Policies,
         key: Option<&SigningKey>,
     ) -> Result<Published, PublishError> {
         let work = tempfile::tempdir().unwrap();
@@ -407,18 +406,18 @@ impl Team {
     }
 
     /// Why it is not published, and that nothing of it is in the store.
-    async fn refusal(&self, demand: &Demand) -> Failure {
+    async fn refusal(&self, demand: &Policies) -> Failure {
         let here = OciRegistry::start(None).await;
         let published = self.publish(&here.client(None), demand, None).await;
         assert_eq!(here.content(REPOSITORY), BTreeMap::new());
         Failure::from(&published.expect_err("it must be refused"))
     }
 
-    async fn is_published(&self, demand: &Demand) -> Vec<String> {
+    async fn is_published(&self, demand: &Policies) -> Vec<String> {
         let here = OciRegistry::start(None).await;
         let published = self.publish(&here.client(None), demand, None).await;
         let published = published.unwrap();
-        // Judged again, without the registry that it came from.
+        // VerificationReport again, without the registry that it came from.
         let request = verify_request(&self.digest, demand, true);
         let judged = judge(&here.client(None), &request).await.unwrap();
         assert_eq!(judged.proofs, published.proofs);
@@ -435,11 +434,11 @@ fn statement(image: &Digest) -> Value {
     })
 }
 
-fn by_key(key: &KeyPair) -> Demand {
+fn by_key(key: &KeyPair) -> Policies {
     asks(Requirement::Cosign(Signer::Key(pem(key))))
 }
 
-fn by_person(authority: &Authority) -> Demand {
+fn by_person(authority: &Authority) -> Policies {
     asks(Requirement::Cosign(Signer::Keyless(Keyless {
         issuer: PERSON.issuer.into(),
         identity: Pattern::Exact(PERSON.identity.into()),
@@ -537,7 +536,7 @@ async fn what_npm_is_said_to_have_signed_does_not_count_for_a_copy() {
     // Nor does the other platform's testimony come along.
     let here = OciRegistry::start(None).await;
     let store = here.client(None);
-    team.publish(&store, &Demand::default(), None)
+    team.publish(&store, &Policies::default(), None)
         .await
         .unwrap();
     let listed = referrers::list(&store, REPOSITORY, &team.digest).await;
@@ -585,7 +584,7 @@ async fn what_hostile_people_attach_is_passed_over_or_bounded() {
     store.push_manifest(THERE, &tag, "[".into()).await.unwrap();
     let refused = team.refusal(&by_key(&key)).await;
     assert_eq!(refused.reason, FailureReason::SignatureMissing);
-    team.is_published(&Demand::new(vec![Policy {
+    team.is_published(&Policies::new(vec![Policy {
         name: "open".into(),
         require: Vec::new(),
     }]))
@@ -629,7 +628,7 @@ impl Signed {
             store: &self.store(),
             repository: REPOSITORY,
             tag: TAG,
-            demand: &Demand::default(),
+            demand: &Policies::default(),
             key: Some(key),
         };
         let work = Work::at(self.work.path());
@@ -641,13 +640,13 @@ impl Signed {
         platform::check(&self.store(), REPOSITORY, &self.digest, &keys).await
     }
 
-    async fn cause(&self, keys: &[&SigningKey]) -> Cause {
+    async fn cause(&self, keys: &[&SigningKey]) -> FailureReason {
         let error = self.check(keys).await.expect_err("it must be refused");
         assert!(error.is_refusal(), "{error:?}");
         let message = error.to_string();
         assert!(message.contains(self.digest.as_str()), "{message}");
         match error {
-            CheckError::Refused { refusal, .. } => refusal.cause,
+            CheckError::Refused { refusal, .. } => refusal.reason,
             error => panic!("{error:?}"),
         }
     }
@@ -792,14 +791,20 @@ async fn key_signs_once_and_a_new_key_signs_beside_it() {
     signed.publish(&signed.key).await;
     assert_eq!(signed.registry.content(REPOSITORY), before);
     let newer = platform_key();
-    assert_eq!(signed.cause(&[&newer]).await, Cause::SignatureInvalid);
+    assert_eq!(
+        signed.cause(&[&newer]).await,
+        FailureReason::SignatureInvalid
+    );
     signed.publish(&newer).await;
     for keys in [[&signed.key], [&newer]] {
         assert!(signed.check(&keys).await.is_ok());
     }
     let third = platform_key();
     assert!(signed.check(&[&third, &newer]).await.is_ok());
-    assert_eq!(signed.cause(&[&third]).await, Cause::SignatureInvalid);
+    assert_eq!(
+        signed.cause(&[&third]).await,
+        FailureReason::SignatureInvalid
+    );
 }
 
 #[tokio::test]
@@ -808,7 +813,10 @@ async fn signature_that_is_missing_foreign_tampered_or_of_another_artifact_is_re
     let keys = [&signed.key];
     let honest = signed.manifest().await;
     let other = platform_key();
-    assert_eq!(signed.cause(&[&other]).await, Cause::SignatureInvalid);
+    assert_eq!(
+        signed.cause(&[&other]).await,
+        FailureReason::SignatureInvalid
+    );
 
     // A payload that was changed, under the signature of the one before.
     let mut payload = signed.payload().await;
@@ -822,7 +830,7 @@ async fn signature_that_is_missing_foreign_tampered_or_of_another_artifact_is_re
     let blob = Digest::of(&payload);
     store.push_blob(REPOSITORY, &blob, payload).await.unwrap();
     signed.replace(&forged).await;
-    assert_eq!(signed.cause(&keys).await, Cause::SignatureInvalid);
+    assert_eq!(signed.cause(&keys).await, FailureReason::SignatureInvalid);
 
     // A signature of the platform's, of something else.
     let another = Digest::of(b"another");
@@ -834,10 +842,10 @@ async fn signature_that_is_missing_foreign_tampered_or_of_another_artifact_is_re
         .await;
     let theirs = serde_json::from_slice(&theirs.unwrap().unwrap()).unwrap();
     signed.replace(&theirs).await;
-    assert_eq!(signed.cause(&keys).await, Cause::SignatureInvalid);
+    assert_eq!(signed.cause(&keys).await, FailureReason::SignatureInvalid);
 
     signed.replace(&json!({"layers": []})).await;
-    assert_eq!(signed.cause(&keys).await, Cause::SignatureMissing);
+    assert_eq!(signed.cause(&keys).await, FailureReason::SignatureMissing);
     signed.replace(&honest).await;
     assert!(signed.check(&keys).await.is_ok());
 }
@@ -847,7 +855,7 @@ async fn copy_of_an_image_is_signed_by_the_platform_that_took_it() {
     let (team, here) = (Team::new().await, OciRegistry::start(None).await);
     let key = platform_key();
     let store = here.client(None);
-    let published = team.publish(&store, &Demand::default(), Some(&key)).await;
+    let published = team.publish(&store, &Policies::default(), Some(&key)).await;
     assert_eq!(published.unwrap().signed_by, Some(key.public().id()));
     let keys = [key.public().clone()];
     let checked = platform::check(&store, REPOSITORY, &team.digest, &keys).await;

@@ -13,7 +13,7 @@ use paperclip_oci::layout::Layout;
 use paperclip_oci::referrers;
 use paperclip_oci::source::Source;
 use paperclip_packing_api::naming;
-use paperclip_packing_api::outcome::{self, FailureReason, Fetched, StepOutcome};
+use paperclip_packing_api::report::{self, FailureReason, Fetched, StepReport};
 use paperclip_packing_api::request::{PackRequest, StoreEndpoints};
 
 use crate::support;
@@ -221,7 +221,7 @@ async fn lock_that_another_packing_recorded_wins() {
     let request = request(&registry);
     let work = tempfile::tempdir().unwrap();
     let message = step("fetch", &registry, work.path(), &request).await;
-    let Some(StepOutcome::Ok(fetched)) = outcome::parse::<Fetched>(&message) else {
+    let Some(StepReport::Ok(fetched)) = report::parse::<Fetched>(&message) else {
         panic!("{message}")
     };
     step("evaluate", &registry, work.path(), &request).await;
@@ -246,7 +246,7 @@ async fn lock_that_another_packing_recorded_wins() {
         .unwrap();
     let (success, message) = run("push", &registry, work.path(), &request).await;
     assert!(!success);
-    let failure = outcome::parse_failure(&message).unwrap();
+    let failure = report::parse_failure(&message).unwrap();
     assert_eq!(failure.reason, FailureReason::PackingFailed);
     assert!(
         failure.message.contains("pack again from the recorded one"),

@@ -21,7 +21,7 @@ use paperclip_packer::steps::error::PackError;
 use paperclip_packer::steps::fetch::{Package, RemoteTarball, Terms};
 use paperclip_packer::steps::work::Work;
 use paperclip_packing_api::login::Login;
-use paperclip_packing_api::outcome::{self, Failure, FailureReason, StepOutcome};
+use paperclip_packing_api::report::{self, Failure, FailureReason, StepReport};
 use paperclip_packing_api::resolve::Resolved;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
@@ -483,7 +483,7 @@ fn a_registry_of_images_near_the_step_is_refused_to_a_tenant() {
 }
 
 /// What the step that looks says, run as its Job runs it, with this `.npmrc` in `folder`.
-async fn look(wanted: Value, folder: &str, npmrc: Option<&str>) -> StepOutcome<Resolved> {
+async fn look(wanted: Value, folder: &str, npmrc: Option<&str>) -> StepReport<Resolved> {
     let work = tempfile::tempdir().unwrap();
     let at = |name: &str| {
         let folder = work.path().join(name);
@@ -516,13 +516,13 @@ async fn look(wanted: Value, folder: &str, npmrc: Option<&str>) -> StepOutcome<R
         !printed.contains(TOKEN) && !said.contains(TOKEN),
         "{printed}"
     );
-    outcome::parse(&said).unwrap()
+    report::parse(&said).unwrap()
 }
 
-fn reason(outcome: StepOutcome<Resolved>) -> FailureReason {
+fn reason(outcome: StepReport<Resolved>) -> FailureReason {
     match outcome {
-        StepOutcome::Error(failure) => failure.reason,
-        StepOutcome::Ok(resolved) => panic!("{resolved:?}"),
+        StepReport::Error(failure) => failure.reason,
+        StepReport::Ok(resolved) => panic!("{resolved:?}"),
     }
 }
 
@@ -538,7 +538,7 @@ async fn the_step_that_looks_has_the_tenants_credential_from_its_folder() {
         version: "1.0.0".into(),
         integrity: integrity(&tarball),
     };
-    assert_eq!(found, StepOutcome::Ok(wanted.clone()));
+    assert_eq!(found, StepReport::Ok(wanted.clone()));
     let denied = reason(look(npm(&outside), "npm", None).await);
     assert_eq!(denied, FailureReason::RegistryAccessDenied);
     let near = reason(look(npm(&server.url), "npm", Some(&npmrc)).await);
@@ -548,7 +548,7 @@ async fn the_step_that_looks_has_the_tenants_credential_from_its_folder() {
     let at = json!({"tarball": {"url": url, "integrity": integrity(&tarball)}});
     let found = look(at.clone(), "source", Some(&npmrc)).await;
     let package = Some("plugin".into());
-    assert_eq!(found, StepOutcome::Ok(Resolved { package, ..wanted }));
+    assert_eq!(found, StepReport::Ok(Resolved { package, ..wanted }));
     // What it has for npm is not for the tarball.
     let denied = reason(look(at, "npm", Some(&npmrc)).await);
     assert_eq!(denied, FailureReason::RegistryAccessDenied);

@@ -9,6 +9,7 @@ use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::Opened;
 use paperclip_artifact::tree;
 use paperclip_artifact::verify::{self, Verified};
+use paperclip_artifact_format::names;
 use paperclip_error_chain::chain;
 use paperclip_oci::Digest;
 use paperclip_oci::image::{ImageBuilder, LayerBuilder, Manifest};
@@ -152,13 +153,13 @@ fn rebuilt(honest: &Path, change: impl Fn(&Path)) -> tempfile::TempDir {
         tar::Archive::new(plain).unpack(unpacked.path()).unwrap();
     }
     change(unpacked.path());
-    let facts = unpacked.path().join(tree::FACTS);
+    let facts = unpacked.path().join(names::FACTS);
     let marker = tree::marker(&tree::list(unpacked.path(), tree::LIMITS).unwrap());
     fs::write(facts.join("marker"), &marker).unwrap();
     let kept = tempfile::tempdir().unwrap();
-    let moved = kept.path().join(tree::FACTS);
+    let moved = kept.path().join(names::FACTS);
     fs::rename(&facts, &moved).unwrap();
-    let layers = [(tree::FACTS, moved.as_path()), ("", unpacked.path())];
+    let layers = [(names::FACTS, moved.as_path()), ("", unpacked.path())];
     let layers = layers.map(|(path, from)| {
         let layer = LayerBuilder::new().tree(path, from).unwrap();
         layer.build().unwrap()

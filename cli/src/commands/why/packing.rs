@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use paperclip_crds::labels;
-use paperclip_packing_api::outcome::parse_failure;
+use paperclip_packing_api::report::parse_failure;
 
 use super::{facts::Packing, pods};
 use crate::table::age;

@@ -16,8 +16,8 @@ use paperclip_packer::npm::toolchain::Toolchain;
 use paperclip_packer::steps::error::PackError;
 use paperclip_packer::steps::fetch::Package;
 use paperclip_packer::steps::work::Work;
-use paperclip_packing_api::outcome::Failure;
-use paperclip_packing_api::outcome::FailureReason::{self, PackageRefused, RegistryUnavailable};
+use paperclip_packing_api::report::Failure;
+use paperclip_packing_api::report::FailureReason::{self, PackageRefused, RegistryUnavailable};
 use registry::{Answer, Served, Store, VERSION, integrity, metadata};
 use serde_json::{Value, json};
 use tarball::{
@@ -544,7 +544,7 @@ async fn bring(case: &Case, registry: &Registry, folder: &Path) -> Result<(), Pa
     let lock = case.lock.as_ref().map(Value::to_string).unwrap_or_default();
     let lock = Lock::parse(lock.as_bytes(), NAME, VERSION)?;
     let sources = Sources {
-        given: None,
+        tarball: None,
         store: None,
         owner: None,
         registry: &client,

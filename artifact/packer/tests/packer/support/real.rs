@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use paperclip_oci::client::StoreOptions;
-use paperclip_packing_api::outcome::{self, Pushed, StepOutcome};
+use paperclip_packing_api::report::{self, Pushed, StepReport};
 use paperclip_packing_api::request::PackRequest;
 
 use crate::support;
@@ -179,8 +179,8 @@ pub async fn job(registry: &RealRegistry, request: &PackRequest) -> Pushed {
     step("fetch", registry, work.path(), request).await;
     step("evaluate", registry, work.path(), request).await;
     let message = step("push", registry, work.path(), request).await;
-    match outcome::parse::<Pushed>(&message) {
-        Some(StepOutcome::Ok(pushed)) => pushed,
+    match report::parse::<Pushed>(&message) {
+        Some(StepReport::Ok(pushed)) => pushed,
         other => panic!("{other:?}"),
     }
 }

@@ -1,10 +1,9 @@
 //! Cosign signatures in both layouts, with a key and without one.
 
+use paperclip_artifact::failure::FailureReason;
 use paperclip_artifact::trust::cosign::{Signer, simple_payload};
 use paperclip_artifact::trust::evidence::{LoggedCertificate, SimpleSignature};
-use paperclip_artifact::trust::{
-    Cause, Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot,
-};
+use paperclip_artifact::trust::{Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot};
 use paperclip_oci::Digest;
 use serde_json::{Value, json};
 use sigstore_verify::crypto::KeyPair;
@@ -88,10 +87,10 @@ fn signature_of_another_image_is_refused_in_both_layouts() {
     let other = Digest::of(b"other");
     let tag = simple(&key, &simple_payload("registry.example/p", &other));
     let cause = refused(by_key(&key), &tag, other.as_str());
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
     let bundle = bundled(&key_bundle(&key, &statement(&other)));
     let cause = refused(by_key(&key), &bundle, "not about");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 #[test]
@@ -102,7 +101,7 @@ fn signature_by_another_key_is_refused_in_both_layouts() {
     let bundle = bundled(&key_bundle(&other, &statement(&image())));
     for evidence in [tag, bundle] {
         let cause = refused(by_key(&key), &evidence, "does not hold");
-        assert_eq!(cause, Cause::SignatureInvalid);
+        assert_eq!(cause, FailureReason::SignatureInvalid);
     }
 }
 
@@ -118,7 +117,7 @@ fn tampered_payload_is_refused_in_both_layouts() {
     bundle["dsseEnvelope"]["payload"] = base64(statement(&image()).to_string().as_bytes()).into();
     for evidence in [tag, bundled(&bundle)] {
         let cause = refused(by_key(&key), &evidence, "does not hold");
-        assert_eq!(cause, Cause::SignatureInvalid);
+        assert_eq!(cause, FailureReason::SignatureInvalid);
     }
 }
 
@@ -133,7 +132,7 @@ fn payload_of_another_type_is_no_signature() {
         &simple(&key, payload.to_string().as_bytes()),
         "atomic",
     );
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 /// Who signs a bill of materials does not vouch for the image.
@@ -144,7 +143,7 @@ fn other_signed_statements_about_the_image_are_no_signature() {
     other["predicateType"] = "https://cyclonedx.org/bom".into();
     let evidence = bundled(&key_bundle(&key, &other));
     let cause = refused(by_key(&key), &evidence, "no cosign signature");
-    assert_eq!(cause, Cause::SignatureMissing);
+    assert_eq!(cause, FailureReason::SignatureMissing);
 }
 
 fn payload(image: &Digest) -> Vec<u8> {
@@ -167,21 +166,21 @@ fn signature_by_an_identity_below_a_tag_holds_for_its_image_alone() {
     let other = Digest::of(b"other");
     let replayed = vouched(authority.detached(PERSON, &payload(&other)));
     let cause = refused(by_person(&authority), &replayed, other.as_str());
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
     let somebody = Person {
         identity: "https://git.example/mallory",
         ..PERSON
     };
     let theirs = vouched(authority.detached(somebody, &payload(&image())));
     let cause = refused(by_person(&authority), &theirs, "mallory");
-    assert_eq!(cause, Cause::IdentityMismatch);
+    assert_eq!(cause, FailureReason::IdentityMismatch);
     let elsewhere = Person {
         issuer: "https://token.mallory.example",
         ..PERSON
     };
     let theirs = vouched(authority.detached(elsewhere, &payload(&image())));
     let cause = refused(by_person(&authority), &theirs, "mallory");
-    assert_eq!(cause, Cause::IdentityMismatch);
+    assert_eq!(cause, FailureReason::IdentityMismatch);
 }
 
 #[test]
@@ -189,12 +188,12 @@ fn signature_below_a_tag_by_nobody_in_the_trust_root_is_refused() {
     let authority = Authority::new();
     let stranger = vouched(Authority::new().detached(PERSON, &payload(&image())));
     let cause = refused(by_person(&authority), &stranger, "");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
     // By a key, it says nothing of who signed.
     let key = KeyPair::generate_ecdsa_p256().unwrap();
     let by_a_key = simple(&key, &payload(&image()));
     let cause = refused(by_person(&authority), &by_a_key, "no cosign signature");
-    assert_eq!(cause, Cause::SignatureMissing);
+    assert_eq!(cause, FailureReason::SignatureMissing);
 }
 
 #[test]
@@ -269,7 +268,11 @@ fn tampered_and_late_signatures_below_a_tag_are_refused() {
     for (what, signature) in tampered {
         let judged = judge(by_person(&authority), &vouched(signature));
         let refusal = judged.expect_err(what);
-        assert_eq!(refusal.cause, Cause::SignatureInvalid, "{what}: {refusal}");
+        assert_eq!(
+            refusal.reason,
+            FailureReason::SignatureInvalid,
+            "{what}: {refusal}"
+        );
     }
 }
 
@@ -282,14 +285,14 @@ fn signature_by_an_identity_holds_for_its_image_alone() {
     let other = statement(&Digest::of(b"other"));
     let other = bundled(&authority.bundle(PERSON, &other));
     let cause = refused(by_person(&authority), &other, "does not match");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
     let somebody = Person {
         identity: "https://git.example/mallory",
         ..PERSON
     };
     let other = bundled(&authority.bundle(somebody, &statement(&image())));
     let cause = refused(by_person(&authority), &other, "mallory");
-    assert_eq!(cause, Cause::IdentityMismatch);
+    assert_eq!(cause, FailureReason::IdentityMismatch);
 }
 
 #[test]
@@ -309,5 +312,5 @@ fn package_of_no_oci_registry_has_no_cosign_signature() {
     let mut evidence = simple(&key, &simple_payload("registry.example/p", &image()));
     evidence.subject.source_digest = None;
     let cause = refused(by_key(&key), &evidence, "no OCI registry");
-    assert_eq!(cause, Cause::SignatureMissing);
+    assert_eq!(cause, FailureReason::SignatureMissing);
 }

@@ -7,13 +7,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use paperclip_artifact::attachment::Kind;
 use paperclip_artifact::inspect::Opened;
-use paperclip_artifact::trust::record::Record;
+use paperclip_artifact::trust::verification::Verification;
 use paperclip_artifact::trust::{Evidence, Policy};
 use paperclip_oci::source::Source;
 use paperclip_packer::evidence;
 use paperclip_packer::npm::registry::{Registry, RegistryClient};
 use paperclip_packer::steps::verify::judge;
-use paperclip_packing_api::outcome::{Failure, FailureReason};
+use paperclip_packing_api::report::{Failure, FailureReason};
 use paperclip_packing_api::request::StoreEndpoints;
 use paperclip_packing_api::verification::VerifyRequest;
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ async fn artifact_is_judged_by_what_was_recorded_and_the_record_says_so() {
     };
     let opened = Opened::open(&source, &store.digest).await.unwrap();
     let record = opened.attached(Kind::Verification).await.unwrap();
-    let record: Record = serde_json::from_slice(&record).unwrap();
+    let record: Verification = serde_json::from_slice(&record).unwrap();
     assert_eq!(record.artifact, store.digest);
     assert_eq!(record.proofs[0].policy, "signed");
 }

@@ -6,7 +6,8 @@ mod judge;
 mod npm;
 mod store;
 
-use paperclip_artifact::trust::{Cause, Evidence, Policy, Proof, Refusal, Requirement, check};
+use paperclip_artifact::failure::FailureReason;
+use paperclip_artifact::trust::{Evidence, Policy, Proof, Refusal, Requirement, check};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -27,9 +28,9 @@ fn judge(requirement: Requirement, evidence: &Evidence) -> Result<Vec<Proof>, Re
 
 /// The cause of a refusal, whose message names the policy and says this.
 #[track_caller]
-fn refused(requirement: Requirement, evidence: &Evidence, says: &str) -> Cause {
+fn refused(requirement: Requirement, evidence: &Evidence, says: &str) -> FailureReason {
     let refusal = judge(requirement, evidence).expect_err("it must be refused");
     assert!(refusal.message.starts_with("policy p: "), "{refusal}");
     assert!(refusal.message.contains(says), "{refusal}");
-    refusal.cause
+    refusal.reason
 }

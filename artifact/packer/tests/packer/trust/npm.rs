@@ -1,8 +1,9 @@
 //! Signatures of a registry, and provenance.
 
+use paperclip_artifact::failure::FailureReason;
 use paperclip_artifact::trust::npm::Key;
 use paperclip_artifact::trust::{
-    Cause, Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot, evidence::NpmSignature,
+    Evidence, Keyless, Pattern, Requirement, Subject, TrustRoot, evidence::NpmSignature,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha512};
@@ -97,7 +98,7 @@ fn signature_replayed_from_another_package_version_or_tarball_is_refused() {
     for other in others {
         let evidence = signed(&key, &text_of(&other));
         let cause = refused(by_key(&key, None), &evidence, "does not hold");
-        assert_eq!(cause, Cause::SignatureInvalid, "{other}");
+        assert_eq!(cause, FailureReason::SignatureInvalid, "{other}");
     }
 }
 
@@ -109,7 +110,7 @@ fn signature_by_another_key_under_the_same_id_is_refused() {
     );
     let evidence = signed(&other, &text_of(&subject()));
     let cause = refused(by_key(&key, None), &evidence, "SHA256:a");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 #[test]
@@ -118,10 +119,10 @@ fn package_without_a_signature_or_by_unknown_keys_alone_is_refused() {
     let mut evidence = signed(&key, &text_of(&subject()));
     evidence.npm_signatures[0].keyid = "SHA256:b".into();
     let cause = refused(by_key(&key, None), &evidence, "SHA256:b");
-    assert_eq!(cause, Cause::SignatureMissing);
+    assert_eq!(cause, FailureReason::SignatureMissing);
     evidence.npm_signatures.clear();
     let cause = refused(by_key(&key, None), &evidence, "no signature");
-    assert_eq!(cause, Cause::SignatureMissing);
+    assert_eq!(cause, FailureReason::SignatureMissing);
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn expired_key_counts_for_what_was_published_before_and_for_nothing_later() {
             assert!(judge(requirement, &evidence).is_ok());
         } else {
             let cause = refused(requirement, &evidence, "expired");
-            assert_eq!(cause, Cause::KeyExpired);
+            assert_eq!(cause, FailureReason::KeyExpired);
         }
     }
 }
@@ -152,7 +153,7 @@ fn key_that_is_none_is_the_policys_fault() {
         };
         let requirement = Requirement::NpmSignature { keys: vec![key] };
         let cause = refused(requirement, &evidence, "public key");
-        assert_eq!(cause, Cause::PolicyInvalid);
+        assert_eq!(cause, FailureReason::PolicyInvalid);
     }
 }
 
@@ -227,7 +228,7 @@ fn provenance_by_another_identity_issuer_or_repository_is_refused() {
     ];
     for other in others {
         let cause = refused(Requirement::NpmProvenance(other), &evidence, "");
-        assert_eq!(cause, Cause::IdentityMismatch);
+        assert_eq!(cause, FailureReason::IdentityMismatch);
     }
 }
 
@@ -239,7 +240,7 @@ fn provenance_of_another_package_version_or_tarball_is_refused() {
         let evidence = attested(&authority.bundle(BUILDER, &statement(name, b"tarball")));
         let requirement = Requirement::NpmProvenance(wanted(&authority));
         let cause = refused(requirement, &evidence, name);
-        assert_eq!(cause, Cause::SignatureInvalid);
+        assert_eq!(cause, FailureReason::SignatureInvalid);
     }
     let other = statement("pkg:npm/%40acme/p@1.2.3", b"other");
     let evidence = attested(&authority.bundle(BUILDER, &other));
@@ -248,7 +249,7 @@ fn provenance_of_another_package_version_or_tarball_is_refused() {
         &evidence,
         "does not match",
     );
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 /// The name of one subject and the hash of another do not add up to a provenance.
@@ -262,7 +263,7 @@ fn two_subjects_do_not_lend_each_other_what_they_lack() {
     let requirement = Requirement::NpmProvenance(wanted(&authority));
     assert_eq!(
         refused(requirement, &evidence, "2 subjects"),
-        Cause::SignatureInvalid
+        FailureReason::SignatureInvalid
     );
 }
 
@@ -294,7 +295,7 @@ fn tampered_payload_signature_log_or_certificate_is_refused() {
         *tampered.pointer_mut(place).unwrap() = with;
         let requirement = Requirement::NpmProvenance(wanted(&authority));
         let cause = refused(requirement, &attested(&tampered), "");
-        assert_eq!(cause, Cause::SignatureInvalid, "{place}");
+        assert_eq!(cause, FailureReason::SignatureInvalid, "{place}");
     }
 }
 
@@ -305,7 +306,7 @@ fn bundle_without_a_log_entry_is_refused() {
     bundle["verificationMaterial"]["tlogEntries"] = json!([]);
     let requirement = Requirement::NpmProvenance(wanted(&authority));
     let cause = refused(requirement, &attested(&bundle), "");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 #[test]
@@ -314,7 +315,7 @@ fn certificate_that_had_expired_when_the_log_took_the_entry_in_is_refused() {
     let late = authority.bundle_logged(BUILDER, &honest(), Duration::minutes(11));
     let requirement = Requirement::NpmProvenance(wanted(&authority));
     let cause = refused(requirement, &attested(&late), "");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 #[test]
@@ -322,13 +323,16 @@ fn certificate_of_another_authority_is_refused() {
     let (authority, other) = (Authority::new(), Authority::new());
     let evidence = attested(&other.bundle(BUILDER, &honest()));
     let requirement = Requirement::NpmProvenance(wanted(&authority));
-    assert_eq!(refused(requirement, &evidence, ""), Cause::SignatureInvalid);
+    assert_eq!(
+        refused(requirement, &evidence, ""),
+        FailureReason::SignatureInvalid
+    );
     let public = Keyless {
         trust_root: TrustRoot::PublicGood,
         ..wanted(&authority)
     };
     let cause = refused(Requirement::NpmProvenance(public), &evidence, "");
-    assert_eq!(cause, Cause::SignatureInvalid);
+    assert_eq!(cause, FailureReason::SignatureInvalid);
 }
 
 #[test]
@@ -340,7 +344,7 @@ fn other_statements_of_the_same_builder_are_no_provenance() {
     let evidence = attested(&authority.bundle(BUILDER, &other));
     let requirement = Requirement::NpmProvenance(wanted(&authority));
     let cause = refused(requirement, &evidence, "no provenance");
-    assert_eq!(cause, Cause::SignatureMissing);
+    assert_eq!(cause, FailureReason::SignatureMissing);
 }
 
 #[test]
@@ -353,7 +357,7 @@ fn trust_root_that_is_none_is_the_policys_fault() {
             ..wanted(&authority)
         };
         let cause = refused(Requirement::NpmProvenance(broken), &evidence, "trust root");
-        assert_eq!(cause, Cause::PolicyInvalid);
+        assert_eq!(cause, FailureReason::PolicyInvalid);
     }
 }
 
@@ -368,6 +372,6 @@ fn recorded_evidence_of_another_artifact_is_not_taken() {
         ..subject()
     };
     let refusal = Evidence::parse(&text, &other).unwrap_err();
-    assert_eq!(refusal.cause, Cause::SignatureInvalid);
+    assert_eq!(refusal.reason, FailureReason::SignatureInvalid);
     assert!(Evidence::parse(&vec![b' '; 5 * 1024 * 1024], &subject()).is_err());
 }

@@ -12,7 +12,7 @@ pub const MEDIA_TYPE: &str = "application/vnd.paperclip.verification.v1+json";
 /// decides by it, since whoever may push may write it.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct Verification {
     /// The artifact.
     pub artifact: Digest,
     /// Hash of the policies' text.
@@ -28,7 +28,7 @@ pub struct Record {
 /// # Errors
 /// Says what was found.
 pub fn check(content: &[u8], artifact: &Digest) -> Result<(), String> {
-    let record: Record =
+    let record: Verification =
         serde_json::from_slice(content).map_err(|e| format!("it cannot be read: {e}"))?;
     let found = &record.artifact;
     match found == artifact {

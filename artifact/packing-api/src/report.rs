@@ -7,75 +7,13 @@ use paperclip_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use paperclip_artifact::failure::{FailureClass, FailureReason};
+
 /// The kubelet keeps no more than this of a termination message.
 pub const MAX_BYTES: usize = 4096;
 
 /// Exit code that says "the package is at fault, do not retry".
 pub const PACKAGE_AT_FAULT: u8 = 10;
-
-/// Reasons of a failed step; each is the text of a `Reason` of the API.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
-pub enum FailureReason {
-    /// The package is not in the registry.
-    PackageNotFound,
-    /// The package is in the registry, and this version of it is not.
-    VersionNotFound,
-    /// The npm registry could not be reached, or failed.
-    RegistryUnavailable,
-    /// The npm registry refused the platform's credential, or wants one.
-    RegistryAccessDenied,
-    /// The package breaks a rule of packing; the message names the rule.
-    PackageRefused,
-    /// The package has no plugin manifest.
-    ManifestMissing,
-    /// The plugin manifest cannot be evaluated, or breaks a rule of Paperclip.
-    ManifestInvalid,
-    /// The worker file that the plugin manifest names is not in the package.
-    WorkerFileMissing,
-    /// Packing failed for another cause.
-    PackingFailed,
-    /// The artifact store could not be reached or refused us.
-    StoreUnavailable,
-    /// The artifact carries no signature of the kind that a policy wants.
-    SignatureMissing,
-    /// A signature does not hold, or is of something else.
-    SignatureInvalid,
-    /// A signature holds, and somebody else made it than a policy wants.
-    IdentityMismatch,
-    /// The key that signed had expired when the package was published.
-    KeyExpired,
-    /// A key, pattern or trust root of a policy cannot be read.
-    PolicyInvalid,
-}
-
-impl FailureReason {
-    /// Whether trying the same again can only fail again.
-    #[must_use]
-    pub fn is_fault_of_package(self) -> bool {
-        matches!(
-            self,
-            Self::PackageNotFound
-                | Self::VersionNotFound
-                | Self::PackageRefused
-                | Self::ManifestMissing
-                | Self::ManifestInvalid
-                | Self::WorkerFileMissing
-        ) || self.is_of_trust()
-    }
-
-    /// Whether a policy is not met, or is none.
-    #[must_use]
-    pub fn is_of_trust(self) -> bool {
-        matches!(
-            self,
-            Self::SignatureMissing
-                | Self::SignatureInvalid
-                | Self::IdentityMismatch
-                | Self::KeyExpired
-                | Self::PolicyInvalid
-        )
-    }
-}
 
 /// A failed step, in words for the person who reads the status.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -144,18 +82,18 @@ pub struct Published {
     pub signed_by: Option<Digest>,
 }
 
-/// The outcome of one step.
+/// The report of one step.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub enum StepOutcome<T> {
+pub enum StepReport<T> {
     /// The step did its work.
     Ok(T),
     /// The step failed.
     Error(Failure),
 }
 
-impl<T: Serialize> StepOutcome<T> {
-    /// The outcome as JSON of at most [`MAX_BYTES`]; a longer message is cut.
+impl<T: Serialize> StepReport<T> {
+    /// The report as JSON of at most [`MAX_BYTES`]; a longer message is cut.
     ///
     /// # Errors
     /// When a success does not fit, which none of this crate's does.
@@ -169,10 +107,10 @@ impl<T: Serialize> StepOutcome<T> {
 }
 
 /// Cuts the message until the JSON fits; escapes make its length depend on its content.
-fn cut(failure: &Failure) -> StepOutcome<()> {
+fn cut(failure: &Failure) -> StepReport<()> {
     let mut message: String = failure.message.chars().take(MAX_BYTES).collect();
     loop {
-        let outcome = StepOutcome::Error(Failure {
+        let outcome = StepReport::Error(Failure {
             reason: failure.reason,
             message: format!("{message}…"),
         });
@@ -189,7 +127,7 @@ fn cut(failure: &Failure) -> StepOutcome<()> {
 /// Reads the termination message of any step. `None` when it is not one of ours, as when
 /// the kubelet ended the container.
 #[must_use]
-pub fn parse<T: for<'de> Deserialize<'de>>(message: &str) -> Option<StepOutcome<T>> {
+pub fn parse<T: for<'de> Deserialize<'de>>(message: &str) -> Option<StepReport<T>> {
     serde_json::from_str(message).ok()
 }
 
@@ -197,8 +135,8 @@ pub fn parse<T: for<'de> Deserialize<'de>>(message: &str) -> Option<StepOutcome<
 #[must_use]
 pub fn parse_failure(message: &str) -> Option<Failure> {
     match parse::<Box<RawValue>>(message)? {
-        StepOutcome::Error(failure) => Some(failure),
-        StepOutcome::Ok(_) => None,
+        StepReport::Error(failure) => Some(failure),
+        StepReport::Ok(_) => None,
     }
 }
 
@@ -223,7 +161,7 @@ mod tests {
                 reason: FailureReason::PackageRefused,
                 message: text,
             };
-            let message = StepOutcome::<Pushed>::Error(failure).to_message().unwrap();
+            let message = StepReport::<Pushed>::Error(failure).to_message().unwrap();
             assert!(message.len() <= MAX_BYTES);
             let failure = parse_failure(&message).unwrap();
             assert_eq!(failure.reason, FailureReason::PackageRefused);

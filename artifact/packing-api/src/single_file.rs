@@ -19,7 +19,7 @@ const MANIFEST: &str = "plugin-manifest.js";
 /// A worker of one file, which depends on nothing.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Inline {
+pub struct SingleFile {
     /// The whole plugin manifest.
     pub manifest: Value,
     /// Text of the worker file.
@@ -28,7 +28,7 @@ pub struct Inline {
 
 /// Why one file is no package.
 #[derive(Debug, thiserror::Error)]
-pub enum InlineError {
+pub enum SingleFileError {
     /// A field that the layout needs.
     #[error("the plugin manifest: `{field}` is {found}, wanted {wanted}")]
     Field {
@@ -44,12 +44,12 @@ pub enum InlineError {
     Manifest(#[from] ManifestError),
 }
 
-impl Inline {
+impl SingleFile {
     /// Name of the package: the plugin's id.
     ///
     /// # Errors
     /// When the id is missing or npm would not install a package of that name.
-    pub fn package(&self) -> Result<&str, InlineError> {
+    pub fn package(&self) -> Result<&str, SingleFileError> {
         let wanted = "an id that can be the name of a package, such as acme.greeter";
         self.field("id", &self.manifest["id"], naming::is_package_name, wanted)
     }
@@ -58,7 +58,7 @@ impl Inline {
     ///
     /// # Errors
     /// When it is missing or not exact.
-    pub fn version(&self) -> Result<&str, InlineError> {
+    pub fn version(&self) -> Result<&str, SingleFileError> {
         let is_version = |text: &str| semver::Version::parse(text).is_ok();
         let wanted = "an exact version such as 1.2.3";
         self.field("version", &self.manifest["version"], is_version, wanted)
@@ -68,13 +68,13 @@ impl Inline {
     ///
     /// # Errors
     /// Names the first field that breaks its rule.
-    pub fn check(&self) -> Result<(), InlineError> {
+    pub fn check(&self) -> Result<(), SingleFileError> {
         self.files()?;
         Ok(manifest::validate(&self.manifest)?)
     }
 
     /// Path of the worker file in the package.
-    fn worker_path(&self) -> Result<&Path, InlineError> {
+    fn worker_path(&self) -> Result<&Path, SingleFileError> {
         let is_inside = |text: &str| {
             let mut parts = Path::new(text).components();
             let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
@@ -86,7 +86,7 @@ impl Inline {
         let path = Path::new(path.strip_prefix("./").unwrap_or(path));
         let ours = [Path::new(MANIFEST), Path::new("package.json")];
         if ours.contains(&path) {
-            return Err(InlineError::Field {
+            return Err(SingleFileError::Field {
                 field: "entrypoints.worker",
                 found: format!("`{}`", path.display()),
                 wanted: "a file name that the package does not use itself",
@@ -101,10 +101,10 @@ impl Inline {
         found: &'a Value,
         holds: impl Fn(&str) -> bool,
         wanted: &'static str,
-    ) -> Result<&'a str, InlineError> {
+    ) -> Result<&'a str, SingleFileError> {
         match found.as_str() {
             Some(text) if holds(text) => Ok(text),
-            _ => Err(InlineError::Field {
+            _ => Err(SingleFileError::Field {
                 field,
                 found: match found {
                     Value::Null => "missing".into(),
@@ -122,7 +122,7 @@ impl Inline {
     ///
     /// # Errors
     /// When the plugin manifest lacks what the layout needs.
-    pub fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, InlineError> {
+    pub fn files(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>, SingleFileError> {
         let worker = self.worker_path()?;
         let description = json!({
             "name": self.package()?, "version": self.version()?, "private": true, "type": "module",

@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 use crate::naming;
 use crate::request::{self, InvalidRequest, PackRequest};
 
-/// Environment variable that holds the demand, for the step that pushes.
+/// Environment variable that holds the policies, for the step that pushes.
 pub const ENVIRONMENT: &str = "PAPERCLIP_PACK_POLICIES";
 
 /// Every policy that an artifact must meet, with every key and trust root in it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(transparent)]
-pub struct Demand {
+pub struct Policies {
     policies: Vec<Policy>,
 }
 
-impl Demand {
+impl Policies {
     /// Of policies in the order in which they are checked.
     #[must_use]
     pub fn new(policies: Vec<Policy>) -> Self {
@@ -92,30 +92,35 @@ mod tests {
     use super::*;
     use paperclip_artifact::trust::{Requirement, cosign::Signer};
 
-    fn demand(key: &str) -> Demand {
-        Demand::new(vec![Policy {
+    fn policies(key: &str) -> Policies {
+        Policies::new(vec![Policy {
             name: "p".into(),
             require: vec![Requirement::Cosign(Signer::Key(key.into()))],
         }])
     }
 
     #[test]
-    fn another_demand_is_another_job_and_the_same_artifact() {
+    fn other_policies_are_another_job_and_the_same_artifact() {
         let request = PackRequest {
             package: "example".into(),
             ..PackRequest::default()
         };
-        let names = [Demand::default(), demand("a"), demand("b")].map(|it| it.job_name(&request));
+        let names =
+            [Policies::default(), policies("a"), policies("b")].map(|it| it.job_name(&request));
         assert_eq!(names[0], request.job_name());
         assert_ne!(names[0], names[1]);
         assert_ne!(names[1], names[2]);
-        assert_eq!(names[1], demand("a").job_name(&request));
+        assert_eq!(names[1], policies("a").job_name(&request));
         assert!(names[1].len() <= 63 && names[1].starts_with("pack-example-"));
     }
 
     #[test]
-    fn demand_that_no_variable_holds_is_refused() {
-        assert!(demand("a").validate().is_ok());
-        assert!(demand(&"a".repeat(request::MAX_BYTES)).validate().is_err());
+    fn policies_that_no_variable_holds_is_refused() {
+        assert!(policies("a").validate().is_ok());
+        assert!(
+            policies(&"a".repeat(request::MAX_BYTES))
+                .validate()
+                .is_err()
+        );
     }
 }
