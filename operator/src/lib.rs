@@ -1,0 +1,31 @@
+//! The operator: `PaperclipPlugin` to artifacts and running workloads, `PaperclipHost` to certificates.
+//!
+//! It is never on a running plugin's path. A library, so that tests reconcile against an API
+//! server in memory; the program only calls [`run`].
+
+#[cfg(test)]
+mod api_server;
+mod apply;
+pub mod args;
+mod backoff;
+pub mod context;
+pub mod errors;
+mod events;
+mod fingerprint;
+mod health;
+pub mod host;
+mod leader;
+mod manifests;
+pub mod metrics;
+pub mod nodes;
+pub mod plugin;
+pub mod pods;
+mod run;
+pub mod secrets;
+mod signing;
+mod status;
+mod tokens;
+pub mod trust;
+pub mod watched;
+
+pub use run::{Failure, run};
