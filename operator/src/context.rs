@@ -209,8 +209,7 @@ impl Context {
         })
     }
 
-    /// As if the manifest had been read from the store.
-    #[cfg(test)]
+    /// Keeps a manifest as one that was read from the store.
     pub fn remember_manifest(&self, digest: Digest, manifest: Value) {
         self.manifests.put(digest, Arc::new(manifest));
     }
@@ -242,7 +241,8 @@ async fn maintain_store(
     secrets::in_cluster_store(api, authority, service, &args.namespace, credentials).await
 }
 
-fn own_tls(authority: &Authority) -> Result<ClientTls, StartError> {
+/// The certificate by which the operator asks plugin pods.
+pub(crate) fn own_tls(authority: &Authority) -> Result<ClientTls, StartError> {
     let subject = Subject::Identity(Identity::Operator);
     let leaf = authority.issue(&subject, OffsetDateTime::now_utc())?;
     Ok(ClientTls::from_pem(

@@ -201,7 +201,7 @@ fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api_server::ApiServer;
+    use paperclip_testkit::ApiServer;
 
     const QUICK: Pace = Pace {
         life: Duration::from_millis(900),

@@ -3,8 +3,6 @@
 //! It is never on a running plugin's path. A library, so that tests reconcile against an API
 //! server in memory; the program only calls [`run`].
 
-#[cfg(test)]
-mod api_server;
 mod apply;
 pub mod args;
 mod backoff;

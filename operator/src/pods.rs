@@ -218,8 +218,7 @@ impl Pods {
         }
     }
 
-    /// As if this pod had been seen and had said this.
-    #[cfg(test)]
+    /// Takes in a pod with the status that its sidecar reports.
     pub fn said(self: &Arc<Self>, pod: Pod, status: WatchStatusResponse) {
         let uid = pod.uid().unwrap_or_default();
         let (wake, _) = mpsc::unbounded_channel();
@@ -339,13 +338,17 @@ fn stream_address(pod: &Pod) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api_server::ApiServer, plugin::fixtures};
+    use crate::context::own_tls;
+    use paperclip_identity_issue::Authority;
+    use paperclip_testkit::fixtures;
+    use time::OffsetDateTime;
 
     /// Pods of which one runs its sidecar, so that its stream is being opened.
-    async fn with_stream() -> (Arc<Pods>, mpsc::UnboundedSender<Wakes>) {
-        let context = ApiServer::default().context().await;
+    fn with_stream() -> (Arc<Pods>, mpsc::UnboundedSender<Wakes>) {
+        let authority = Authority::generate(OffsetDateTime::now_utc()).unwrap();
+        let authority = Authority::load(&authority).unwrap();
         let (wake, _) = mpsc::unbounded_channel();
-        let pods = context.pods.clone();
+        let pods = Arc::new(Pods::new(own_tls(&authority).unwrap()));
         pods.observe(Event::Apply(fixtures::serving_pod()), &wake);
         assert_eq!(pods.streams.len(), 1);
         (pods, wake)
@@ -359,14 +362,14 @@ mod tests {
 
     #[tokio::test]
     async fn stream_of_a_deleted_pod_ends() {
-        let (pods, wake) = with_stream().await;
+        let (pods, wake) = with_stream();
         pods.observe(Event::Delete(fixtures::serving_pod()), &wake);
         streams_end(&pods).await;
     }
 
     #[tokio::test]
     async fn stream_of_a_pod_that_went_unseen_ends_with_the_next_list() {
-        let (pods, wake) = with_stream().await;
+        let (pods, wake) = with_stream();
         pods.observe(Event::Init, &wake);
         pods.observe(Event::InitDone, &wake);
         streams_end(&pods).await;
@@ -375,7 +378,7 @@ mod tests {
 
     #[tokio::test]
     async fn stream_ends_with_the_sidecar() {
-        let (pods, wake) = with_stream().await;
+        let (pods, wake) = with_stream();
         let mut pod = fixtures::serving_pod();
         pod.status = None;
         pods.observe(Event::Apply(pod), &wake);
@@ -384,7 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_plugin_is_settled_once_pods_are_listed_and_the_live_ones_were_asked() {
-        let (pods, wake) = with_stream().await;
+        let (pods, wake) = with_stream();
         assert!(!pods.all_heard("uid-1") && pods.all_heard("another"));
         pods.observe(Event::InitDone, &wake);
         // Nobody listens at the pod's address, and that is an answer too.

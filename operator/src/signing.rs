@@ -148,7 +148,7 @@ fn build_map(data: BTreeMap<String, String>) -> ConfigMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api_server::ApiServer;
+    use paperclip_testkit::ApiServer;
     use serde_json::Value;
 
     const NAMESPACE: &str = "/api/v1/namespaces/paperclip-system";

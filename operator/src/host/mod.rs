@@ -108,7 +108,11 @@ fn after_failure(host: &PaperclipHost, error: &HostError, backoff: &Backoff) -> 
     Action::requeue(wait)
 }
 
-async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, HostError> {
+/// Issues or renews the certificate of one host, and reports it.
+///
+/// # Errors
+/// When the API server refuses, or an object of another has the Secret's name.
+pub async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, HostError> {
     let namespace = cached.namespace().unwrap_or_default();
     let api: Api<PaperclipHost> = Api::namespaced(context.client.clone(), &namespace);
     let found = api.get_opt(&cached.name_any()).await?;
@@ -256,81 +260,4 @@ async fn report(
         status::write(context, host, &status, transition, warning).await?;
     }
     Ok(status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{api_server::ApiServer, plugin::fixtures};
-
-    const HOST: &str =
-        "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
-    const SECRET: &str = "/api/v1/namespaces/paperclip/secrets/main-client-tls";
-
-    async fn created() -> (ApiServer, Arc<Context>, PaperclipHost) {
-        let server = ApiServer::default();
-        let context = server.context().await;
-        server.put(HOST, &fixtures::host());
-        (server, context, fixtures::host())
-    }
-
-    fn words(status: &serde_json::Value) -> Vec<String> {
-        let conditions: Vec<Condition> =
-            serde_json::from_value(status["conditions"].clone()).unwrap();
-        conditions
-            .iter()
-            .map(|found| format!("{}={} {}", found.type_, found.status, found.reason))
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn ready_is_unknown_before_it_is_true() {
-        let (server, context, host) = created().await;
-        reconcile(&host, &context).await.unwrap();
-        let written: Vec<_> = server.bodies(&format!("{HOST}/status"));
-        assert_eq!(
-            written
-                .iter()
-                .map(|body| words(&body["status"]))
-                .collect::<Vec<_>>(),
-            [
-                vec!["Ready=Unknown Pending", "Reconciling=True Pending"],
-                vec!["Ready=True Succeeded"],
-            ]
-        );
-        assert!(server.object(HOST)["status"]["certificateExpires"].is_string());
-    }
-
-    #[tokio::test]
-    async fn a_second_pass_over_a_host_writes_nothing() {
-        let (server, context, host) = created().await;
-        reconcile(&host, &context).await.unwrap();
-        server.writes();
-        reconcile(&host, &context).await.unwrap();
-        assert_eq!(server.writes(), Vec::<String>::new());
-    }
-
-    #[tokio::test]
-    async fn a_secret_of_another_stalls_the_host_and_stays_as_it_is() {
-        let (server, context, host) = created().await;
-        let foreign = serde_json::json!({"metadata": {"name": "main-client-tls"}});
-        server.put(SECRET, &foreign);
-        reconcile(&host, &context).await.unwrap_err();
-        let status = server.object(HOST)["status"].clone();
-        let expected = ["Ready=False ApplyFailed", "Stalled=True ApplyFailed"];
-        assert_eq!(words(&status), expected);
-        assert_eq!(server.object(SECRET), foreign);
-    }
-
-    #[tokio::test]
-    async fn a_host_in_a_namespace_that_goes_is_no_error() {
-        let (server, context, host) = created().await;
-        reconcile(&host, &context).await.unwrap();
-        server.writes();
-        server.terminate("paperclip");
-        server.remove(SECRET);
-        let action = reconcile(&host, &context).await.unwrap();
-        assert_eq!(action, Action::await_change());
-        assert_eq!(server.writes(), [format!("PATCH {SECRET}")]);
-    }
 }

@@ -49,7 +49,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub(super) fn under_way(finding: Finding) -> Self {
+    /// It is being brought about, or stands; what it waits for comes by itself.
+    #[must_use]
+    pub fn under_way(finding: Finding) -> Self {
         Self {
             finding,
             refused: None,
@@ -57,7 +59,9 @@ impl Stage {
         }
     }
 
-    pub(super) fn stalled(finding: Finding) -> Self {
+    /// Nothing more happens until a person acts.
+    #[must_use]
+    pub fn stalled(finding: Finding) -> Self {
         Self {
             finding,
             refused: None,

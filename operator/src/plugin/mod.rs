@@ -1,7 +1,7 @@
 //! Reconciles `PaperclipPlugin`: observe, decide, apply, report.
 
 mod apply;
-mod artifact;
+pub mod artifact;
 mod claim;
 mod claiming;
 mod conditions;
@@ -12,16 +12,12 @@ mod desired;
 mod diagnose;
 mod fate;
 #[cfg(test)]
-pub mod fixtures;
-#[cfg(test)]
-mod flow;
+mod fixtures;
 mod handover;
 mod limits;
 mod moved;
 mod network;
-#[cfg(test)]
-mod nodes;
-mod packing;
+pub mod packing;
 mod pins;
 mod platforms;
 mod pod;
@@ -29,17 +25,16 @@ mod queue;
 mod reconcile;
 mod references;
 mod resources;
-mod revision;
+pub mod revision;
 mod rollout;
 mod source;
 mod steady;
 mod summary;
-#[cfg(test)]
-mod tenants;
-mod trust;
+pub mod trust;
 mod worker;
 
 pub use claiming::sweep;
-pub use conditions::{Finding, condition, rfc3339};
+pub use conditions::{Finding, Verdict, condition, rfc3339};
 pub use controller::run;
 pub use queue::Queue;
+pub use reconcile::{ReconcileError, reconcile};

@@ -11,11 +11,16 @@ use paperclip_crds::{
     labels,
     v1alpha1::{HttpSource, NpmSource, OciSource, PaperclipPlugin, PluginSource},
 };
+use paperclip_operator::{
+    context::Context,
+    plugin::reconcile,
+};
 use paperclip_packing_api::request::PackRequest;
+use paperclip_testkit::{ApiServer, fixtures};
 use serde_json::{Value, json};
 
-use super::{fixtures, reconcile::reconcile};
-use crate::{api_server::ApiServer, context::Context};
+use crate::operator;
+
 
 const JOBS: &str = "/apis/batch/v1/namespaces/paperclip-system/jobs";
 const LENT: &str = "/api/v1/namespaces/paperclip-system/secrets";
@@ -31,7 +36,7 @@ struct Tenant {
 impl Tenant {
     async fn new(source: PluginSource) -> Self {
         let server = ApiServer::default();
-        let mut context = server.context_without_pods().await;
+        let mut context = operator::context_without_pods(&server).await;
         // Nobody ends the Jobs here.
         Arc::get_mut(&mut context).unwrap().args.max_packing_jobs = 100;
         server.put(

@@ -18,10 +18,17 @@ use paperclip_crds::{
     },
 };
 use paperclip_oci::Digest;
+use paperclip_operator::{
+    context::Context,
+    plugin::{packing, reconcile, revision, sweep},
+    secrets,
+};
+use paperclip_testkit::{ApiServer, fixtures};
 use serde_json::{Value, json};
 
-use super::{claiming::sweep, fixtures, packing, reconcile::reconcile};
-use crate::{api_server::ApiServer, context::Context};
+use crate::operator;
+
+
 
 const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce";
@@ -164,7 +171,7 @@ impl World {
 
     /// The same that has read nothing from the store, where nobody answers.
     async fn operator_without_manifests(server: &ApiServer) -> Arc<Context> {
-        let mut context = server.context_without_pods().await;
+        let mut context = operator::context_without_pods(server).await;
         let context_now = Arc::get_mut(&mut context).unwrap();
         context_now.clock = now;
         // As if it had heard all pods already.
@@ -246,7 +253,7 @@ impl World {
     async fn settle(&mut self) {
         for _ in 0..PASSES {
             self.server.writes();
-            self.server.watched_by(&self.context);
+            operator::list(&self.server, &self.context);
             // An error is tried again, as the controller does; the operator was killed.
             let failed = reconcile(Arc::new(self.plugin()), self.context.clone())
                 .await
@@ -289,7 +296,7 @@ impl World {
                 (
                     found.spec.number,
                     found.spec.activation,
-                    super::revision::state(&found),
+                    revision::state(&found),
                 )
             })
             .collect();
@@ -1151,14 +1158,14 @@ const ACCESS: &str = "/api/v1/namespaces/shop/secrets/access";
 /// A Secret that is open to plugins, as it is after its `version`-th write.
 fn put_secret(world: &World, version: u64, value: &str) {
     let texts = [("token", value)];
-    let mut secret = crate::secrets::build_secret(
+    let mut secret = secrets::build_secret(
         ObjectMeta {
             name: Some("access".into()),
             uid: Some("uid-of-access".into()),
             resource_version: Some(version.to_string()),
             ..ObjectMeta::default()
         },
-        crate::secrets::OPAQUE,
+        secrets::OPAQUE,
         texts,
     );
     let labels = secret.labels_mut();

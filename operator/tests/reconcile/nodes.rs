@@ -7,15 +7,17 @@ use k8s_openapi::{api::batch::v1::Job, jiff::Timestamp};
 use kube::{ResourceExt, runtime::watcher::Event};
 use paperclip_crds::v1alpha1::{ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus};
 use paperclip_oci::Digest;
-use paperclip_packing_api::request::PackRequest;
-use serde_json::{Value, json};
-
-use super::{fixtures, packing, reconcile::reconcile};
-use crate::{
-    api_server::ApiServer,
+use paperclip_operator::{
     context::Context,
     nodes::{ARCHITECTURE, OS},
+    plugin::{packing, reconcile},
 };
+use paperclip_packing_api::request::PackRequest;
+use paperclip_testkit::{ApiServer, fixtures};
+use serde_json::{Value, json};
+
+use crate::operator;
+
 
 const PLUGIN: &str =
     "/apis/plugins.paperclip.ing/v1alpha1/namespaces/shop/paperclipplugins/commerce";
@@ -46,7 +48,7 @@ impl World {
         }
         server.put(HOST, &fixtures::host());
         server.put(PLUGIN, &fixtures::plugin());
-        let mut context = server.context_without_pods().await;
+        let mut context = operator::context_without_pods(&server).await;
         Arc::get_mut(&mut context).unwrap().clock = now;
         let world = Self { server, context };
         world.knows(&fixtures::artifact().digest);

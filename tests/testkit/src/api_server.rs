@@ -1,22 +1,17 @@
-//! An API server in memory, for tests: objects by path, server-side apply as a merge, and
+//! An API server in memory: objects by path, server-side apply as a merge, and
 //! a list of every request that came in.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    fmt::Debug,
     sync::{Arc, Mutex},
 };
 
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use kube::{Client, Resource, client::Body, runtime::watcher::Event};
-use paperclip_oci::client::{StoreClient, StoreOptions};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{Client, client::Body};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-
-use crate::{context::Context, metrics::Metrics, plugin::fixtures, secrets, watched::Kept};
 
 /// Kinds that are listed without a selector.
 const LISTED: [&str; 2] = ["/api/v1/nodes", "/v1alpha1/paperclipplugins"];
@@ -32,27 +27,13 @@ struct State {
     failing: Option<(u64, bool)>,
 }
 
-/// A store that answers and holds nothing, so that nobody tries again and again to reach the
-/// one that there is not.
-async fn empty_store() -> StoreClient {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let nothing = axum::Router::new().fallback(|| async { StatusCode::NOT_FOUND });
-    tokio::spawn(async move { axum::serve(listener, nothing).await });
-    let options = StoreOptions {
-        address,
-        plain_http: true,
-        ..StoreOptions::default()
-    };
-    StoreClient::new(options).unwrap()
-}
-
 /// The server. Clones are the same server.
 #[derive(Clone, Default)]
 pub struct ApiServer(Arc<Mutex<State>>);
 
 impl ApiServer {
     /// A client of this server.
+    #[must_use]
     pub fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -62,64 +43,20 @@ impl ApiServer {
         Client::new(service, "default")
     }
 
-    /// What reconciles are given, over a platform whose store belongs to another and where
-    /// no pod runs.
-    pub async fn context_without_pods(&self) -> Arc<Context> {
-        let context = self.context().await;
-        let (wake, _) = tokio::sync::mpsc::unbounded_channel();
-        context.pods.observe(Event::InitDone, &wake);
-        context
-    }
-
-    /// The same before pods were listed.
-    pub async fn context(&self) -> Arc<Context> {
-        let texts = [("username", "read"), ("password", "secret")];
-        let secret = secrets::build_secret(Default::default(), secrets::OPAQUE, texts);
-        self.put(
-            "/api/v1/namespaces/paperclip-system/secrets/paperclip-store-read",
-            &secret,
-        );
-        let metrics = Arc::new(Metrics::default());
-        let context = Context::prepare(self.client(), fixtures::args(), metrics).await;
-        self.state().requests.clear();
-        let mut context = context.unwrap();
-        context.store = empty_store().await;
-        let context = Arc::new(context);
-        self.watched_by(&context);
-        context
-    }
-
-    /// What the watches of an operator tell it: every trust policy and every namespace.
-    pub fn watched_by(&self, context: &Context) {
-        let kept = &context.watched;
-        self.tell(
-            "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/",
-            &kept.policies,
-        );
-        self.tell("/api/v1/namespaces/", &kept.namespaces);
-    }
-
-    fn tell<K>(&self, prefix: &str, kept: &Kept<K>)
-    where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    {
-        kept.observe(&Event::Init);
-        for (path, object) in self.objects() {
-            let name = path.strip_prefix(prefix);
-            if name.is_some_and(|name| !name.contains('/')) {
-                kept.observe(&Event::InitApply(serde_json::from_value(object).unwrap()));
-            }
-        }
-        kept.observe(&Event::InitDone);
-    }
-
     /// Puts an object there, as if another had made it.
+    ///
+    /// # Panics
+    /// When it cannot be written as JSON.
     pub fn put(&self, path: &str, object: &impl Serialize) {
         let object = serde_json::to_value(object).unwrap();
         self.state().objects.insert(path.into(), object);
     }
 
     /// The object at a path.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
     pub fn object(&self, path: &str) -> Value {
         self.state().objects[path].clone()
     }
@@ -145,11 +82,13 @@ impl ApiServer {
     }
 
     /// Whether the write that was to fail has.
+    #[must_use]
     pub fn has_failed(&self) -> bool {
         self.state().failing.is_none()
     }
 
     /// Everything there is, by path.
+    #[must_use]
     pub fn objects(&self) -> BTreeMap<String, Value> {
         self.state().objects.clone()
     }
@@ -163,14 +102,16 @@ impl ApiServer {
             .collect()
     }
 
-    /// Requests of any kind, as `METHOD path`, since `writes` was asked last.
+    /// Requests of any kind, as `METHOD path`, since `writes` was called last.
+    #[must_use]
     pub fn requests(&self) -> Vec<String> {
         let state = self.state();
         let requests = state.requests.iter().map(|(request, _)| request.clone());
         requests.collect()
     }
 
-    /// What was patched at a path since `writes` was asked last.
+    /// What was patched at a path since `writes` was called last.
+    #[must_use]
     pub fn bodies(&self, path: &str) -> Vec<Value> {
         let wanted = format!("PATCH {path}");
         let state = self.state();

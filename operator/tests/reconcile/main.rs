@@ -1,0 +1,10 @@
+//! The operator reconciles against an API server in memory.
+
+mod host;
+mod lives;
+mod nodes;
+mod operator;
+mod plugin;
+mod tenants;
+mod trust_policy;
+mod verification;
