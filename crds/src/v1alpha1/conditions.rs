@@ -1,6 +1,6 @@
-//! Conditions and their reasons, which are API: listed in `docs/conditions.md`, never renamed.
+//! Conditions, which are API: listed in `docs/conditions.md`, never renamed.
 //!
-//! Each word stands once, with what it means: the enum, its documentation and the tables of the
+//! Each word stands once, with its meaning: the enum, its documentation and the tables of the
 //! docs come from that one line.
 
 use schemars::JsonSchema;
@@ -52,7 +52,7 @@ macro_rules! words {
                 }
             }
 
-            /// What it means, in sentences.
+            /// Its meaning, in sentences.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self {
@@ -74,6 +74,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// Types of conditions.
@@ -123,60 +125,5 @@ impl ConditionType {
                 "False where the network let it through, which does not hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried. Absent before the first look."
             }
         }
-    }
-}
-
-words! {
-    /// Reasons of conditions and events.
-    Reason {
-        Succeeded = "All is as it should be.",
-        Pending = "The resource was seen and nothing is known yet.",
-        Packing = "A packing Job runs.",
-        PackageNotFound = "The package is not in the registry.",
-        VersionNotFound = "The package is in the registry, and this version of it is not.",
-        RegistryUnavailable = "The registry, or the place of the package, could not be reached, or failed.",
-        RegistryAccessDenied = "The registry, or the place of the package, refused the credential, or wants one.",
-        PackageRefused = "The package breaks a rule of packing; the message names the rule.",
-        ManifestMissing = "The package has no plugin manifest.",
-        ManifestInvalid = "The package's plugin manifest cannot be evaluated, or breaks a rule of Paperclip.",
-        WorkerFileMissing = "The worker file that the plugin manifest names is not in the package.",
-        ManifestMismatch = "A field of `spec.manifest` is not what the package says.",
-        PackingFailed = "The packing Job failed for another cause.",
-        StoreUnavailable = "The artifact store could not be reached or refused us.",
-        ReferenceMissing = "A ConfigMap or a key that the spec names is missing.",
-        SecretUnavailable = "A Secret or a key that the spec names is missing, or the Secret lacks the label that opens it to plugins.",
-        ConfigInvalid = "The config breaks the plugin manifest's `instanceConfigSchema`, or a source of it is no object.",
-        ConfigRejected = "The worker's `validateConfig` refused the config.",
-        CapabilitiesAdded = "The package asks for capabilities that were not granted.",
-        Implicit = "Granted without a reviewer's grant: by `spec.manifest.capabilities`, or as what the first revision asked for.",
-        Suspended = "`spec.suspend` is set.",
-        RolledBack = "The revision did not come to serve in time, and the one that served last runs again.",
-        DeadlineExceeded = "The revision did not come to serve in time.",
-        QuotaExceeded = "A ResourceQuota leaves no room for the pod.",
-        AdmissionRefused = "An admission policy or webhook of the cluster refuses the pod.",
-        Unschedulable = "No node has room for the pod, or none fits it.",
-        Progressing = "The pods of the new template are being started.",
-        PodRefused = "The kubelet or the cluster refused the pod for another cause.",
-        ImageUnavailable = "An image of the pod cannot be pulled.",
-        DeliveryFailed = "The artifact could not be delivered to the pod.",
-        WorkerExited = "The worker exited or was killed.",
-        InitializeFailed = "The worker did not answer `initialize`, or answered it with an error.",
-        WorkerUnresponsive = "The worker does not answer `health`.",
-        WaitingForHost = "The worker's set-up waits for a host to answer.",
-        HostAbsent = "No session with the host pings both ways.",
-        HostNotFound = "The `PaperclipHost` does not exist.",
-        HostForbidden = "The `PaperclipHost` does not allow plugins of this namespace.",
-        PluginIdTaken = "Another plugin of the same host has the id of the plugin manifest.",
-        NotEnforced = "The cluster's network lets the pod connect where no policy allows it.",
-        Skipped = "The check was not asked for.",
-        Verifying = "A Job checks the signatures of the artifact.",
-        NoPolicyMatches = "There are trust policies, and none is for this package in this namespace.",
-        SignatureMissing = "The artifact carries no signature of the kind that a policy wants, or it was packed before signatures were recorded.",
-        SignatureInvalid = "A signature does not hold, or is of something else.",
-        IdentityMismatch = "A signature holds, and somebody else made it than a policy wants.",
-        KeyExpired = "The key that signed had expired when the package was published.",
-        PolicyInvalid = "A key, pattern or trust root of a policy cannot be read.",
-        VerificationFailed = "The signatures could not be checked for another cause.",
-        ApplyFailed = "The API server refused a write of the operator.",
     }
 }

@@ -1,14 +1,14 @@
 //! Version `v1alpha1`.
 
-mod advice;
 mod conditions;
 mod host;
 mod limits;
 mod plugin;
+mod reasons;
 mod revision;
 mod trust;
 
-pub use conditions::{Condition, ConditionType, Reason};
+pub use conditions::{Condition, ConditionType};
 pub use host::{
     AllowedNamespaces, HostReference, NamespacesFrom, PaperclipHost, PaperclipHostSpec,
     PaperclipHostStatus, ServiceReference,
@@ -22,6 +22,7 @@ pub use plugin::{
     RevisionStatus, SecretKey, SecretUse, UpgradePolicy, UpgradeStrategy, VerificationStatus,
     WorkerSpec,
 };
+pub use reasons::{Class, Reason};
 pub use revision::{
     Grant, GrantOrigin, PaperclipPluginRevision, PaperclipPluginRevisionSpec,
     PaperclipPluginRevisionStatus, RevisionArtifact, RevisionState, SecretVersion,

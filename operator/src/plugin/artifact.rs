@@ -10,7 +10,7 @@ use kube::{
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        ArtifactStatus, ConditionType, ConfigMapKey, HttpSource, NpmSource, OciSource,
+        ArtifactStatus, Class, ConditionType, ConfigMapKey, HttpSource, NpmSource, OciSource,
         PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
     },
 };
@@ -122,7 +122,7 @@ pub async fn resolve(
                 return Ok(Stage::under_way(still_failing(plugin, finding)));
             }
             Progress::Failed(finding, true) => {
-                if trust::judges_by(finding.reason) {
+                if finding.reason.class() == Class::Policy {
                     status.verification = Some(trust::refused(context, &job, &finding));
                 }
                 status.failed_request = Some(job);
@@ -367,16 +367,10 @@ async fn inline_request(
 /// The failure that an earlier pass wrote down.
 pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
     let condition = plugin.condition(ConditionType::ArtifactReady)?;
-    let reasons = [
-        Reason::PackageNotFound,
-        Reason::VersionNotFound,
-        Reason::PackageRefused,
-        Reason::ManifestMissing,
-        Reason::ManifestInvalid,
-        Reason::WorkerFileMissing,
-    ];
-    let reason = Reason::from_name(&condition.reason)
-        .filter(|reason| reasons.contains(reason) || trust::judges_by(*reason))?;
+    let reason = Reason::from_name(&condition.reason)?;
+    if !matches!(reason.class(), Class::Package | Class::Policy) {
+        return None;
+    }
     Some(Finding::no(reason, condition.message.clone()))
 }
 
@@ -386,7 +380,7 @@ pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Findi
         .condition(ConditionType::ArtifactReady)
         .filter(|stage| stage.observed_generation == plugin.metadata.generation)
         .filter(|_| finding.reason == Reason::Packing);
-    steady::failed_before(before, &steady::OF_PACKING).unwrap_or(finding)
+    steady::failed_before(before).unwrap_or(finding)
 }
 
 /// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing

@@ -1,7 +1,7 @@
 //! From findings to conditions: pure, so that every combination can be tested.
 
 use k8s_openapi::jiff::Timestamp;
-use paperclip_crds::v1alpha1::{Condition, ConditionType, Reason};
+use paperclip_crds::v1alpha1::{Class, Condition, ConditionType, Reason};
 
 /// What was found about one stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,29 +169,12 @@ impl Findings {
             "disabled"
         } else if summary.reason == Reason::CapabilitiesAdded {
             "upgrade_pending"
-        } else if self.stalled || is_error(summary.reason) {
+        } else if self.stalled || summary.reason.class() != Class::Calm {
             "error"
         } else {
             "installed"
         }
     }
-}
-
-/// Whether a reason is bad news rather than work under way.
-#[must_use]
-pub fn is_error(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::Succeeded
-            | Reason::Pending
-            | Reason::Packing
-            | Reason::Verifying
-            | Reason::Progressing
-            | Reason::WaitingForHost
-            | Reason::HostAbsent
-            | Reason::Skipped
-            | Reason::Suspended
-    )
 }
 
 /// The conditions of a pass. A transition time moves only with its status.

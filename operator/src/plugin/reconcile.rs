@@ -8,7 +8,7 @@ use paperclip_artifact::pull::PullError;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
+        Class, ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
     },
 };
 
@@ -16,7 +16,7 @@ use super::{
     apply::{scale, stop},
     artifact,
     claiming::{self, Standing},
-    conditions::{Finding, Findings, Revision, Verdict, broken_off, conditions, first, is_error},
+    conditions::{Finding, Findings, Revision, Verdict, broken_off, conditions, first},
     rollout, source, summary, trust, worker,
 };
 use crate::{
@@ -214,19 +214,14 @@ fn lasts(context: &Context, plugin: &PaperclipPlugin) -> bool {
 /// When to look again, at the latest.
 fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration>) -> Action {
     let summary = findings.summary();
-    let unwatched = matches!(
-        summary.reason,
-        Reason::ReferenceMissing
-            | Reason::SecretUnavailable
-            | Reason::Packing
-            | Reason::Verifying
-            | Reason::VerificationFailed
-            | Reason::RegistryUnavailable
-            | Reason::RegistryAccessDenied
-            | Reason::StoreUnavailable
-            | Reason::PackingFailed
-            | Reason::ImageUnavailable
-    );
+    let unwatched = summary.reason.class() == Class::Transient
+        || matches!(
+            summary.reason,
+            Reason::ReferenceMissing
+                | Reason::SecretUnavailable
+                | Reason::Packing
+                | Reason::Verifying
+        );
     let spec = &plugin.spec;
     let refers = spec
         .config
@@ -452,7 +447,7 @@ async fn report(
     let warning = status
         .conditions
         .first()
-        .is_some_and(|ready| ready.status == "False" && is_bad(&ready.reason));
+        .is_some_and(|ready| ready.status == "False" && is_news(&ready.reason));
     status::write(
         context,
         plugin,
@@ -464,18 +459,7 @@ async fn report(
     .map_err(ReconcileError::request("writing the plugin's status"))
 }
 
-fn is_bad(reason: &str) -> bool {
-    let calm = [
-        Reason::Succeeded,
-        Reason::Pending,
-        Reason::Packing,
-        Reason::Verifying,
-        Reason::Progressing,
-        Reason::WaitingForHost,
-        Reason::HostAbsent,
-        Reason::Skipped,
-        Reason::Suspended,
-    ];
-    debug_assert!(calm.into_iter().all(|reason| !is_error(reason)));
-    !calm.into_iter().any(|known| known.to_string() == reason)
+/// Whether the reason of a condition is news. A reason of another release is.
+fn is_news(reason: &str) -> bool {
+    Reason::from_name(reason).is_none_or(|reason| reason.class() != Class::Calm)
 }

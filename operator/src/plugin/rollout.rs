@@ -11,7 +11,7 @@ use kube::{
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        FailurePolicy, Grant, PaperclipPlugin, PaperclipPluginRevision,
+        Class, FailurePolicy, Grant, PaperclipPlugin, PaperclipPluginRevision,
         PaperclipPluginRevisionStatus, PaperclipPluginStatus, Reason, RevisionArtifact,
         RevisionState, RevisionStatus,
     },
@@ -677,13 +677,8 @@ impl<'a> Step<'a> {
             Err(refused) => refused.clone(),
             Ok(_) => self.config(failure.as_ref()),
         };
-        let needs_a_person = matches!(
-            &asked.wanted,
-            Err(Finding {
-                reason: Reason::ConfigInvalid,
-                ..
-            })
-        );
+        let refused = asked.wanted.as_ref().err();
+        let needs_a_person = refused.is_some_and(|found| found.reason.class() == Class::Person);
         Outcome {
             granted: asked.granted.clone(),
             stalled: failure.is_some()

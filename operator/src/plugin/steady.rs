@@ -4,26 +4,16 @@
 //! the reason would go back and forth. The sidecar does the same for a worker that fails at
 //! every start.
 
-use paperclip_crds::v1alpha1::{Condition, Reason};
+use paperclip_crds::v1alpha1::{Class, Condition, Reason};
 
 use super::conditions::Finding;
 
-/// How a packing fails without fault of the package.
-pub const OF_PACKING: [Reason; 4] = [
-    Reason::RegistryUnavailable,
-    Reason::RegistryAccessDenied,
-    Reason::StoreUnavailable,
-    Reason::PackingFailed,
-];
-
-/// The failure that a stage was in, if it is one of these.
+/// The failure that a stage was in, if it is one that a later try may mend.
 #[must_use]
-pub fn failed_before(stage: Option<&Condition>, reasons: &[Reason]) -> Option<Finding> {
+pub fn failed_before(stage: Option<&Condition>) -> Option<Finding> {
     let stage = stage.filter(|stage| stage.status == "False")?;
-    let reason = reasons
-        .iter()
-        .find(|reason| reason.to_string() == stage.reason)?;
-    Some(Finding::no(*reason, stage.message.clone()))
+    let reason = Reason::from_name(&stage.reason)?;
+    (reason.class() == Class::Transient).then(|| Finding::no(reason, stage.message.clone()))
 }
 
 #[cfg(test)]
@@ -48,10 +38,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_remembered_with_its_words() {
-        let found = failed_before(
-            Some(&stage("False", Reason::RegistryUnavailable)),
-            &OF_PACKING,
-        );
+        let found = failed_before(Some(&stage("False", Reason::RegistryUnavailable)));
         let expected = Finding::no(Reason::RegistryUnavailable, "ECONNREFUSED".into());
         assert_eq!(found, Some(expected));
     }
@@ -62,8 +49,8 @@ mod tests {
             stage("False", Reason::Packing),
             stage("True", Reason::Succeeded),
         ] {
-            assert_eq!(failed_before(Some(&stage), &OF_PACKING), None);
+            assert_eq!(failed_before(Some(&stage)), None);
         }
-        assert_eq!(failed_before(None, &OF_PACKING), None);
+        assert_eq!(failed_before(None), None);
     }
 }

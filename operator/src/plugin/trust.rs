@@ -163,19 +163,6 @@ pub fn refused(context: &Context, job: &str, finding: &Finding) -> VerificationS
     }
 }
 
-/// Whether a Job gives this reason where a policy is not met, or is none.
-#[must_use]
-pub fn judges_by(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::SignatureMissing
-            | Reason::SignatureInvalid
-            | Reason::IdentityMismatch
-            | Reason::KeyExpired
-            | Reason::PolicyInvalid
-    )
-}
-
 fn told(proofs: &[String]) -> String {
     format!("{}.", proofs.join("; "))
 }

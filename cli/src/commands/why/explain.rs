@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use kube::ResourceExt;
 use paperclip_crds::{
     labels,
-    v1alpha1::{Condition, ConditionType, PaperclipHost, PaperclipPlugin, Reason, RevisionState},
+    v1alpha1::{Class, Condition, ConditionType, PaperclipHost, PaperclipPlugin, Reason, RevisionState},
 };
 use serde::Serialize;
 
@@ -212,12 +212,10 @@ fn next(reason: &str, facts: &Facts) -> Vec<String> {
             format!("kubectl get deployments -A -l {operator}"),
         ];
     };
+    let policies = "kubectl get papercliptrustpolicies --output yaml".to_owned();
     match reason {
         Reason::Pending | Reason::Progressing => vec![tree],
-        Reason::Packing
-        | Reason::PackingFailed
-        | Reason::RegistryUnavailable
-        | Reason::RegistryAccessDenied => packing::commands(&facts.packing),
+        Reason::Packing => packing::commands(&facts.packing),
         Reason::HostAbsent
         | Reason::HostNotFound
         | Reason::HostForbidden
@@ -230,43 +228,21 @@ fn next(reason: &str, facts: &Facts) -> Vec<String> {
         Reason::WorkerExited | Reason::WorkerUnresponsive | Reason::InitializeFailed => vec![logs],
         Reason::RolledBack | Reason::DeadlineExceeded => vec![revisions, logs, edit],
         Reason::QuotaExceeded => vec![format!("kubectl describe resourcequota -n {namespace}")],
-        Reason::AdmissionRefused
-        | Reason::Unschedulable
-        | Reason::PodRefused
+        Reason::StoreUnavailable
         | Reason::ImageUnavailable
-        | Reason::DeliveryFailed
-        | Reason::StoreUnavailable
-        | Reason::ApplyFailed => vec![describe],
+        | Reason::ApplyFailed
+        | Reason::Verifying
+        | Reason::VerificationFailed => vec![describe],
         Reason::PluginIdTaken => vec!["kubectl get paperclipplugins --all-namespaces".into(), edit],
-        Reason::SecretUnavailable | Reason::ReferenceMissing => vec![format!(
-            "kubectl paperclip reconcile {namespace}/{name}    # once it is there"
-        )],
-        Reason::PackageNotFound
-        | Reason::VersionNotFound
-        | Reason::PackageRefused
-        | Reason::ManifestMissing
-        | Reason::ManifestInvalid
-        | Reason::WorkerFileMissing
-        | Reason::ManifestMismatch
-        | Reason::ConfigInvalid
-        | Reason::ConfigRejected
-        | Reason::CapabilitiesAdded
-        | Reason::Suspended
-        | Reason::Succeeded
-        | Reason::Implicit
-        | Reason::NotEnforced
-        | Reason::Skipped => vec![edit],
-        Reason::NoPolicyMatches
-        | Reason::SignatureMissing
-        | Reason::SignatureInvalid
-        | Reason::IdentityMismatch
-        | Reason::KeyExpired
-        | Reason::PolicyInvalid => {
-            vec![
-                "kubectl get papercliptrustpolicies --output yaml".into(),
-                edit,
-            ]
-        }
-        Reason::Verifying | Reason::VerificationFailed => vec![describe],
+        Reason::NoPolicyMatches => vec![policies, edit],
+        _ => match reason.class() {
+            Class::Transient => packing::commands(&facts.packing),
+            Class::Reference => vec![format!(
+                "kubectl paperclip reconcile {namespace}/{name}    # once it is there"
+            )],
+            Class::Workload => vec![describe],
+            Class::Policy => vec![policies, edit],
+            Class::Calm | Class::Package | Class::Person => vec![edit],
+        },
     }
 }
