@@ -27,11 +27,13 @@ pub enum Class {
 }
 
 const OTHER_VERSION: &str = "Use another version of the package, or tell its author.";
-const SEE_STORE: &str = "It is tried again by itself. See the artifact store in the platform's namespace.";
+const SEE_STORE: &str =
+    "It is tried again by itself. See the artifact store in the platform's namespace.";
 const CORRECT_CONFIG: &str = "Correct spec.config.";
 const SEE_LOG: &str = "It is started again by itself. See its log with kubectl paperclip logs.";
 const SEE_HOST: &str = "See that a pod of the host runs.";
-const SIGNED_VERSION: &str = "Use a version that is signed as the policy wants, or have an administrator review the policy.";
+const SIGNED_VERSION: &str =
+    "Use a version that is signed as the policy wants, or have an administrator review the policy.";
 
 /// Rows of `Reason: Class = meaning => advice;`.
 macro_rules! reasons {

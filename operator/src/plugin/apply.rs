@@ -20,9 +20,9 @@ use super::{
     desired::{
         Wanted, build_config_secret, build_service, build_service_account, build_store_secret,
     },
+    error::ReconcileError,
     network::build_network_policy,
     pod::{build_deployment, rendered_by},
-    reconcile::ReconcileError,
 };
 use crate::{
     apply::{apply, apply_unsealed},

@@ -27,11 +27,11 @@ use serde_json::Value;
 use super::{
     conditions::{Finding, rfc3339},
     credential::{self, Access},
+    error::ReconcileError,
     moved,
     packing::{self, Progress},
     pins, platforms,
     queue::{self, Turn},
-    reconcile::ReconcileError,
     references::map_text,
     source, steady, summary,
     trust::{self, Asked},

@@ -17,7 +17,7 @@ use paperclip_crds::{
 use super::{
     claim::{self, Claim, Decision, Holder, Key, Observed},
     conditions::Finding,
-    reconcile::ReconcileError,
+    error::ReconcileError,
     rollout,
 };
 use crate::{apply::ApplyError, context::Context};

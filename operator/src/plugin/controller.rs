@@ -27,10 +27,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    queue,
-    reconcile::{ReconcileError, reconcile},
-};
+use super::{error::ReconcileError, queue, reconcile::reconcile};
 use crate::{
     backoff::{self, Backoff},
     context::Context,

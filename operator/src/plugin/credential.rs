@@ -18,7 +18,7 @@ use paperclip_crds::{
 use paperclip_oci::docker_config;
 use paperclip_packing_api::{login::Login, request::Tenant};
 
-use super::{conditions::Finding, reconcile::ReconcileError, references};
+use super::{conditions::Finding, error::ReconcileError, references};
 use crate::{
     apply::{ApplyError, apply_unsealed},
     context::Context,

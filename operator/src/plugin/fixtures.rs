@@ -16,8 +16,7 @@ pub fn args() -> Args {
 }
 
 pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -> Wanted<'a> {
-    static GRANTED: LazyLock<Vec<String>> =
-        LazyLock::new(|| vec!["a".to_owned()]);
+    static GRANTED: LazyLock<Vec<String>> = LazyLock::new(|| vec!["a".to_owned()]);
     Wanted {
         plugin,
         artifact,
@@ -45,4 +44,3 @@ pub fn plugin_pod(activation: u64, status: Option<WatchStatusResponse>) -> Seen 
         ..seen(pod)
     }
 }
-

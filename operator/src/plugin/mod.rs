@@ -10,6 +10,7 @@ mod controller;
 mod credential;
 mod desired;
 mod diagnose;
+mod error;
 mod fate;
 #[cfg(test)]
 mod fixtures;
@@ -36,5 +37,6 @@ mod worker;
 pub use claiming::sweep;
 pub use conditions::{Finding, Verdict, condition, rfc3339};
 pub use controller::run;
+pub use error::ReconcileError;
 pub use queue::Queue;
-pub use reconcile::{ReconcileError, reconcile};
+pub use reconcile::reconcile;

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, runtime::controller::Action};
-use paperclip_artifact::pull::PullError;
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        Class, ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
+        Class, ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource,
+        Reason,
     },
 };
 
@@ -17,15 +17,13 @@ use super::{
     artifact,
     claiming::{self, Standing},
     conditions::{Finding, Findings, Revision, Verdict, broken_off, conditions, first},
+    error::ReconcileError,
     rollout, source, summary, trust, worker,
 };
 use crate::{
-    apply::ApplyError,
     context::Context,
     errors::{chain, is_namespace_terminating},
-    secrets::SecretError,
     status,
-    watched::NotListed,
 };
 
 /// The safety net under the watches, and what renews certificates.
@@ -40,85 +38,6 @@ const HOLDER_LEAVES: Duration = Duration::from_secs(5);
 
 /// Passes that may break off before a plugin that is Ready is said to be in trouble.
 const PASSING: u32 = 5;
-
-/// Why a pass did not end.
-#[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
-    /// The API server refused, or could not be reached.
-    #[error("{doing}")]
-    Request {
-        /// What we were doing.
-        doing: &'static str,
-        /// What the API server said.
-        source: kube::Error,
-    },
-    /// A kind that is kept was not listed yet.
-    #[error(transparent)]
-    Watch(#[from] NotListed),
-    /// An owned object could not be applied.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    /// A Secret could not be read or made.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The plugin manifest could not be read from the store.
-    #[error("reading the plugin manifest from the store")]
-    Manifest(#[from] PullError),
-    /// A value could not be written as JSON.
-    #[error("writing JSON")]
-    Encode(#[source] serde_json::Error),
-    /// The digest in status is none.
-    #[error("status.artifact.digest is {0:?}, which is no digest")]
-    RecordedDigest(String),
-}
-
-impl ReconcileError {
-    /// Names what a request was for.
-    pub fn request(doing: &'static str) -> impl Fn(kube::Error) -> Self {
-        move |source| Self::Request { doing, source }
-    }
-
-    fn reason(&self) -> Reason {
-        match self {
-            Self::Manifest(PullError::Store { .. }) => Reason::StoreUnavailable,
-            Self::Manifest(_) => Reason::ManifestInvalid,
-            Self::Request { .. }
-            | Self::Watch(_)
-            | Self::Apply(_)
-            | Self::Secret(_)
-            | Self::Encode(_)
-            | Self::RecordedDigest(_) => Reason::ApplyFailed,
-        }
-    }
-
-    /// It may be over the next time, and says nothing of the plugin.
-    fn is_transient(&self) -> bool {
-        let of_the_server = |error: &kube::Error| match error {
-            kube::Error::Api(status) => status.code >= 500 || matches!(status.code, 409 | 429),
-            _ => true,
-        };
-        match self {
-            Self::Request { source, .. } => of_the_server(source),
-            Self::Apply(ApplyError::Request { source, .. })
-            | Self::Secret(SecretError::Apply(ApplyError::Request { source, .. })) => {
-                of_the_server(source)
-            }
-            Self::Manifest(PullError::Store { .. }) | Self::Watch(_) => true,
-            _ => false,
-        }
-    }
-
-    /// The name of an owned object is taken, or what lies in the store is no artifact:
-    /// another must take it away.
-    fn needs_a_person(&self) -> bool {
-        matches!(
-            self,
-            Self::Apply(ApplyError::Foreign { .. })
-                | Self::Manifest(PullError::Refused { .. })
-                | Self::Secret(SecretError::Apply(ApplyError::Foreign { .. }))
-        )
-    }
-}
 
 /// Brings one plugin about, as far as it goes now.
 pub async fn reconcile(

@@ -12,7 +12,7 @@ use paperclip_crds::{
 use super::{
     conditions::Finding,
     config::{self, Config},
-    reconcile::ReconcileError,
+    error::ReconcileError,
 };
 use crate::{context::Context, fingerprint::Fingerprints};
 

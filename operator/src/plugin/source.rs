@@ -15,8 +15,8 @@ use super::{
     artifact::{self, Stage},
     conditions::{Finding, rfc3339},
     credential::Access,
+    error::ReconcileError,
     packing::{self, Progress},
-    reconcile::ReconcileError,
 };
 use crate::context::Context;
 

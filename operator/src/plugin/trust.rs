@@ -22,8 +22,8 @@ use paperclip_packing_api::{
 use super::{
     artifact::{self, Stage},
     conditions::{Finding, Verdict, rfc3339},
+    error::ReconcileError,
     packing::{self, Progress},
-    reconcile::ReconcileError,
 };
 use crate::{
     context::Context,

@@ -9,8 +9,7 @@ use paperclip_testkit::{ApiServer, fixtures};
 
 use crate::operator;
 
-const HOST: &str =
-    "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
+const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
 const SECRET: &str = "/api/v1/namespaces/paperclip/secrets/main-client-tls";
 
 async fn created() -> (ApiServer, Arc<Context>, PaperclipHost) {
@@ -21,8 +20,7 @@ async fn created() -> (ApiServer, Arc<Context>, PaperclipHost) {
 }
 
 fn words(status: &serde_json::Value) -> Vec<String> {
-    let conditions: Vec<Condition> =
-        serde_json::from_value(status["conditions"].clone()).unwrap();
+    let conditions: Vec<Condition> = serde_json::from_value(status["conditions"].clone()).unwrap();
     conditions
         .iter()
         .map(|found| format!("{}={} {}", found.type_, found.status, found.reason))

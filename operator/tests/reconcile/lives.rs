@@ -28,8 +28,6 @@ use serde_json::{Value, json};
 
 use crate::operator;
 
-
-
 const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce";
 const POD: &str = "/api/v1/namespaces/shop/pods/pod";

@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 
 use crate::operator;
 
-
 const PLUGIN: &str =
     "/apis/plugins.paperclip.ing/v1alpha1/namespaces/shop/paperclipplugins/commerce";
 const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";

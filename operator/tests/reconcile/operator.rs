@@ -6,9 +6,7 @@ use axum::http::StatusCode;
 use clap::Parser;
 use kube::{Resource, runtime::watcher::Event};
 use paperclip_oci::client::{StoreClient, StoreOptions};
-use paperclip_operator::{
-    args::Args, context::Context, metrics::Metrics, secrets, watched::Kept,
-};
+use paperclip_operator::{args::Args, context::Context, metrics::Metrics, secrets, watched::Kept};
 use paperclip_testkit::{ApiServer, fixtures};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -82,4 +80,3 @@ where
     }
     kept.observe(&Event::InitDone);
 }
-

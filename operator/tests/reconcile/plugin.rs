@@ -17,8 +17,7 @@ use crate::operator;
 
 const PLUGIN: &str =
     "/apis/plugins.paperclip.ing/v1alpha1/namespaces/shop/paperclipplugins/commerce";
-const HOST: &str =
-    "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
+const HOST: &str = "/apis/plugins.paperclip.ing/v1alpha1/namespaces/paperclip/papercliphosts/main";
 
 /// A plugin whose artifact was packed before, and a host that lets it in.
 async fn packed() -> (ApiServer, Arc<Context>, Arc<PaperclipPlugin>) {
@@ -163,8 +162,7 @@ async fn a_package_that_npm_does_not_know_is_told_in_its_words_and_packed_once()
     assert_eq!(words(&server)[..3], told);
     let status = server.object(PLUGIN)["status"].clone();
     assert_eq!(status["failedRequest"], request.job_name());
-    let message =
-        "E404 example. Correct spec.source to a package that its registry or URL has.";
+    let message = "E404 example. Correct spec.source to a package that its registry or URL has.";
     assert_eq!(status["conditions"][0]["message"], message);
 
     server.writes();

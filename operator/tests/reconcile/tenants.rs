@@ -11,16 +11,12 @@ use paperclip_crds::{
     labels,
     v1alpha1::{HttpSource, NpmSource, OciSource, PaperclipPlugin, PluginSource},
 };
-use paperclip_operator::{
-    context::Context,
-    plugin::reconcile,
-};
+use paperclip_operator::{context::Context, plugin::reconcile};
 use paperclip_packing_api::request::PackRequest;
 use paperclip_testkit::{ApiServer, fixtures};
 use serde_json::{Value, json};
 
 use crate::operator;
-
 
 const JOBS: &str = "/apis/batch/v1/namespaces/paperclip-system/jobs";
 const LENT: &str = "/api/v1/namespaces/paperclip-system/secrets";

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::{ResourceExt, runtime::watcher::Event};
-use paperclip_packing_api::verification::VerifyRequest;
 use paperclip_crds::v1alpha1::{PaperclipPlugin, PaperclipPluginStatus, Reason};
 use paperclip_operator::{
     context::Context,
@@ -14,6 +13,7 @@ use paperclip_operator::{
         trust::{Asked, accept, ask, refused, verify},
     },
 };
+use paperclip_packing_api::verification::VerifyRequest;
 use paperclip_testkit::{ApiServer, assert_restricted, fixtures};
 use serde_json::{Value, json};
 
@@ -180,8 +180,7 @@ async fn what_the_job_found_stands_until_a_policy_changes() {
     cluster.put("signed", json!({"require": signed_by("SHA256:a")}));
     cluster.verify().await;
     let digest = fixtures::artifact().digest;
-    let message =
-        json!({"ok": {"digest": digest, "proofs": ["signed: npmSignature by SHA256:a"]}});
+    let message = json!({"ok": {"digest": digest, "proofs": ["signed: npmSignature by SHA256:a"]}});
     let held = cluster.told(0, message).await;
     let wanted = Finding::yes("signed: npmSignature by SHA256:a.");
     assert_eq!(held, Verdict::Holds(wanted));

@@ -246,4 +246,3 @@ pub fn serving_pod() -> Pod {
         ..Pod::default()
     }
 }
-

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use kube::ResourceExt;
 use paperclip_crds::{
     labels,
-    v1alpha1::{Class, Condition, ConditionType, PaperclipHost, PaperclipPlugin, Reason, RevisionState},
+    v1alpha1::{
+        Class, Condition, ConditionType, PaperclipHost, PaperclipPlugin, Reason, RevisionState,
+    },
 };
 use serde::Serialize;
 
