@@ -24,15 +24,15 @@ use crate::{
     errors::chain,
     events::Events,
     fingerprint::Fingerprints,
-    manifests::Manifests,
+    manifest_cache::ManifestCache,
     metrics::Metrics,
     nodes::Nodes,
     plugin::Queue,
     pods::Pods,
+    pull_tokens::PullTokens,
+    reflectors::Reflectors,
     secrets::{self, SecretError},
     signing::{self, SigningError},
-    tokens::Tokens,
-    watched::Watched,
 };
 
 /// Why the operator cannot start its work.
@@ -69,7 +69,7 @@ pub struct StoreAccess {
 /// What pods show to the store.
 pub enum Shown {
     /// A token for the repositories of their plugin. The store in the cluster takes these.
-    Token(Tokens),
+    Token(PullTokens),
     /// The read credential of a store of somebody else's, the same for all.
     Credential(Credentials),
 }
@@ -93,7 +93,7 @@ pub struct Context {
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
     /// Kinds that every pass asks for.
-    pub watched: Watched,
+    pub reflectors: Reflectors,
     /// Where events go.
     pub events: Events,
     /// What is counted.
@@ -108,7 +108,7 @@ pub struct Context {
     pub clock: fn() -> Timestamp,
     /// Client of the artifact store.
     pub store: StoreClient,
-    manifests: Manifests,
+    manifests: ManifestCache,
 }
 
 impl Context {
@@ -155,7 +155,7 @@ impl Context {
         Ok(Self {
             nodes,
             pods: Arc::new(Pods::new(own_tls(&authority)?)),
-            watched: Watched::default(),
+            reflectors: Reflectors::default(),
             events: Events::new(client.clone(), &args.pod_name),
             client,
             args,
@@ -169,7 +169,7 @@ impl Context {
             queue: tokio::sync::Mutex::default(),
             clock: Timestamp::now,
             store,
-            manifests: Manifests::default(),
+            manifests: ManifestCache::default(),
         })
     }
 

@@ -27,26 +27,26 @@ use tokio_util::sync::CancellationToken;
 /// Name of the Lease.
 pub const LEASE: &str = "paperclip-operator";
 
-/// How long everything takes. A holder's deadline lies before the end of the Lease's life,
-/// so that it has stopped when the next one begins.
+/// Times of the election, in client-go's words. The renew deadline is shorter than the lease
+/// duration, so that a holder has stopped when the next one begins.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
-    life: Duration,
-    deadline: Duration,
-    period: Duration,
+struct Timing {
+    lease_duration: Duration,
+    renew_deadline: Duration,
+    retry_period: Duration,
 }
 
-const PACE: Pace = Pace {
-    life: Duration::from_secs(15),
-    deadline: Duration::from_secs(10),
-    period: Duration::from_secs(2),
+const TIMING: Timing = Timing {
+    lease_duration: Duration::from_secs(15),
+    renew_deadline: Duration::from_secs(10),
+    retry_period: Duration::from_secs(2),
 };
 
 /// One candidate.
 pub struct Candidate {
     api: Api<Lease>,
     identity: String,
-    pace: Pace,
+    timing: Timing,
     /// The last state of another's Lease, and when we saw it first.
     seen: Option<(LeaseSpec, Instant)>,
 }
@@ -58,7 +58,7 @@ impl Candidate {
         Self {
             api: Api::namespaced(client, namespace),
             identity: identity.to_owned(),
-            pace: PACE,
+            timing: TIMING,
             seen: None,
         }
     }
@@ -73,7 +73,7 @@ impl Candidate {
             }
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(self.pace.period) => {}
+                () = tokio::time::sleep(self.timing.retry_period) => {}
             }
         }
     }
@@ -84,9 +84,9 @@ impl Candidate {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(self.pace.period) => {}
+                () = tokio::time::sleep(self.timing.retry_period) => {}
             }
-            let left = self.pace.deadline.saturating_sub(renewed.elapsed());
+            let left = self.timing.renew_deadline.saturating_sub(renewed.elapsed());
             let started = Instant::now();
             match tokio::time::timeout(left, self.attempt()).await {
                 Ok(Ok(true)) => renewed = started,
@@ -94,7 +94,7 @@ impl Candidate {
                 Ok(Err(error)) => tracing::warn!(%error, "renewing the leader's Lease failed"),
                 Err(_) => {}
             }
-            if renewed.elapsed() >= self.pace.deadline {
+            if renewed.elapsed() >= self.timing.renew_deadline {
                 return true;
             }
         }
@@ -145,7 +145,7 @@ impl Candidate {
         }
         let spec = lease.spec.clone().unwrap_or_default();
         match &self.seen {
-            Some((seen, since)) if *seen == spec => since.elapsed() >= self.pace.life,
+            Some((seen, since)) if *seen == spec => since.elapsed() >= self.timing.lease_duration,
             _ => {
                 self.seen = Some((spec, Instant::now()));
                 false
@@ -176,7 +176,7 @@ impl Candidate {
                     Some(now.clone())
                 },
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: i32::try_from(self.pace.life.as_secs()).ok(),
+                lease_duration_seconds: i32::try_from(self.timing.lease_duration.as_secs()).ok(),
                 lease_transitions: Some(if kept { transitions } else { transitions + 1 }),
                 renew_time: Some(now),
                 ..LeaseSpec::default()
@@ -203,15 +203,15 @@ mod tests {
     use super::*;
     use paperclip_testkit::ApiServer;
 
-    const QUICK: Pace = Pace {
-        life: Duration::from_millis(900),
-        deadline: Duration::from_millis(300),
-        period: Duration::from_millis(50),
+    const QUICK: Timing = Timing {
+        lease_duration: Duration::from_millis(900),
+        renew_deadline: Duration::from_millis(300),
+        retry_period: Duration::from_millis(50),
     };
 
     fn candidate(server: &ApiServer, name: &str) -> Candidate {
         Candidate {
-            pace: QUICK,
+            timing: QUICK,
             ..Candidate::new(server.client(), "paperclip-system", name)
         }
     }
@@ -229,7 +229,7 @@ mod tests {
         server.unreachable(true);
         let since = Instant::now();
         assert!(leader.hold(&CancellationToken::new()).await);
-        assert!(since.elapsed() >= QUICK.deadline && since.elapsed() < QUICK.life);
+        assert!(since.elapsed() >= QUICK.renew_deadline && since.elapsed() < QUICK.lease_duration);
     }
 
     #[tokio::test]
@@ -239,7 +239,7 @@ mod tests {
         let mut standby = candidate(&server, "two");
         let since = Instant::now();
         assert!(standby.acquire(&CancellationToken::new()).await);
-        assert!(since.elapsed() >= QUICK.life);
+        assert!(since.elapsed() >= QUICK.lease_duration);
     }
 
     #[tokio::test]
@@ -249,6 +249,6 @@ mod tests {
         let mut standby = candidate(&server, "two");
         let since = Instant::now();
         assert!(standby.acquire(&CancellationToken::new()).await);
-        assert!(since.elapsed() < QUICK.period);
+        assert!(since.elapsed() < QUICK.retry_period);
     }
 }

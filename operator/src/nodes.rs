@@ -19,7 +19,7 @@ use kube::{
 use paperclip_artifact_format::platform::{Platform, Platforms};
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, watched::Kept};
+use crate::{context::Context, reflectors::Reflector};
 
 /// Label of a node with its operating system.
 pub const OS: &str = "kubernetes.io/os";
@@ -34,7 +34,7 @@ const SETTLED: Duration = Duration::from_secs(600);
 pub struct Nodes {
     /// What an administrator named in place of the nodes.
     pinned: Option<Platforms>,
-    kept: Kept<PartialObjectMeta<Node>>,
+    reflector: Reflector<PartialObjectMeta<Node>>,
 }
 
 impl Nodes {
@@ -44,7 +44,7 @@ impl Nodes {
         let named: Platforms = named.iter().cloned().collect();
         Self {
             pinned: Some(named).filter(|named| !named.is_empty()),
-            kept: Kept::new("the nodes"),
+            reflector: Reflector::new("the nodes"),
         }
     }
 
@@ -67,7 +67,7 @@ impl Nodes {
 
     /// Takes a change in.
     pub fn observe(&self, event: Event<PartialObjectMeta<Node>>) {
-        self.kept.observe(&event);
+        self.reflector.observe(&event);
     }
 
     /// What something new is packed for.
@@ -93,7 +93,7 @@ impl Nodes {
         if let Some(pinned) = &self.pinned {
             return pinned.clone();
         }
-        let nodes = self.kept.now();
+        let nodes = self.reflector.now();
         let seen = nodes.iter().filter_map(|node| platform_of(node));
         let fitting = seen.filter(|(_, since)| wanted(*since));
         fitting.map(|(platform, _)| platform).collect()

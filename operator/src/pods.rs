@@ -60,7 +60,7 @@ struct Entry {
 
 /// A pod and the last thing it said.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ObservedPod {
     /// The pod.
     pub pod: Arc<Pod>,
     /// The last thing it said, if its stream is open.
@@ -113,13 +113,13 @@ impl Pods {
 
     /// Pods of a plugin.
     #[must_use]
-    pub fn of_plugin(&self, uid: &str) -> Vec<Seen> {
+    pub fn of_plugin(&self, uid: &str) -> Vec<ObservedPod> {
         self.select(|pod| is_of(pod, uid))
     }
 
     /// Pods of a Job.
     #[must_use]
-    pub fn of_job(&self, namespace: &str, name: &str) -> Vec<Seen> {
+    pub fn of_job(&self, namespace: &str, name: &str) -> Vec<ObservedPod> {
         self.select(|pod| {
             pod.namespace().as_deref() == Some(namespace)
                 && pod
@@ -129,13 +129,13 @@ impl Pods {
         })
     }
 
-    fn select(&self, wanted: impl Fn(&Pod) -> bool) -> Vec<Seen> {
+    fn select(&self, wanted: impl Fn(&Pod) -> bool) -> Vec<ObservedPod> {
         let Ok(all) = self.all.lock() else {
             return Vec::new();
         };
         all.values()
             .filter(|entry| wanted(&entry.pod))
-            .map(|entry| Seen {
+            .map(|entry| ObservedPod {
                 pod: entry.pod.clone(),
                 status: entry.status.clone(),
             })

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::Args, context::Context, errors::chain, health, host, leader::Candidate, metrics::Metrics,
-    nodes, plugin, trust,
+    nodes, plugin, trust_policy,
 };
 
 /// A Lease that is not given up runs out by itself.
@@ -92,7 +92,7 @@ async fn work_until(
         plugin::run(context.clone(), stop.clone()),
         host::run(context.clone(), stop.clone()),
         nodes::run(context.clone(), stop.clone()),
-        trust::run(context.clone(), stop.clone()),
+        trust_policy::run(context.clone(), stop.clone()),
         renew(context.clone(), stop.clone()),
         sweep(context, stop),
     );

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use crate::{
     apply::{ApplyError, apply},
-    tokens::{TokenError, Tokens},
+    pull_tokens::{PullTokens, TokenError},
 };
 
 /// Secret that holds the authority.
@@ -163,14 +163,14 @@ pub async fn in_cluster_store(
 ///
 /// # Errors
 /// When the API server refuses or the stored key is unusable.
-pub async fn tokens(api: &Api<Secret>) -> Result<Tokens, SecretError> {
+pub async fn tokens(api: &Api<Secret>) -> Result<PullTokens, SecretError> {
     let secret = create_once(api, STORE_TOKENS, || {
-        let made = Tokens::generate()?;
+        let made = PullTokens::generate()?;
         let texts = [("key.pem", &*made.key), ("jwks.json", &*made.key_set)];
         Ok(build_secret(metadata(STORE_TOKENS), OPAQUE, texts))
     })
     .await?;
-    Ok(Tokens::load(&text(&secret, "key.pem")?)?)
+    Ok(PullTokens::load(&text(&secret, "key.pem")?)?)
 }
 
 /// The Secret with a new leaf, if the one that is there is missing or due.

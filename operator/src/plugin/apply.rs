@@ -16,12 +16,12 @@ use paperclip_identity_issue::Subject;
 use time::OffsetDateTime;
 
 use super::{
-    claim,
     desired::{
-        Wanted, build_config_secret, build_service, build_service_account, build_store_secret,
+        Desired, build_config_secret, build_service, build_service_account, build_store_secret,
     },
     error::ReconcileError,
     network::build_network_policy,
+    plugin_id,
     pod::{build_deployment, rendered_by},
 };
 use crate::{
@@ -40,7 +40,7 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 /// the repository of the revision that serves.
 pub async fn apply_all(
     context: &Context,
-    wanted: &Wanted<'_>,
+    wanted: &Desired<'_>,
     exact: bool,
     config: &DeliveredConfig,
     serving: Option<&str>,
@@ -81,7 +81,7 @@ pub async fn apply_all(
 
 async fn apply_deployment(
     context: &Context,
-    wanted: &Wanted<'_>,
+    wanted: &Desired<'_>,
     exact: bool,
     observed: Option<Deployment>,
 ) -> Result<Deployment, ReconcileError> {
@@ -106,7 +106,7 @@ async fn apply_deployment(
 /// that its pods are found again and none restarts.
 async fn put_back(
     context: &Context,
-    wanted: &Wanted<'_>,
+    wanted: &Desired<'_>,
     desired: &mut Deployment,
 ) -> Result<(), ReconcileError> {
     let namespace = wanted.plugin.namespace().unwrap_or_default();
@@ -215,8 +215,8 @@ pub fn activation_of(deployment: &Deployment) -> Option<u64> {
 /// Whether pods serve this host. Their template says so: a release that put a template back
 /// may have left the Deployment's own labels at the host of the spec.
 fn runs_for(observed: &Deployment, host: &(String, String)) -> bool {
-    let template = claim::template(observed);
-    template.and_then(claim::host_of).as_ref() == Some(host)
+    let template = plugin_id::template(observed);
+    template.and_then(plugin_id::host_of).as_ref() == Some(host)
 }
 
 /// A release of the operator, or other values of the platform, do not roll plugins that
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_new_release_leaves_running_plugins_alone() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
-        let wanted = fixtures::wanted(&plugin, &artifact);
+        let wanted = fixtures::desired(&plugin, &artifact);
         let mut observed = build_deployment(&wanted, &fixtures::args(), "");
         let mut newer = fixtures::args();
         newer.sidecar_image = "sidecar:2".into();

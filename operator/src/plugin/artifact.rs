@@ -28,13 +28,13 @@ use super::{
     conditions::{Finding, rfc3339},
     credential::{self, Access},
     error::ReconcileError,
-    moved,
+    lock_changes,
     packing::{self, Progress},
     pins, platforms,
     queue::{self, Turn},
     references::map_text,
-    source, steady, summary,
-    trust::{self, Asked},
+    resolution, retry, summary,
+    verification::{self, SignatureRequirement},
 };
 use crate::{args::Args, context::Context, errors::chain};
 
@@ -75,7 +75,7 @@ impl Stage {
 pub async fn resolve(
     context: &Context,
     plugin: &PaperclipPlugin,
-    asked: &Asked,
+    asked: &SignatureRequirement,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
     if let Some(insecure) = insecure(plugin, &context.args) {
@@ -123,7 +123,7 @@ pub async fn resolve(
             }
             Progress::Failed(finding, true) => {
                 if finding.reason.class() == Class::Policy {
-                    status.verification = Some(trust::refused(context, &job, &finding));
+                    status.verification = Some(verification::refused(context, &job, &finding));
                 }
                 status.failed_request = Some(job);
                 return Ok(Stage::stalled(finding));
@@ -164,7 +164,7 @@ async fn grow(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
-    asked: &Asked,
+    asked: &SignatureRequirement,
     access: Option<&Access>,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Option<String>, ReconcileError> {
@@ -259,7 +259,7 @@ async fn npm_request(
         package: source.package.clone(),
         range: exact.or(source.range.clone()).unwrap_or_default(),
     };
-    let resolved = source::look(context, plugin, status, wanted, access).await?;
+    let resolved = resolution::resolve(context, plugin, status, wanted, access).await?;
     Ok(resolved.map(|resolved| {
         let request = packing::build_request(source, &resolved.version, lock, args);
         match access {
@@ -294,7 +294,7 @@ async fn http_request(
         url: url.clone(),
         integrity: integrity.clone(),
     };
-    let resolved = source::look(context, plugin, status, wanted, access).await?;
+    let resolved = resolution::resolve(context, plugin, status, wanted, access).await?;
     Ok(resolved.map(|resolved| PackRequest {
         tenant: access.map(|access| access.tenant.clone()),
         ..packing::build_tarball_request(url, resolved, &context.args)
@@ -319,7 +319,7 @@ async fn oci_request(
         repository: source.repository.clone(),
         reference,
     };
-    let resolved = match source::look(context, plugin, status, wanted, access).await? {
+    let resolved = match resolution::resolve(context, plugin, status, wanted, access).await? {
         Ok(resolved) => resolved,
         Err(stage) => return Ok(Err(stage)),
     };
@@ -380,7 +380,7 @@ pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Findi
         .condition(ConditionType::ArtifactReady)
         .filter(|stage| stage.observed_generation == plugin.metadata.generation)
         .filter(|_| finding.reason == Reason::Packing);
-    steady::failed_before(before).unwrap_or(finding)
+    retry::failed_before(before).unwrap_or(finding)
 }
 
 /// The Job's progress. Without a Job the store is asked, and the Job made if it has nothing
@@ -389,7 +389,7 @@ async fn pack(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
-    asked: &Asked,
+    asked: &SignatureRequirement,
     access: Option<&Access>,
 ) -> Result<Progress<Published>, ReconcileError> {
     let namespace = &context.args.namespace;
@@ -418,7 +418,7 @@ async fn pack(
             signed_by: Some(key),
         }));
     }
-    if let Asked::Denied(finding) = asked {
+    if let SignatureRequirement::Unsatisfiable(finding) = asked {
         return Ok(Progress::Under(finding.clone()));
     }
     if let Some(obstacle) = access.and_then(Access::obstacle) {
@@ -492,7 +492,7 @@ async fn record(
     context: &Context,
     plugin: &PaperclipPlugin,
     request: &PackRequest,
-    asked: &Asked,
+    asked: &SignatureRequirement,
     Published {
         pushed,
         proofs,
@@ -521,10 +521,10 @@ async fn record(
         artifact.signed_by = signed_by;
         artifact.platforms = platforms::names(&pushed.platforms);
         artifact.packed_for = packed_for;
-        return trust::accept(context, plugin, asked, &proofs, status);
+        return verification::accept(context, plugin, asked, &proofs, status);
     }
     let lock_changes = match &status.artifact {
-        Some(before) => moved::since(context, before, request, &pushed).await,
+        Some(before) => lock_changes::since(context, before, request, &pushed).await,
         None => None,
     };
     status.artifact = Some(ArtifactStatus {
@@ -542,7 +542,7 @@ async fn record(
         platforms: platforms::names(&pushed.platforms),
         packed_for,
     });
-    trust::accept(context, plugin, asked, &proofs, status)
+    verification::accept(context, plugin, asked, &proofs, status)
 }
 
 /// Compares the pins with the package. What agreed once does so for ever: neither an artifact

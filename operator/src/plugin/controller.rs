@@ -33,7 +33,7 @@ use crate::{
     context::Context,
     errors::chain,
     pods::Wakes,
-    watched::{Kept, Watched, none_of_an_unknown_kind},
+    reflectors::{Reflector, Reflectors, none_of_an_unknown_kind},
 };
 
 const NAME: &str = "paperclipplugin";
@@ -132,7 +132,7 @@ where
 fn kept<K>(
     client: Client,
     context: Arc<Context>,
-    of: fn(&Watched) -> &Kept<K>,
+    of: fn(&Reflectors) -> &Reflector<K>,
 ) -> impl Stream<Item = Result<K, watcher::Error>>
 where
     K: Resource<DynamicType = (), Scope = ClusterResourceScope>
@@ -147,7 +147,7 @@ where
         .modify(|object| object.managed_fields_mut().clear())
         .default_backoff()
         .flat_map(|event| stream::iter(none_of_an_unknown_kind(event)))
-        .inspect_ok(move |event| of(&context.watched).observe(event))
+        .inspect_ok(move |event| of(&context.reflectors).observe(event))
         .touched_objects()
 }
 

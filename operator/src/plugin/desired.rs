@@ -20,12 +20,12 @@ use time::OffsetDateTime;
 
 use crate::{
     context::{Shown, StoreAccess},
+    pull_tokens::TokenError,
     secrets,
-    tokens::TokenError,
 };
 
 /// A plugin whose artifact is known and may run.
-pub struct Wanted<'a> {
+pub struct Desired<'a> {
     /// The plugin.
     pub plugin: &'a PaperclipPlugin,
     /// What runs.
@@ -41,7 +41,7 @@ pub struct Wanted<'a> {
     pub activation: u64,
 }
 
-impl Wanted<'_> {
+impl Desired<'_> {
     /// `pcp-<plugin><suffix>`.
     #[must_use]
     pub fn name(&self, suffix: &str) -> String {
@@ -150,7 +150,7 @@ impl Wanted<'_> {
 
 /// The ServiceAccount of the pods, which can do nothing.
 #[must_use]
-pub fn build_service_account(wanted: &Wanted<'_>) -> ServiceAccount {
+pub fn build_service_account(wanted: &Desired<'_>) -> ServiceAccount {
     ServiceAccount {
         metadata: wanted.metadata(""),
         automount_service_account_token: Some(false),
@@ -160,7 +160,7 @@ pub fn build_service_account(wanted: &Wanted<'_>) -> ServiceAccount {
 
 /// The headless Service whose EndpointSlices hosts watch.
 #[must_use]
-pub fn build_service(wanted: &Wanted<'_>) -> Service {
+pub fn build_service(wanted: &Desired<'_>) -> Service {
     Service {
         metadata: wanted.metadata(""),
         spec: Some(ServiceSpec {
@@ -185,7 +185,7 @@ pub fn build_service(wanted: &Wanted<'_>) -> Service {
 /// # Errors
 /// When the config is no JSON, which cannot be.
 pub fn build_config_secret(
-    wanted: &Wanted<'_>,
+    wanted: &Desired<'_>,
     config: &DeliveredConfig,
 ) -> Result<Secret, serde_json::Error> {
     let text = serde_json::to_string(config)?;
@@ -203,7 +203,7 @@ pub fn build_config_secret(
 /// # Errors
 /// When a token cannot be signed.
 pub fn build_store_secret(
-    wanted: &Wanted<'_>,
+    wanted: &Desired<'_>,
     access: &StoreAccess,
     serving: Option<&str>,
     now: OffsetDateTime,
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn facts_are_what_the_sidecar_reads() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
-        let facts = fixtures::wanted(&plugin, &artifact).facts();
+        let facts = fixtures::desired(&plugin, &artifact).facts();
         assert_eq!(
             serde_json::to_value(facts).unwrap(),
             json!({
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn service_carries_what_a_host_selects_by_and_publishes_pods_that_are_not_ready() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
-        let service = build_service(&fixtures::wanted(&plugin, &artifact));
+        let service = build_service(&fixtures::desired(&plugin, &artifact));
         assert_eq!(service.labels()[labels::HOST], "main");
         assert_eq!(service.labels()[labels::HOST_NAMESPACE], "paperclip");
         assert_eq!(service.labels()[labels::PLUGIN_UID], "uid-1");
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn owned_objects_name_their_owner_and_do_not_block_it() {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
-        let account = build_service_account(&fixtures::wanted(&plugin, &artifact));
+        let account = build_service_account(&fixtures::desired(&plugin, &artifact));
         let owner = &account.owner_references()[0];
         assert_eq!(
             (owner.uid.as_str(), owner.controller),

@@ -3,7 +3,7 @@
 use paperclip_artifact::pull::PullError;
 use paperclip_crds::v1alpha1::Reason;
 
-use crate::{apply::ApplyError, secrets::SecretError, watched::NotListed};
+use crate::{apply::ApplyError, reflectors::NotListed, secrets::SecretError};
 
 /// Cause of a reconcile that did not end.
 #[derive(Debug, thiserror::Error)]

@@ -8,16 +8,16 @@ use paperclip_crds::v1alpha1::{PaperclipPlugin, RevisionArtifact};
 use paperclip_bridge::v1::WatchStatusResponse;
 pub use paperclip_testkit::{assert_restricted, fixtures::*};
 
-use super::desired::Wanted;
-use crate::{args::Args, pods::Seen};
+use super::desired::Desired;
+use crate::{args::Args, pods::ObservedPod};
 
 pub fn args() -> Args {
     Args::parse_from(OPERATOR_FLAGS)
 }
 
-pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -> Wanted<'a> {
+pub fn desired<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -> Desired<'a> {
     static GRANTED: LazyLock<Vec<String>> = LazyLock::new(|| vec!["a".to_owned()]);
-    Wanted {
+    Desired {
         plugin,
         artifact,
         granted: &GRANTED,
@@ -27,19 +27,19 @@ pub fn wanted<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -
     }
 }
 
-pub fn seen(pod: Pod) -> Seen {
-    Seen {
+pub fn seen(pod: Pod) -> ObservedPod {
+    ObservedPod {
         pod: Arc::new(pod),
         status: None,
     }
 }
 
-pub fn plugin_pod(activation: u64, status: Option<WatchStatusResponse>) -> Seen {
+pub fn plugin_pod(activation: u64, status: Option<WatchStatusResponse>) -> ObservedPod {
     let pod = Pod {
         metadata: activated(activation),
         ..Pod::default()
     };
-    Seen {
+    ObservedPod {
         status,
         ..seen(pod)
     }

@@ -13,7 +13,7 @@ use k8s_openapi::{
 use paperclip_crds::v1alpha1::{EgressRule, PortProtocol};
 use paperclip_pod_layout::port as layout;
 
-use super::desired::Wanted;
+use super::desired::Desired;
 use crate::args::Args;
 
 /// Label that the API server puts on every namespace.
@@ -21,7 +21,7 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// The policy of the plugin's pods.
 #[must_use]
-pub fn build_network_policy(wanted: &Wanted<'_>, args: &Args) -> NetworkPolicy {
+pub fn build_network_policy(wanted: &Desired<'_>, args: &Args) -> NetworkPolicy {
     let (host_namespace, _) = &wanted.host;
     let worker = wanted.plugin.worker();
     let opened = worker.egress.iter().map(build_opening);
@@ -129,7 +129,7 @@ mod tests {
     fn egress(worker: Option<WorkerSpec>, args: &Args) -> serde_json::Value {
         let (mut plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         plugin.spec.worker = worker;
-        let policy = build_network_policy(&fixtures::wanted(&plugin, &artifact), args);
+        let policy = build_network_policy(&fixtures::desired(&plugin, &artifact), args);
         serde_json::to_value(policy.spec.unwrap().egress).unwrap()
     }
 

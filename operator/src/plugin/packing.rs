@@ -39,7 +39,7 @@ use super::{
     diagnose,
     pod::{memory, mount, restricted_container, restricted_pod},
 };
-use crate::{args::Args, nodes::ARCHITECTURE, pods::Seen, signing};
+use crate::{args::Args, nodes::ARCHITECTURE, pods::ObservedPod, signing};
 
 /// Selects every Job of this module.
 pub const JOBS: &str = "app.kubernetes.io/name=paperclip-packer";
@@ -451,19 +451,19 @@ pub enum Progress<T> {
 
 /// How far the packing of a package is.
 #[must_use]
-pub fn progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Published> {
+pub fn progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<Published> {
     progress_to(PUSH, job, package, pods)
 }
 
 /// How far the look at the registry is.
 #[must_use]
-pub fn resolve_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<Resolved> {
+pub fn resolve_progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<Resolved> {
     progress_to(RESOLVE, job, package, pods)
 }
 
 /// How far the check of signatures is.
 #[must_use]
-pub fn verify_progress(job: &Job, package: &str, pods: &[Seen]) -> Progress<VerificationReport> {
+pub fn verify_progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<VerificationReport> {
     progress_to(VERIFY, job, package, pods)
 }
 
@@ -472,7 +472,7 @@ fn progress_to<T: DeserializeOwned>(
     last: &str,
     job: &Job,
     package: &str,
-    pods: &[Seen],
+    pods: &[ObservedPod],
 ) -> Progress<T> {
     for seen in pods {
         let message = diagnose::termination(&seen.pod, last).and_then(|end| end.message.as_deref());
@@ -510,7 +510,7 @@ fn progress_to<T: DeserializeOwned>(
 }
 
 /// The reason and words of the step that failed last.
-fn newest_failure(pods: &[Seen]) -> Option<(Reason, String, bool)> {
+fn newest_failure(pods: &[ObservedPod]) -> Option<(Reason, String, bool)> {
     let mut pods: Vec<_> = pods.iter().map(|seen| &seen.pod).collect();
     pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     for pod in pods.iter().rev() {

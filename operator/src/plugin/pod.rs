@@ -22,7 +22,7 @@ use paperclip_crds::{labels, v1alpha1::UpgradeStrategy};
 use paperclip_oci::Digest;
 use paperclip_pod_layout::{arguments, container, path, port, program, time, variable, volume};
 
-use super::{desired::Wanted, platforms, resources};
+use super::{desired::Desired, platforms, resources};
 use crate::args::Args;
 
 /// The capability without which a manifest may not declare jobs.
@@ -34,7 +34,7 @@ const OLD_TEMPLATES: i32 = 5;
 /// The Deployment, with every choice made. Pods of an artifact that the platform signed are
 /// told the keys, in PEM.
 #[must_use]
-pub fn build_deployment(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Deployment {
+pub fn build_deployment(wanted: &Desired<'_>, args: &Args, keys: &str) -> Deployment {
     let selector = wanted.selector();
     let mut pod_labels = wanted.labels();
     pod_labels.extend(selector.clone());
@@ -113,7 +113,7 @@ fn grace_seconds(granted: &[String]) -> i64 {
     (drain + time::STOP).as_secs().cast_signed()
 }
 
-fn build_pod(wanted: &Wanted<'_>, args: &Args, keys: &str) -> PodSpec {
+fn build_pod(wanted: &Desired<'_>, args: &Args, keys: &str) -> PodSpec {
     PodSpec {
         service_account_name: Some(wanted.name("")),
         termination_grace_period_seconds: Some(grace_seconds(wanted.granted)),
@@ -128,7 +128,7 @@ fn build_pod(wanted: &Wanted<'_>, args: &Args, keys: &str) -> PodSpec {
     }
 }
 
-fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
+fn build_fetch(wanted: &Desired<'_>, args: &Args, keys: &str) -> Container {
     let artifact = wanted.artifact;
     let reference = format!(
         "{}/{}@{}",
@@ -167,7 +167,7 @@ fn build_fetch(wanted: &Wanted<'_>, args: &Args, keys: &str) -> Container {
     }
 }
 
-fn build_sidecar(wanted: &Wanted<'_>, args: &Args) -> Container {
+fn build_sidecar(wanted: &Desired<'_>, args: &Args) -> Container {
     let mut flags = arguments::SIDECAR.map(str::to_owned).to_vec();
     if let Some(bytes) = resources::heap_follows(&wanted.resources) {
         flags.extend([arguments::WORKER_MEMORY.into(), bytes.to_string()]);
@@ -206,7 +206,7 @@ fn build_sidecar(wanted: &Wanted<'_>, args: &Args) -> Container {
     }
 }
 
-fn build_worker(wanted: &Wanted<'_>, args: &Args) -> Container {
+fn build_worker(wanted: &Desired<'_>, args: &Args) -> Container {
     Container {
         name: container::WORKER.into(),
         image: Some(args.runtime_image.clone()),
@@ -223,7 +223,7 @@ fn build_worker(wanted: &Wanted<'_>, args: &Args) -> Container {
     }
 }
 
-fn build_volumes(wanted: &Wanted<'_>) -> Vec<Volume> {
+fn build_volumes(wanted: &Desired<'_>) -> Vec<Volume> {
     let empty = |name: &str, medium: Option<&str>, limit: &str| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -359,7 +359,7 @@ mod tests {
     fn pod() -> PodSpec {
         let (plugin, artifact) = (fixtures::plugin(), fixtures::packed());
         build_pod(
-            &fixtures::wanted(&plugin, &artifact),
+            &fixtures::desired(&plugin, &artifact),
             &fixtures::args(),
             "keys",
         )
@@ -457,9 +457,9 @@ mod tests {
     fn pods_of_what_was_signed_are_told_the_keys_and_others_are_left_as_they_were() {
         assert_eq!(named(container::FETCH).env, None);
         let (plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
-        let unsigned = fixtures::wanted(&plugin, &artifact).inputs();
+        let unsigned = fixtures::desired(&plugin, &artifact).inputs();
         artifact.signed_by = Some("sha256:a".into());
-        let wanted = fixtures::wanted(&plugin, &artifact);
+        let wanted = fixtures::desired(&plugin, &artifact);
         assert_eq!(wanted.inputs(), unsigned, "no pod goes for it");
         let fetch = build_fetch(&wanted, &fixtures::args(), "keys");
         let told = fetch.env.unwrap().pop().unwrap();
@@ -472,7 +472,11 @@ mod tests {
         let (plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
         assert_eq!(pod().affinity, None);
         artifact.platforms = vec!["linux/amd64".into()];
-        let pod = build_pod(&fixtures::wanted(&plugin, &artifact), &fixtures::args(), "");
+        let pod = build_pod(
+            &fixtures::desired(&plugin, &artifact),
+            &fixtures::args(),
+            "",
+        );
         assert_eq!(pod.affinity, platforms::affinity(&artifact));
         assert!(pod.affinity.is_some());
     }
@@ -490,20 +494,20 @@ mod tests {
     #[test]
     fn another_artifact_or_restart_is_another_template_and_config_or_activation_is_not() {
         let (mut plugin, mut artifact) = (fixtures::plugin(), fixtures::packed());
-        let mut later = fixtures::wanted(&plugin, &artifact);
+        let mut later = fixtures::desired(&plugin, &artifact);
         let before = later.inputs();
         later.activation += 1;
         assert_eq!(later.inputs(), before);
         artifact.digest = format!("sha256:{}", "b".repeat(64));
-        assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+        assert_ne!(fixtures::desired(&plugin, &artifact).inputs(), before);
         let artifact = fixtures::packed();
         let annotations = plugin.metadata.annotations.get_or_insert_default();
         annotations.insert(labels::RESTARTED_AT.into(), "now".into());
-        assert_ne!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+        assert_ne!(fixtures::desired(&plugin, &artifact).inputs(), before);
         plugin.metadata.annotations = None;
         let mut config = paperclip_crds::v1alpha1::PluginConfig::default();
         config.default.insert("a".into(), 1.into());
         plugin.spec.config = Some(config);
-        assert_eq!(fixtures::wanted(&plugin, &artifact).inputs(), before);
+        assert_eq!(fixtures::desired(&plugin, &artifact).inputs(), before);
     }
 }

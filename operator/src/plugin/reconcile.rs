@@ -15,10 +15,10 @@ use paperclip_crds::{
 use super::{
     apply::{scale, stop},
     artifact,
-    claiming::{self, Standing},
     conditions::{Finding, Findings, Revision, Verdict, broken_off, conditions, first},
     error::ReconcileError,
-    rollout, source, summary, trust, worker,
+    plugin_id::{self, ClaimOutcome},
+    resolution, rollout, summary, verification, worker,
 };
 use crate::{
     context::Context,
@@ -180,9 +180,9 @@ async fn bring_about(
     {
         deployment = Some(stop(context, observed, &host).await?);
     }
-    let asked = trust::ask(context, plugin).await?;
+    let asked = verification::requirement(context, plugin).await?;
     let stage = artifact::resolve(context, plugin, &asked, status).await?;
-    let verdict = trust::verify(context, plugin, &asked, &stage, status).await?;
+    let verdict = verification::verify(context, plugin, &asked, &stage, status).await?;
     let untrusted = verdict
         .obstacle()
         .filter(|_| stage.finding.holds && !goes_on(plugin, status, &verdict))
@@ -198,14 +198,14 @@ async fn bring_about(
         identify(context, plugin, status).await?;
         let revisions = rollout::list(context, plugin).await?;
         let standing =
-            claiming::take(context, plugin, status, &revisions, deployment.as_ref()).await?;
+            plugin_id::take(context, plugin, status, &revisions, deployment.as_ref()).await?;
         let may_run = match standing {
-            Standing::Free => true,
-            Standing::Stay(finding) => {
+            ClaimOutcome::Held => true,
+            ClaimOutcome::HeldByActive(finding) => {
                 taken = Some(finding);
                 true
             }
-            Standing::Barred {
+            ClaimOutcome::Denied {
                 taken: finding,
                 keeps_pods,
             } => {
@@ -273,7 +273,7 @@ async fn bring_about(
         host,
         egress: worker::egress(deployment.as_ref(), &pods),
     };
-    let again = [again, source::due_in(plugin, status, context.now())];
+    let again = [again, resolution::due_in(plugin, status, context.now())];
     let action = next(plugin, &findings, again.into_iter().flatten().min());
     Ok((findings, action))
 }

@@ -11,8 +11,8 @@ use paperclip_crds::{
 
 use super::{
     conditions::Finding,
-    config::{self, Config},
     error::ReconcileError,
+    instance_config::{self, Config},
 };
 use crate::{context::Context, fingerprint::Fingerprints};
 
@@ -49,9 +49,11 @@ pub async fn resolve(
     }
     let versions = versions(&context.fingerprints, plugin, &values);
     Ok(
-        config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| Resolved {
-            config,
-            secrets: versions,
+        instance_config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| {
+            Resolved {
+                config,
+                secrets: versions,
+            }
         }),
     )
 }

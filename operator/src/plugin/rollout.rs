@@ -22,17 +22,17 @@ use serde_json::json;
 use super::{
     apply::{apply_all, handed_over},
     conditions::{Finding, rfc3339},
-    config::{self, Config},
-    desired::Wanted,
+    config_delivery::{self, activation_of, number_of},
+    desired::Desired,
     error::ReconcileError,
-    fate::{self, Fate, pods_of},
-    handover::{self, activation_of, number_of},
+    instance_config::{self, Config},
+    judge::{self, Judgement, pods_of},
     limits,
     references::{self, Resolved},
     revision::{self, Recorded, Target},
     worker,
 };
-use crate::{context::Context, pods::Seen};
+use crate::{context::Context, pods::ObservedPod};
 
 /// What a pass found out.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ async fn aim(
 ) -> Result<Result<(Target, Config), Finding>, ReconcileError> {
     let artifact = revision::artifact(&status.artifact.clone().unwrap_or_default());
     let host = plugin.host_reference();
-    let template_hash = Wanted {
+    let template_hash = Desired {
         plugin,
         artifact: &artifact,
         granted: &grant.capabilities,
@@ -189,7 +189,7 @@ async fn aim(
         .map_err(|_| ReconcileError::RecordedDigest(digest.clone()))?;
     let manifest = context.plugin_manifest(repository, &digest).await?;
     target.manifest_digest = Digest::of(manifest.to_string().as_bytes()).to_string();
-    let checked = config::check(&config, &plugin.spec.secrets, &manifest);
+    let checked = instance_config::check(&config, &plugin.spec.secrets, &manifest);
     Ok(checked.map(|()| (target, config)))
 }
 
@@ -214,7 +214,7 @@ fn revisions_of(context: &Context, plugin: &PaperclipPlugin) -> Api<PaperclipPlu
     Api::namespaced(context.client.clone(), &namespace)
 }
 
-async fn observe(context: &Context, plugin: &PaperclipPlugin) -> Vec<Seen> {
+async fn observe(context: &Context, plugin: &PaperclipPlugin) -> Vec<ObservedPod> {
     let uid = plugin.uid().unwrap_or_default();
     context.pods.settled(&uid).await;
     context.pods.of_plugin(&uid)
@@ -375,9 +375,9 @@ impl<'a> Step<'a> {
             .filter_map(|seen| seen.pod.annotations().get(labels::ACTIVATION)?.parse().ok())
             .collect();
         let active = self.active.as_ref().map(|active| &active.spec);
-        let mut config = handover::build(&before, active, candidate, &live);
+        let mut config = config_delivery::build(&before, active, candidate, &live);
         config.limits = limits::delivered(plugin);
-        let wanted = Wanted {
+        let wanted = Desired {
             plugin,
             artifact: &runs.spec.artifact,
             granted: &runs.spec.grant.capabilities,
@@ -395,7 +395,7 @@ impl<'a> Step<'a> {
         &self,
         context: &Context,
         plugin: &PaperclipPlugin,
-        pods: &[Seen],
+        pods: &[ObservedPod],
     ) -> Result<(), ReconcileError> {
         let Some(newest) = self.pending().or(self.active.as_ref()) else {
             return Ok(());
@@ -451,7 +451,7 @@ impl<'a> Step<'a> {
         context: &Context,
         plugin: &PaperclipPlugin,
         status: &mut PaperclipPluginStatus,
-        pods: &[Seen],
+        pods: &[ObservedPod],
         deployment: Option<&Deployment>,
     ) -> Result<bool, ReconcileError> {
         let Some(pending) = self.pending() else {
@@ -478,19 +478,19 @@ impl<'a> Step<'a> {
             write(context, plugin, pending, &begun).await?;
             return Ok(true);
         }
-        let fate = fate::judge(
+        let judgement = judge::judge(
             &pods_of(pods, pending.spec.activation),
             number_of(&pending.spec),
             self.is_config_only(pending),
             revision::deadline(pending, seconds, context.started),
             context.now(),
         );
-        match fate {
-            Fate::Serves => {
+        match judgement {
+            Judgement::Serves => {
                 self.activate(context, plugin, pending, status).await?;
                 Ok(true)
             }
-            Fate::Refused(words) => {
+            Judgement::Refused(words) => {
                 let message = format!("The worker refused the config: {words}");
                 let failure = Failure {
                     reason: Reason::ConfigRejected,
@@ -499,7 +499,7 @@ impl<'a> Step<'a> {
                 fail(context, plugin, pending, failure).await?;
                 Ok(true)
             }
-            Fate::Late if self.returns(plugin) => {
+            Judgement::DeadlineExceeded if self.returns(plugin) => {
                 let cause = worker::worker(deployment, pods);
                 let message = format!(
                     "Revision {} ({}) did not come to serve within {seconds} s: {}",
@@ -512,7 +512,7 @@ impl<'a> Step<'a> {
                 fail(context, plugin, pending, failure).await?;
                 Ok(true)
             }
-            Fate::Late | Fate::Wait => Ok(false),
+            Judgement::DeadlineExceeded | Judgement::Wait => Ok(false),
         }
     }
 
@@ -704,7 +704,7 @@ fn is_refused(revision: &PaperclipPluginRevision) -> bool {
 }
 
 fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta {
-    let wanted = Wanted {
+    let wanted = Desired {
         plugin,
         artifact: &target.artifact,
         granted: &target.grant.capabilities,

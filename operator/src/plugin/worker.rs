@@ -10,12 +10,12 @@ use paperclip_crds::{
     v1alpha1::{CapabilityStatus, Reason},
 };
 
-use super::{conditions::Finding, diagnose, fate};
-use crate::pods::Seen;
+use super::{conditions::Finding, diagnose, judge};
+use crate::pods::ObservedPod;
 
 /// The stage `WorkerAvailable`.
 #[must_use]
-pub fn worker(deployment: Option<&Deployment>, pods: &[Seen]) -> Finding {
+pub fn worker(deployment: Option<&Deployment>, pods: &[ObservedPod]) -> Finding {
     let Some(deployment) = deployment else {
         return Finding::no(Reason::Pending, "No pod was started yet.".into());
     };
@@ -52,8 +52,8 @@ fn how_many_serve(serving: usize, wanted: Option<i32>) -> String {
     }
 }
 
-fn waits_for(current: &[&Seen]) -> &'static str {
-    if current.iter().any(|seen| fate::is_ready(&seen.pod)) {
+fn waits_for(current: &[&ObservedPod]) -> &'static str {
+    if current.iter().any(|seen| judge::is_ready(&seen.pod)) {
         "The pod is ready, but the operator hears nothing from its sidecar."
     } else {
         "The pod is being started."
@@ -62,7 +62,11 @@ fn waits_for(current: &[&Seen]) -> &'static str {
 
 /// The stage `HostAttached`.
 #[must_use]
-pub fn host(deployment: Option<&Deployment>, pods: &[Seen], host: &(String, String)) -> Finding {
+pub fn host(
+    deployment: Option<&Deployment>,
+    pods: &[ObservedPod],
+    host: &(String, String),
+) -> Finding {
     let (namespace, name) = host;
     let attached = |status: &WatchStatusResponse| {
         let mut hosts = status.hosts.iter();
@@ -85,7 +89,7 @@ pub fn host(deployment: Option<&Deployment>, pods: &[Seen], host: &(String, Stri
 
 /// Whether the cluster's network keeps the egress of the plugin's pods closed.
 #[must_use]
-pub fn egress(deployment: Option<&Deployment>, pods: &[Seen]) -> Option<Finding> {
+pub fn egress(deployment: Option<&Deployment>, pods: &[ObservedPod]) -> Option<Finding> {
     let current = current(deployment?, pods);
     let mut tried = current
         .iter()
@@ -104,7 +108,7 @@ pub fn egress(deployment: Option<&Deployment>, pods: &[Seen]) -> Option<Finding>
 #[must_use]
 pub fn capabilities(
     deployment: Option<&Deployment>,
-    pods: &[Seen],
+    pods: &[ObservedPod],
 ) -> Option<Vec<CapabilityStatus>> {
     let current = current(deployment?, pods);
     let said = current.iter().filter_map(|seen| seen.status.as_ref());
@@ -128,7 +132,7 @@ pub fn capabilities(
 }
 
 /// Pods of the template that was applied last, those that go apart.
-fn current<'a>(deployment: &Deployment, pods: &'a [Seen]) -> Vec<&'a Seen> {
+fn current<'a>(deployment: &Deployment, pods: &'a [ObservedPod]) -> Vec<&'a ObservedPod> {
     let activation = deployment.annotations().get(labels::ACTIVATION);
     pods.iter()
         .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none())

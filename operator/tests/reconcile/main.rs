@@ -1,7 +1,7 @@
 //! The operator reconciles against an API server in memory.
 
 mod host;
-mod lives;
+mod lifecycle;
 mod nodes;
 mod operator;
 mod plugin;

@@ -6,7 +6,9 @@ use axum::http::StatusCode;
 use clap::Parser;
 use kube::{Resource, runtime::watcher::Event};
 use paperclip_oci::client::{StoreClient, StoreOptions};
-use paperclip_operator::{args::Args, context::Context, metrics::Metrics, secrets, watched::Kept};
+use paperclip_operator::{
+    args::Args, context::Context, metrics::Metrics, reflectors::Reflector, secrets,
+};
 use paperclip_testkit::{ApiServer, fixtures};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -58,25 +60,25 @@ pub async fn context(server: &ApiServer) -> Arc<Context> {
 
 /// Lists to an operator what it keeps: every trust policy and every namespace.
 pub fn list(server: &ApiServer, context: &Context) {
-    let kept = &context.watched;
+    let reflector = &context.reflectors;
     list_kind(
         server,
         "/apis/plugins.paperclip.ing/v1alpha1/papercliptrustpolicies/",
-        &kept.policies,
+        &reflector.policies,
     );
-    list_kind(server, "/api/v1/namespaces/", &kept.namespaces);
+    list_kind(server, "/api/v1/namespaces/", &reflector.namespaces);
 }
 
-fn list_kind<K>(server: &ApiServer, prefix: &str, kept: &Kept<K>)
+fn list_kind<K>(server: &ApiServer, prefix: &str, reflector: &Reflector<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    kept.observe(&Event::Init);
+    reflector.observe(&Event::Init);
     for (path, object) in server.objects() {
         let name = path.strip_prefix(prefix);
         if name.is_some_and(|name| !name.contains('/')) {
-            kept.observe(&Event::InitApply(serde_json::from_value(object).unwrap()));
+            reflector.observe(&Event::InitApply(serde_json::from_value(object).unwrap()));
         }
     }
-    kept.observe(&Event::InitDone);
+    reflector.observe(&Event::InitDone);
 }

@@ -1,6 +1,6 @@
 //! Passes over a trust policy: whether it can be checked, and for how many plugins it is.
 
-use paperclip_operator::trust::{origin, reconcile};
+use paperclip_operator::trust_policy::{origin, reconcile};
 use paperclip_testkit::{ApiServer, fixtures};
 use serde_json::{Value, json};
 

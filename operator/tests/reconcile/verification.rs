@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::{ResourceExt, runtime::watcher::Event};
-use paperclip_crds::v1alpha1::{PaperclipPlugin, PaperclipPluginStatus, Reason};
+use paperclip_crds::v1alpha1::{PaperclipPluginStatus, Reason};
 use paperclip_operator::{
     context::Context,
     plugin::{
         Finding, Verdict,
         artifact::Stage,
-        trust::{Asked, accept, ask, refused, verify},
+        verification::{SignatureRequirement, accept, refused, requirement, verify},
     },
 };
 use paperclip_packing_api::verification::VerifyRequest;
@@ -60,8 +60,10 @@ impl Cluster {
         operator::list(&self.server, &self.context);
     }
 
-    async fn asked(&self) -> Asked {
-        ask(&self.context, &fixtures::plugin()).await.unwrap()
+    async fn asked(&self) -> SignatureRequirement {
+        requirement(&self.context, &fixtures::plugin())
+            .await
+            .unwrap()
     }
 
     async fn verify(&mut self) -> Verdict {
@@ -271,13 +273,18 @@ async fn npms_word_does_not_count_for_a_copy_and_who_signed_the_image_does() {
     let oci = json!({"oci": {"repository": "oci.example/plugins/tea", "tag": "v1"}});
     plugin.spec.source = serde_json::from_value(oci).unwrap();
     cluster.put("signed", json!({"require": signed_by("SHA256:a")}));
-    let Asked::Denied(finding) = ask(&cluster.context, &plugin).await.unwrap() else {
+    let SignatureRequirement::Unsatisfiable(finding) =
+        requirement(&cluster.context, &plugin).await.unwrap()
+    else {
         panic!("it must be denied");
     };
     assert_eq!(finding.reason, Reason::SignatureMissing);
     cluster.put("signed", json!({"require": [{"cosign": {"key": KEY}}]}));
-    let asked = ask(&cluster.context, &plugin).await.unwrap();
-    assert!(matches!(asked, Asked::Signatures(_)), "{asked:?}");
+    let asked = requirement(&cluster.context, &plugin).await.unwrap();
+    assert!(
+        matches!(asked, SignatureRequirement::Signatures(_)),
+        "{asked:?}"
+    );
     let mut status = cluster.status.clone();
     let stage = Stage::under_way(Finding::yes("packed"));
     let checked = verify(&cluster.context, &plugin, &asked, &stage, &mut status).await;

@@ -22,7 +22,7 @@ use crate::context::Context;
 
 /// What the source stands for, or why that is not known yet. Asks its place, by a Job, where
 /// that is due; meanwhile, and when that fails, what it stood for goes on.
-pub async fn look(
+pub async fn resolve(
     context: &Context,
     plugin: &PaperclipPlugin,
     status: &mut PaperclipPluginStatus,

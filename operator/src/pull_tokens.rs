@@ -46,7 +46,7 @@ pub struct Material {
 }
 
 /// Gives tokens out.
-pub struct Tokens {
+pub struct PullTokens {
     key: EncodingKey,
     id: String,
 }
@@ -71,7 +71,7 @@ struct Access<'a> {
     actions: [&'a str; 1],
 }
 
-impl Tokens {
+impl PullTokens {
     /// Makes a new key.
     ///
     /// # Errors
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_token_names_its_repositories_and_is_checked_by_the_key_set() {
-        let material = Tokens::generate().unwrap();
-        let tokens = Tokens::load(&material.key).unwrap();
+        let material = PullTokens::generate().unwrap();
+        let tokens = PullTokens::load(&material.key).unwrap();
         let repositories = BTreeSet::from(["plugins/a", "owners/1/b"]);
         let token = tokens.issue("shop/commerce", &repositories, at(0)).unwrap();
         let claims = read(&material, &token);
@@ -177,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_token_changes_once_a_period_and_lives_three_months_at_least() {
-        let material = Tokens::generate().unwrap();
-        let tokens = Tokens::load(&material.key).unwrap();
+        let material = PullTokens::generate().unwrap();
+        let tokens = PullTokens::load(&material.key).unwrap();
         let one = BTreeSet::from(["plugins/a"]);
         let made: Vec<_> = (0..90)
             .map(|day| tokens.issue("x", &one, at(day)).unwrap())

@@ -6,17 +6,17 @@ use paperclip_bridge::v1::ConfigState;
 use paperclip_crds::labels;
 
 use super::worker;
-use crate::pods::Seen;
+use crate::pods::ObservedPod;
 
 /// What becomes of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Judgement {
     /// It serves, with its config.
     Serves,
     /// A worker refused its config, with these words.
     Refused(String),
     /// It had its time.
-    Late,
+    DeadlineExceeded,
     /// It has time left.
     Wait,
 }
@@ -27,12 +27,12 @@ pub enum Fate {
 /// only start and find it then; else one pod that serves is enough.
 #[must_use]
 pub fn judge(
-    pods: &[&Seen],
+    pods: &[&ObservedPod],
     number: u64,
     config_only: bool,
     deadline: Option<Timestamp>,
     now: Timestamp,
-) -> Fate {
+) -> Judgement {
     let states: Vec<_> = pods
         .iter()
         .filter_map(|seen| seen.status.as_ref())
@@ -43,14 +43,14 @@ pub fn judge(
         .into_iter()
         .find(|state| state.refused_revision == number)
     {
-        return Fate::Refused(refused.message.clone());
+        return Judgement::Refused(refused.message.clone());
     }
     let mut taken_up = states
         .iter()
         .map(|status| worker::serves(status) && status.config.as_ref().is_some_and(config));
     let serves = if config_only {
         let silent = pods.iter().filter(|seen| seen.status.is_none());
-        let starts = |seen: &&Seen| !is_ready(&seen.pod);
+        let starts = |seen: &&ObservedPod| !is_ready(&seen.pod);
         !states.is_empty()
             && silent.copied().all(|seen| starts(&seen))
             && taken_up.all(|taken| taken)
@@ -58,15 +58,15 @@ pub fn judge(
         taken_up.any(|taken| taken)
     };
     match deadline {
-        _ if serves => Fate::Serves,
-        Some(deadline) if now >= deadline => Fate::Late,
-        _ => Fate::Wait,
+        _ if serves => Judgement::Serves,
+        Some(deadline) if now >= deadline => Judgement::DeadlineExceeded,
+        _ => Judgement::Wait,
     }
 }
 
 /// Pods of an activation that are not on their way out.
 #[must_use]
-pub fn pods_of(pods: &[Seen], activation: i64) -> Vec<&Seen> {
+pub fn pods_of(pods: &[ObservedPod], activation: i64) -> Vec<&ObservedPod> {
     let wanted = activation.to_string();
     pods.iter()
         .filter(|seen| seen.pod.metadata.deletion_timestamp.is_none() && !is_over(&seen.pod))
@@ -98,7 +98,7 @@ mod tests {
     use crate::plugin::fixtures;
     use paperclip_bridge::v1::{Phase, WatchStatusResponse, WorkerState};
 
-    fn pod(phase: Phase, revision: u64, refused_revision: u64) -> Seen {
+    fn pod(phase: Phase, revision: u64, refused_revision: u64) -> ObservedPod {
         fixtures::plugin_pod(
             1,
             Some(WatchStatusResponse {
@@ -123,7 +123,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn fate(pods: &[Seen], config_only: bool, now: i64) -> Fate {
+    fn judgement(pods: &[ObservedPod], config_only: bool, now: i64) -> Judgement {
         let pods: Vec<_> = pods.iter().collect();
         judge(&pods, 2, config_only, Some(at(60)), at(now))
     }
@@ -131,10 +131,10 @@ mod tests {
     #[test]
     fn one_pod_that_serves_is_enough_for_a_template_and_each_must_take_up_a_config() {
         let pods = [pod(Phase::Serving, 2, 0), pod(Phase::Serving, 1, 0)];
-        assert_eq!(fate(&pods, false, 0), Fate::Serves);
-        assert_eq!(fate(&pods, true, 0), Fate::Wait);
-        assert_eq!(fate(&pods[..1], true, 0), Fate::Serves);
-        assert_eq!(fate(&[], true, 0), Fate::Wait);
+        assert_eq!(judgement(&pods, false, 0), Judgement::Serves);
+        assert_eq!(judgement(&pods, true, 0), Judgement::Wait);
+        assert_eq!(judgement(&pods[..1], true, 0), Judgement::Serves);
+        assert_eq!(judgement(&[], true, 0), Judgement::Wait);
     }
 
     #[test]
@@ -144,23 +144,35 @@ mod tests {
         let ready = serde_json::json!([{"type": "Ready", "status": "True"}]);
         unheard.status.get_or_insert_default().conditions = serde_json::from_value(ready).unwrap();
         let taken = || pod(Phase::Serving, 2, 0);
-        assert_eq!(fate(&[taken(), starting.clone()], true, 0), Fate::Serves);
-        assert_eq!(fate(&[starting], true, 0), Fate::Wait);
+        assert_eq!(
+            judgement(&[taken(), starting.clone()], true, 0),
+            Judgement::Serves
+        );
+        assert_eq!(judgement(&[starting], true, 0), Judgement::Wait);
         let pods = [taken(), fixtures::seen(unheard)];
-        assert_eq!(fate(&pods, true, 0), Fate::Wait);
+        assert_eq!(judgement(&pods, true, 0), Judgement::Wait);
     }
 
     #[test]
     fn a_worker_that_serves_with_another_config_is_not_the_revision() {
-        assert_eq!(fate(&[pod(Phase::Serving, 1, 0)], false, 0), Fate::Wait);
-        assert_eq!(fate(&[pod(Phase::Starting, 2, 0)], false, 0), Fate::Wait);
+        assert_eq!(
+            judgement(&[pod(Phase::Serving, 1, 0)], false, 0),
+            Judgement::Wait
+        );
+        assert_eq!(
+            judgement(&[pod(Phase::Starting, 2, 0)], false, 0),
+            Judgement::Wait
+        );
     }
 
     #[test]
     fn a_refusal_is_told_before_the_deadline() {
         let pods = [pod(Phase::Serving, 1, 2)];
-        assert_eq!(fate(&pods, true, 0), Fate::Refused("no".into()));
-        assert_eq!(fate(&[pod(Phase::Serving, 1, 1)], true, 0), Fate::Wait);
+        assert_eq!(judgement(&pods, true, 0), Judgement::Refused("no".into()));
+        assert_eq!(
+            judgement(&[pod(Phase::Serving, 1, 1)], true, 0),
+            Judgement::Wait
+        );
     }
 
     #[test]
@@ -173,8 +185,11 @@ mod tests {
 
     #[test]
     fn time_runs_out_at_the_deadline_and_not_for_what_serves() {
-        assert_eq!(fate(&[], false, 59), Fate::Wait);
-        assert_eq!(fate(&[], false, 60), Fate::Late);
-        assert_eq!(fate(&[pod(Phase::Serving, 2, 0)], false, 99), Fate::Serves);
+        assert_eq!(judgement(&[], false, 59), Judgement::Wait);
+        assert_eq!(judgement(&[], false, 60), Judgement::DeadlineExceeded);
+        assert_eq!(
+            judgement(&[pod(Phase::Serving, 2, 0)], false, 99),
+            Judgement::Serves
+        );
     }
 }

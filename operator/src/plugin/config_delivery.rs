@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use paperclip_bridge::config::{ActivationConfig, DeliveredConfig};
 use paperclip_crds::v1alpha1::PaperclipPluginRevisionSpec;
 
-use super::config::Config;
+use super::instance_config::Config;
 
 /// What is handed over now, from what was handed over before.
 ///

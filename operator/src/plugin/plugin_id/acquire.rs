@@ -14,13 +14,12 @@ use paperclip_crds::{
     v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginRevision, PaperclipPluginStatus},
 };
 
-use super::{
-    claim::{self, Claim, Decision, Holder, Key, Observed},
-    conditions::Finding,
-    error::ReconcileError,
-    rollout,
+use super::claim::{self, Claim, Decision, Holder, Key, Observed};
+use crate::{
+    apply::ApplyError,
+    context::Context,
+    plugin::{conditions::Finding, error::ReconcileError, rollout},
 };
-use crate::{apply::ApplyError, context::Context};
 
 /// Others may make and remove a claim while we look at it. After so many rounds we come
 /// back later.
@@ -28,13 +27,13 @@ const ROUNDS: usize = 3;
 
 /// What a plugin may do by its claims.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClaimOutcome {
     /// Everything that the spec asks for.
-    Free,
+    Held,
     /// Go on with the active revision, whose id it has; not move to what the spec asks for.
-    Stay(Finding),
+    HeldByActive(Finding),
     /// Nothing on the host of the spec. Pods of another host stay if `keeps_pods`.
-    Barred {
+    Denied {
         /// Who has the id.
         taken: Finding,
         /// What runs now is claimed.
@@ -52,7 +51,7 @@ pub async fn take(
     status: &PaperclipPluginStatus,
     revisions: &[PaperclipPluginRevision],
     deployment: Option<&Deployment>,
-) -> Result<Standing, ReconcileError> {
+) -> Result<ClaimOutcome, ReconcileError> {
     let mut now = plugin.clone();
     now.status = Some(status.clone());
     let observed = Observed {
@@ -88,7 +87,7 @@ pub async fn take(
         release(context, &now, &observed, &spare).await?;
     }
 
-    Ok(standing(
+    Ok(outcome(
         &lost,
         asked.as_ref(),
         ids.len() > 1,
@@ -98,21 +97,21 @@ pub async fn take(
 
 /// What is left to a plugin when others have these claims. `has_other`: the active revision
 /// has another id than what the spec asks for.
-fn standing(
+fn outcome(
     lost: &[Claim],
     asked: Option<&Key>,
     has_other: bool,
     running: Option<&Key>,
-) -> Standing {
+) -> ClaimOutcome {
     let Some(first) = lost.first() else {
-        return Standing::Free;
+        return ClaimOutcome::Held;
     };
     let taken = claim::taken(first);
     if has_other && lost.iter().all(|claim| Some(&claim.key) == asked) {
-        return Standing::Stay(taken);
+        return ClaimOutcome::HeldByActive(taken);
     }
     let is_lost = |key: &Key| lost.iter().any(|claim| claim.key == *key);
-    Standing::Barred {
+    ClaimOutcome::Denied {
         taken,
         keeps_pods: running.is_some_and(|running| !is_lost(running)),
     }

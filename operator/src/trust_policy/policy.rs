@@ -12,7 +12,7 @@ use paperclip_crds::v1alpha1::{
 };
 use serde::Deserialize;
 
-use crate::{context::Context, plugin::Finding, watched::NotListed};
+use crate::{context::Context, plugin::Finding, reflectors::NotListed};
 
 /// What a registry answers under `/-/npm/v1/keys`.
 #[derive(Deserialize)]

@@ -18,13 +18,15 @@ use paperclip_crds::{
 use paperclip_oci::Digest;
 use serde_json::json;
 
-use super::{conditions::Finding, fate::is_over, revision};
-use crate::pods::Seen;
+use crate::{
+    plugin::{conditions::Finding, judge::is_over, revision},
+    pods::ObservedPod,
+};
 
 /// Value of the component label on claims.
 pub const COMPONENT: &str = "claim";
 
-/// What is claimed.
+/// Subject of a claim: a plugin id on a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Namespace and name of the `PaperclipHost`.
@@ -77,7 +79,7 @@ impl Holder {
 /// A claim and who has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// What is claimed.
+    /// Subject of a claim: a plugin id on a host.
     pub key: Key,
     /// Who has it.
     pub holder: Holder,
@@ -175,7 +177,7 @@ pub struct Observed<'a> {
     /// Its Deployment.
     pub deployment: Option<&'a Deployment>,
     /// Its pods.
-    pub pods: &'a [Seen],
+    pub pods: &'a [ObservedPod],
 }
 
 impl Observed<'_> {
@@ -255,8 +257,8 @@ fn is_unseen(plugin: &PaperclipPlugin) -> bool {
 }
 
 /// Whether a pod outlives its plugin: it is not told to stop, or still speaks.
-fn lingers(seen: &Seen, key: &Key) -> bool {
-    let Seen { pod, status } = seen;
+fn lingers(seen: &ObservedPod, key: &Key) -> bool {
+    let ObservedPod { pod, status } = seen;
     let is_told = pod.metadata.deletion_timestamp.is_some();
     let serves = host_of(&pod.metadata).as_ref() == Some(&key.host);
     serves && !is_over(pod) && (!is_told || status.is_some())
@@ -296,7 +298,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::plugin::{desired::Wanted, fixtures, pod::build_deployment};
+    use crate::plugin::{desired::Desired, fixtures, pod::build_deployment};
     use k8s_openapi::jiff::Timestamp;
     use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
     use paperclip_bridge::v1::WatchStatusResponse;
@@ -373,7 +375,7 @@ mod tests {
     /// A Deployment of activation 3 on the host of the plugin.
     fn deployment(plugin: &PaperclipPlugin) -> Deployment {
         let artifact = fixtures::packed();
-        let wanted: Wanted<'_> = fixtures::wanted(plugin, &artifact);
+        let wanted: Desired<'_> = fixtures::desired(plugin, &artifact);
         build_deployment(&wanted, &fixtures::args(), "")
     }
 
@@ -491,7 +493,7 @@ mod tests {
     fn a_deleted_plugin_needs_its_claim_while_a_pod_of_it_speaks() {
         let mut pod = pod_of(&deployment(&plugin("example")));
         let needs = |pod: &Pod, status: Option<WatchStatusResponse>| {
-            let pods = [Seen {
+            let pods = [ObservedPod {
                 pod: Arc::new(pod.clone()),
                 status,
             }];

@@ -14,9 +14,9 @@ const LIMIT: usize = 64;
 /// The manifests, the one used last at the end. A digest names one content for ever, so
 /// none is ever out of date.
 #[derive(Debug, Default)]
-pub struct Manifests(Mutex<VecDeque<(Digest, Arc<Value>)>>);
+pub struct ManifestCache(Mutex<VecDeque<(Digest, Arc<Value>)>>);
 
-impl Manifests {
+impl ManifestCache {
     /// The manifest of an artifact, if it is still here.
     #[must_use]
     pub fn get(&self, digest: &Digest) -> Option<Arc<Value>> {
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_manifest_goes_when_there_are_too_many() {
-        let manifests = Manifests::default();
+        let manifests = ManifestCache::default();
         let put = |number| manifests.put(digest(number), Arc::new(Value::from(number)));
         (0..LIMIT).for_each(put);
         assert!(manifests.get(&digest(0)).is_some());

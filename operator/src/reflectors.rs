@@ -1,4 +1,4 @@
-//! Kinds that every pass over a plugin asks for, as they were last watched: trust policies, the
+//! Kinds that every pass over a plugin asks for, as they were last reflectors: trust policies, the
 //! namespaces whose labels they choose by, and for [`crate::nodes`] the nodes.
 //!
 //! Until the first list is there nobody is answered: a cluster whose policies were not read
@@ -33,13 +33,13 @@ pub struct NotListed {
 }
 
 /// The objects of one kind.
-pub struct Kept<K: Resource<DynamicType = ()> + Clone + 'static> {
+pub struct Reflector<K: Resource<DynamicType = ()> + Clone + 'static> {
     kind: &'static str,
     store: Store<K>,
     writer: Mutex<Writer<K>>,
 }
 
-impl<K> Kept<K>
+impl<K> Reflector<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,
@@ -75,23 +75,23 @@ where
 }
 
 /// All kinds that are kept.
-pub struct Watched {
+pub struct Reflectors {
     /// Every trust policy.
-    pub policies: Kept<PaperclipTrustPolicy>,
+    pub policies: Reflector<PaperclipTrustPolicy>,
     /// Every namespace.
-    pub namespaces: Kept<Namespace>,
+    pub namespaces: Reflector<Namespace>,
 }
 
-impl Default for Watched {
+impl Default for Reflectors {
     fn default() -> Self {
         Self {
-            policies: Kept::new("the trust policies"),
-            namespaces: Kept::new("the namespaces"),
+            policies: Reflector::new("the trust policies"),
+            namespaces: Reflector::new("the namespaces"),
         }
     }
 }
 
-impl Watched {
+impl Reflectors {
     /// Every policy of the cluster.
     ///
     /// # Errors
@@ -137,16 +137,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_not_listed_yet_is_waited_for_and_not_called_empty() {
-        let watched = Watched::default();
-        assert!(watched.policies().now_or_never().is_none());
-        watched.policies.observe(&Event::Init);
-        watched.policies.observe(&Event::InitApply(policy("a")));
-        assert!(watched.policies().now_or_never().is_none());
-        watched.policies.observe(&Event::InitDone);
-        assert_eq!(watched.policies().await.unwrap().len(), 1);
-        watched.policies.observe(&Event::Delete(policy("a")));
-        assert_eq!(watched.policies().await.unwrap().len(), 0);
-        assert!(watched.labels_of("shop").now_or_never().is_none());
+        let reflectors = Reflectors::default();
+        assert!(reflectors.policies().now_or_never().is_none());
+        reflectors.policies.observe(&Event::Init);
+        reflectors.policies.observe(&Event::InitApply(policy("a")));
+        assert!(reflectors.policies().now_or_never().is_none());
+        reflectors.policies.observe(&Event::InitDone);
+        assert_eq!(reflectors.policies().await.unwrap().len(), 1);
+        reflectors.policies.observe(&Event::Delete(policy("a")));
+        assert_eq!(reflectors.policies().await.unwrap().len(), 0);
+        assert!(reflectors.labels_of("shop").now_or_never().is_none());
     }
 
     #[test]

@@ -168,7 +168,7 @@ async fn count(context: &Context, policy: &PaperclipTrustPolicy) -> Result<i64, 
     for plugin in &plugins {
         let namespace = plugin.namespace().unwrap_or_default();
         if !namespaces.contains_key(&namespace) {
-            let found = context.watched.labels_of(&namespace).await?;
+            let found = context.reflectors.labels_of(&namespace).await?;
             namespaces.insert(namespace.clone(), found);
         }
         let Some(labels) = namespaces.get(&namespace) else {

@@ -27,49 +27,59 @@ use super::{
 };
 use crate::{
     context::Context,
-    trust::{self, PolicyError},
+    trust_policy::{self, PolicyError},
 };
 
 /// What the policies ask of a plugin's artifact, whatever artifact that is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
+pub enum SignatureRequirement {
     /// Nothing, and why.
-    Nothing(String),
+    None(String),
     /// Nothing that it could carry would do.
-    Denied(Finding),
+    Unsatisfiable(Finding),
     /// These signatures.
     Signatures(Policies),
 }
 
-impl Asked {
+impl SignatureRequirement {
     /// What the packing Job is to ask for.
     #[must_use]
     pub fn demand(&self) -> &Policies {
         static NOTHING: Policies = Policies::nothing();
         match self {
-            Self::Nothing(_) | Self::Denied(_) => &NOTHING,
+            Self::None(_) | Self::Unsatisfiable(_) => &NOTHING,
             Self::Signatures(demand) => demand,
         }
     }
 }
 
 /// Finds out what is asked of the plugin's artifact.
-pub async fn ask(context: &Context, plugin: &PaperclipPlugin) -> Result<Asked, ReconcileError> {
-    let policies = context.watched.policies().await?;
+pub async fn requirement(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+) -> Result<SignatureRequirement, ReconcileError> {
+    let policies = context.reflectors.policies().await?;
     if policies.is_empty() {
-        return Ok(Asked::Nothing("No policy asks for signatures.".into()));
+        return Ok(SignatureRequirement::None(
+            "No policy asks for signatures.".into(),
+        ));
     }
     let policies = matching(context, plugin, policies).await?;
     if policies.is_empty() {
-        return Ok(Asked::Denied(unmatched(context, plugin)));
+        return Ok(SignatureRequirement::Unsatisfiable(unmatched(
+            context, plugin,
+        )));
     }
     let mut resolved = Vec::new();
     for policy in &policies {
-        match trust::resolve(context, policy).await {
+        match trust_policy::resolve(context, policy).await {
             Ok(policy) => resolved.push(policy),
             Err(PolicyError::Unusable(finding)) => {
                 let message = format!("Policy {}: {}", policy.name_any(), finding.message);
-                return Ok(Asked::Denied(Finding::no(finding.reason, message)));
+                return Ok(SignatureRequirement::Unsatisfiable(Finding::no(
+                    finding.reason,
+                    message,
+                )));
             }
             Err(PolicyError::Watch(error)) => return Err(error.into()),
             Err(PolicyError::Request(source)) => {
@@ -79,16 +89,21 @@ pub async fn ask(context: &Context, plugin: &PaperclipPlugin) -> Result<Asked, R
         }
     }
     if let Some(finding) = unprovable(plugin, &resolved) {
-        return Ok(Asked::Denied(finding));
+        return Ok(SignatureRequirement::Unsatisfiable(finding));
     }
     let names = names(&resolved);
     let demand = Policies::new(resolved);
     if demand.is_empty() {
-        return Ok(Asked::Nothing(format!("{names} asks for no signature.")));
+        return Ok(SignatureRequirement::None(format!(
+            "{names} asks for no signature."
+        )));
     }
     Ok(match demand.validate() {
-        Ok(()) => Asked::Signatures(demand),
-        Err(error) => Asked::Denied(Finding::no(Reason::PolicyInvalid, format!("{error}."))),
+        Ok(()) => SignatureRequirement::Signatures(demand),
+        Err(error) => SignatureRequirement::Unsatisfiable(Finding::no(
+            Reason::PolicyInvalid,
+            format!("{error}."),
+        )),
     })
 }
 
@@ -97,20 +112,20 @@ pub async fn ask(context: &Context, plugin: &PaperclipPlugin) -> Result<Asked, R
 pub async fn verify(
     context: &Context,
     plugin: &PaperclipPlugin,
-    asked: &Asked,
+    asked: &SignatureRequirement,
     stage: &Stage,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Verdict, ReconcileError> {
     let demand = match asked {
-        Asked::Nothing(message) => {
+        SignatureRequirement::None(message) => {
             status.verification = None;
             return Ok(Verdict::Skipped(message.clone()));
         }
-        Asked::Denied(finding) => {
+        SignatureRequirement::Unsatisfiable(finding) => {
             status.verification = None;
             return Ok(Verdict::Refused(finding.clone()));
         }
-        Asked::Signatures(demand) => demand,
+        SignatureRequirement::Signatures(demand) => demand,
     };
     let Some(artifact) = status.artifact.as_ref().filter(|_| stage.finding.holds) else {
         return Ok(unpacked(status));
@@ -132,11 +147,11 @@ pub async fn verify(
 pub fn accept(
     context: &Context,
     plugin: &PaperclipPlugin,
-    asked: &Asked,
+    asked: &SignatureRequirement,
     proofs: &[String],
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
-    let (Asked::Signatures(demand), Some(artifact), false) =
+    let (SignatureRequirement::Signatures(demand), Some(artifact), false) =
         (asked, &status.artifact, proofs.is_empty())
     else {
         return Ok(());
@@ -188,8 +203,8 @@ async fn matching(
     mut policies: Vec<Arc<PaperclipTrustPolicy>>,
 ) -> Result<Vec<Arc<PaperclipTrustPolicy>>, ReconcileError> {
     let namespace = plugin.namespace().unwrap_or_default();
-    let labels = context.watched.labels_of(&namespace).await?;
-    let (package, registry) = trust::origin(context, plugin);
+    let labels = context.reflectors.labels_of(&namespace).await?;
+    let (package, registry) = trust_policy::origin(context, plugin);
     let subject = PolicySubject {
         namespace: &namespace,
         labels: &labels,
@@ -202,7 +217,7 @@ async fn matching(
 }
 
 fn unmatched(context: &Context, plugin: &PaperclipPlugin) -> Finding {
-    let (package, registry) = trust::origin(context, plugin);
+    let (package, registry) = trust_policy::origin(context, plugin);
     let namespace = plugin.namespace().unwrap_or_default();
     let message = format!(
         "No PaperclipTrustPolicy is for {package} of {registry} in namespace {namespace}, and there are others."
@@ -246,7 +261,7 @@ fn build_request(
         },
         repository: artifact.repository.clone(),
         digest: digest.map_err(|_| ReconcileError::RecordedDigest(artifact.digest.clone()))?,
-        package: trust::origin(context, plugin).0,
+        package: trust_policy::origin(context, plugin).0,
         copied: matches!(plugin.spec.source, PluginSource::Oci(_)),
         policies: demand.policies().to_vec(),
     };

@@ -127,8 +127,8 @@ pub async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Acti
         return Ok(Action::await_change());
     }
     let (found, expires) = match &outcome {
-        Ok(expires) => (Found::Issued, expires.clone()),
-        Err(error) => (Found::Broken(chain(error), error.needs_a_person()), None),
+        Ok(expires) => (Outcome::Issued, expires.clone()),
+        Err(error) => (Outcome::Failed(chain(error), error.needs_a_person()), None),
     };
     report(&host, context, &found, expires).await?;
     outcome.map(|_| Action::requeue(RESYNC))
@@ -141,7 +141,7 @@ async fn announce(mut host: PaperclipHost, context: &Context) -> Result<Papercli
         .as_ref()
         .is_none_or(|status| status.conditions.is_empty())
     {
-        host.status = Some(report(&host, context, &Found::Nothing, None).await?);
+        host.status = Some(report(&host, context, &Outcome::Begun, None).await?);
     }
     Ok(host)
 }
@@ -189,20 +189,20 @@ fn build_metadata(host: &PaperclipHost) -> ObjectMeta {
 }
 
 /// What a pass found.
-enum Found {
+enum Outcome {
     /// It has only begun.
-    Nothing,
+    Begun,
     /// The certificate is there.
     Issued,
     /// The pass broke off with these words; whether only a person can help.
-    Broken(String, bool),
+    Failed(String, bool),
 }
 
-impl Found {
+impl Outcome {
     /// The status of `Ready`, what all conditions say, and the one beside `Ready`.
-    fn told(&self) -> (&'static str, Finding, Option<ConditionType>) {
+    fn conditions(&self) -> (&'static str, Finding, Option<ConditionType>) {
         match self {
-            Self::Nothing => {
+            Self::Begun => {
                 let message = "The operator has seen the resource.";
                 let finding = Finding::no(Reason::Pending, message.into());
                 ("Unknown", finding, Some(ConditionType::Reconciling))
@@ -212,7 +212,7 @@ impl Found {
                 Finding::yes("The client certificate is issued."),
                 None,
             ),
-            Self::Broken(words, needs_a_person) => {
+            Self::Failed(words, needs_a_person) => {
                 let beside = if *needs_a_person {
                     ConditionType::Stalled
                 } else {
@@ -225,14 +225,14 @@ impl Found {
     }
 }
 
-fn conditions(host: &PaperclipHost, found: &Found, now: Timestamp) -> Vec<Condition> {
+fn conditions(host: &PaperclipHost, found: &Outcome, now: Timestamp) -> Vec<Condition> {
     let generation = host.metadata.generation;
     let previous = host
         .status
         .as_ref()
         .map(|status| &status.conditions[..])
         .unwrap_or_default();
-    let (ready, finding, beside) = found.told();
+    let (ready, finding, beside) = found.conditions();
     let of = |type_, status| condition(type_, status, finding.clone(), generation, previous, now);
     let beside = beside.map(|type_| of(type_, "True"));
     [of(ConditionType::Ready, ready)]
@@ -245,7 +245,7 @@ fn conditions(host: &PaperclipHost, found: &Found, now: Timestamp) -> Vec<Condit
 async fn report(
     host: &PaperclipHost,
     context: &Context,
-    found: &Found,
+    found: &Outcome,
     certificate_expires: Option<String>,
 ) -> Result<PaperclipHostStatus, HostError> {
     let before = host.status.clone().unwrap_or_default();
@@ -256,7 +256,7 @@ async fn report(
     };
     if host.status.as_ref() != Some(&status) {
         let transition = [&before.conditions[..], &status.conditions];
-        let warning = matches!(found, Found::Broken(..));
+        let warning = matches!(found, Outcome::Failed(..));
         status::write(context, host, &status, transition, warning).await?;
     }
     Ok(status)
