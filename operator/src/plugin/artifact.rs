@@ -34,6 +34,7 @@ use super::{
     queue::{self, Turn},
     references::map_text,
     resolution, retry, summary,
+    unfinished::Unfinished,
     verification::{self, SignatureRequirement},
 };
 use crate::{args::Args, context::Context, errors::chain};
@@ -83,26 +84,10 @@ pub async fn resolve(
     }
     let access = credential::access(context, plugin).await?;
     let access = access.as_ref();
-    let request = match &plugin.spec.source {
-        PluginSource::Npm(source) => npm_request(context, plugin, status, source, access).await?,
-        PluginSource::Http(source) => http_request(context, plugin, status, source, access).await?,
-        PluginSource::Oci(source) => oci_request(context, plugin, status, source, access).await?,
-        PluginSource::ConfigMap(key) => {
-            status.resolution = None;
-            inline_request(context, plugin, key).await?
-        }
-    };
-    let request = match request {
-        Ok(request) => {
-            let request = PackRequest {
-                relock: relock_of(plugin, &request),
-                repository: repository_of(context, plugin, &request),
-                ..request
-            };
-            let nodes = context.nodes.platforms();
-            platforms::request(request, status.artifact.as_ref(), nodes)
-        }
-        Err(stage) => return Ok(stage),
+    let request = match request(context, plugin, status, access).await {
+        Ok(request) => request,
+        Err(Unfinished::Blocked(stage)) => return Ok(stage),
+        Err(Unfinished::Failed(error)) => return Err(error),
     };
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
@@ -137,6 +122,31 @@ pub async fn resolve(
     }
     status.failed_request = grow(context, plugin, &request, asked, access, status).await?;
     check_pins(context, plugin, status).await
+}
+
+/// The request that packs what the source stands for, for the platforms of this cluster.
+async fn request(
+    context: &Context,
+    plugin: &PaperclipPlugin,
+    status: &mut PaperclipPluginStatus,
+    access: Option<&Access>,
+) -> Result<PackRequest, Unfinished<Stage>> {
+    let request = match &plugin.spec.source {
+        PluginSource::Npm(source) => npm_request(context, plugin, status, source, access).await?,
+        PluginSource::Http(source) => http_request(context, plugin, status, source, access).await?,
+        PluginSource::Oci(source) => oci_request(context, plugin, status, source, access).await?,
+        PluginSource::ConfigMap(key) => {
+            status.resolution = None;
+            inline_request(context, plugin, key).await?
+        }
+    };
+    let request = PackRequest {
+        relock: relock_of(plugin, &request),
+        repository: repository_of(context, plugin, &request),
+        ..request
+    };
+    let nodes = context.nodes.platforms();
+    Ok(platforms::request(request, status.artifact.as_ref(), nodes))
 }
 
 /// What a namespace's own credential opened, and what stands in its own ConfigMaps, is for that
@@ -231,26 +241,25 @@ async fn npm_request(
     status: &mut PaperclipPluginStatus,
     source: &NpmSource,
     access: Option<&Access>,
-) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+) -> Result<PackRequest, Unfinished<Stage>> {
     let args = &context.args;
     let lock = match &source.lock {
         None => None,
-        Some(key) => match map_text(context, plugin, key, "spec.source.npm.lock").await? {
-            Ok(text) => Some(text),
-            Err(missing) => return Ok(Err(Stage::under_way(missing))),
-        },
+        Some(key) => {
+            let text = map_text(context, plugin, key, "spec.source.npm.lock").await;
+            Some(text.map_err(|missing| missing.map(Stage::under_way))?)
+        }
     };
     let exact = match (&lock, &source.version) {
         (Some(lock), None) => match locked(lock, &source.package) {
             Some(version) => Some(version),
-            None => return Ok(Err(no_package_in_lock(source))),
+            None => return Err(Unfinished::Blocked(no_package_in_lock(source))),
         },
         (_, version) => version.clone(),
     };
     if let (Some(version), None) = (&exact, access) {
         status.resolution = None;
-        let request = packing::build_request(source, version, lock, args);
-        return Ok(Ok(request));
+        return Ok(packing::build_request(source, version, lock, args));
     }
     let registry = credential::own_registry(&plugin.spec.source, &args.npm_registry);
     let registry = registry.unwrap_or(&args.npm_registry).to_owned();
@@ -260,19 +269,17 @@ async fn npm_request(
         range: exact.or(source.range.clone()).unwrap_or_default(),
     };
     let resolved = resolution::resolve(context, plugin, status, wanted, access).await?;
-    Ok(resolved.map(|resolved| {
-        let request = packing::build_request(source, &resolved.version, lock, args);
-        match access {
-            // What the platform itself asks may be served by whatever it packed before.
-            None => request,
-            Some(access) => PackRequest {
-                registry,
-                integrity: Some(resolved.integrity),
-                tenant: Some(access.tenant.clone()),
-                ..request
-            },
-        }
-    }))
+    let request = packing::build_request(source, &resolved.version, lock, args);
+    Ok(match access {
+        // What the platform itself asks may be served by whatever it packed before.
+        None => request,
+        Some(access) => PackRequest {
+            registry,
+            integrity: Some(resolved.integrity),
+            tenant: Some(access.tenant.clone()),
+            ..request
+        },
+    })
 }
 
 fn no_package_in_lock(source: &NpmSource) -> Stage {
@@ -289,16 +296,16 @@ async fn http_request(
     status: &mut PaperclipPluginStatus,
     HttpSource { url, integrity, .. }: &HttpSource,
     access: Option<&Access>,
-) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+) -> Result<PackRequest, Unfinished<Stage>> {
     let wanted = Wanted::Tarball {
         url: url.clone(),
         integrity: integrity.clone(),
     };
     let resolved = resolution::resolve(context, plugin, status, wanted, access).await?;
-    Ok(resolved.map(|resolved| PackRequest {
+    Ok(PackRequest {
         tenant: access.map(|access| access.tenant.clone()),
         ..packing::build_tarball_request(url, resolved, &context.args)
-    }))
+    })
 }
 
 async fn oci_request(
@@ -307,61 +314,55 @@ async fn oci_request(
     status: &mut PaperclipPluginStatus,
     source: &OciSource,
     access: Option<&Access>,
-) -> Result<Result<PackRequest, Stage>, ReconcileError> {
+) -> Result<PackRequest, Unfinished<Stage>> {
     let reference = match (&source.tag, &source.digest) {
         (Some(tag), _) => Reference::Tag(tag.clone()),
         (None, digest) => match digest.as_deref().unwrap_or_default().parse() {
             Ok(digest) => Reference::Digest(digest),
-            Err(_) => return Ok(Err(no_digest("spec.source.oci.digest"))),
+            Err(_) => return Err(no_digest("spec.source.oci.digest")),
         },
     };
     let wanted = Wanted::Image {
         repository: source.repository.clone(),
         reference,
     };
-    let resolved = match resolution::resolve(context, plugin, status, wanted, access).await? {
-        Ok(resolved) => resolved,
-        Err(stage) => return Ok(Err(stage)),
-    };
+    let resolved = resolution::resolve(context, plugin, status, wanted, access).await?;
     let Ok(digest) = resolved.integrity.parse() else {
-        return Ok(Err(no_digest("status.resolution.integrity")));
+        return Err(no_digest("status.resolution.integrity"));
     };
     let image = RemoteImage {
         repository: source.repository.clone(),
         digest,
     };
-    Ok(Ok(PackRequest {
+    Ok(PackRequest {
         tenant: access.map(|access| access.tenant.clone()),
         ..packing::build_image_request(image, &resolved, &context.args)
-    }))
+    })
 }
 
-fn no_digest(field: &str) -> Stage {
+fn no_digest(field: &str) -> Unfinished<Stage> {
     let message = format!("{field} is no digest, wanted `sha256:` and 64 hex digits.");
-    Stage::stalled(Finding::no(Reason::PackageRefused, message))
+    Unfinished::Blocked(Stage::stalled(Finding::no(Reason::PackageRefused, message)))
 }
 
 async fn inline_request(
     context: &Context,
     plugin: &PaperclipPlugin,
     key: &ConfigMapKey,
-) -> Result<Result<PackRequest, Stage>, ReconcileError> {
-    let worker = match map_text(context, plugin, key, "spec.source.configMap").await? {
-        Ok(text) => text,
-        Err(missing) => return Ok(Err(Stage::under_way(missing))),
-    };
+) -> Result<PackRequest, Unfinished<Stage>> {
+    let worker = map_text(context, plugin, key, "spec.source.configMap").await;
+    let worker = worker.map_err(|missing| missing.map(Stage::under_way))?;
     let inline = SingleFile {
         // The schema wants it there.
         manifest: Value::Object(plugin.spec.manifest.clone().unwrap_or_default()),
         worker,
     };
     let request = packing::build_single_file_request(inline, &context.args);
-    Ok(request.map_err(|error| {
-        Stage::stalled(Finding::no(
-            Reason::ManifestInvalid,
-            format!("{}.", chain(&error)),
-        ))
-    }))
+    request.map_err(|error| {
+        let message = format!("{}.", chain(&error));
+        let stage = Stage::stalled(Finding::no(Reason::ManifestInvalid, message));
+        Unfinished::Blocked(stage)
+    })
 }
 
 /// The failure that an earlier pass wrote down.

@@ -30,6 +30,7 @@ mod retry;
 pub mod revision;
 mod rollout;
 mod summary;
+mod unfinished;
 pub mod verification;
 mod worker;
 

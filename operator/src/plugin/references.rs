@@ -13,6 +13,7 @@ use super::{
     conditions::Finding,
     error::ReconcileError,
     instance_config::{self, Config},
+    unfinished::Unfinished,
 };
 use crate::{context::Context, fingerprint::Fingerprints};
 
@@ -24,38 +25,31 @@ pub struct Resolved {
     pub secrets: Vec<SecretVersion>,
 }
 
-/// Reads what the spec refers to, and joins it. The inner error says what a person must do.
+/// Reads what the spec refers to, and joins it.
 ///
 /// # Errors
-/// When the API server fails.
+/// Blocked where a reference is missing or its content is unusable, failed where the API server
+/// fails.
 pub async fn resolve(
     context: &Context,
     plugin: &PaperclipPlugin,
-) -> Result<Result<Resolved, Finding>, ReconcileError> {
+) -> Result<Resolved, Unfinished<Finding>> {
     let inline = plugin.spec.config.as_ref();
     let mut texts = Vec::new();
     for key in inline.iter().flat_map(|config| &config.default_from) {
-        match map_text(context, plugin, key, "spec.config.defaultFrom").await? {
-            Ok(text) => texts.push((key, text)),
-            Err(missing) => return Ok(Err(missing)),
-        }
+        let text = map_text(context, plugin, key, "spec.config.defaultFrom").await?;
+        texts.push((key, text));
     }
     let mut values = Vec::new();
     for wanted in &plugin.spec.secrets {
-        match secret_value(context, plugin, wanted).await? {
-            Ok(value) => values.push(value),
-            Err(missing) => return Ok(Err(missing)),
-        }
+        values.push(secret_value(context, plugin, wanted).await?);
     }
     let versions = versions(&context.fingerprints, plugin, &values);
-    Ok(
-        instance_config::join(inline, &texts, &plugin.spec.secrets, values).map(|config| {
-            Resolved {
-                config,
-                secrets: versions,
-            }
-        }),
-    )
+    let config = instance_config::join(inline, &texts, &plugin.spec.secrets, values);
+    Ok(Resolved {
+        config: config.map_err(Unfinished::Blocked)?,
+        secrets: versions,
+    })
 }
 
 /// The version of each Secret: a fingerprint of what the plugin is given of it, so that an
@@ -89,35 +83,37 @@ fn versions(
 /// Text of a key of a ConfigMap that a field of the spec names.
 ///
 /// # Errors
-/// When the API server fails.
+/// Blocked where the ConfigMap or the key is missing, failed where the API server fails.
 pub async fn map_text(
     context: &Context,
     plugin: &PaperclipPlugin,
     ConfigMapKey { name, key }: &ConfigMapKey,
     field: &str,
-) -> Result<Result<String, Finding>, ReconcileError> {
+) -> Result<String, Unfinished<Finding>> {
     let namespace = plugin.namespace().unwrap_or_default();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
     let found = api.get_opt(name).await.map_err(ReconcileError::request(
         "reading a ConfigMap that the spec names",
     ))?;
-    let missing = |what: String| Err(Finding::no(Reason::ReferenceMissing, what));
-    Ok(
-        match found.map(|found| found.data.and_then(|mut data| data.remove(key))) {
-            None => missing(format!("ConfigMap {name} of {field} does not exist.")),
-            Some(None) => missing(format!("ConfigMap {name} of {field} has no key {key}.")),
-            Some(Some(text)) => Ok(text),
-        },
-    )
+    let missing = |what: String| {
+        let finding = Finding::no(Reason::ReferenceMissing, what);
+        Err(Unfinished::Blocked(finding))
+    };
+    match found.map(|found| found.data.and_then(|mut data| data.remove(key))) {
+        None => missing(format!("ConfigMap {name} of {field} does not exist.")),
+        Some(None) => missing(format!("ConfigMap {name} of {field} has no key {key}.")),
+        Some(Some(text)) => Ok(text),
+    }
 }
 
 async fn secret_value(
     context: &Context,
     plugin: &PaperclipPlugin,
     wanted: &PluginSecret,
-) -> Result<Result<String, Finding>, ReconcileError> {
+) -> Result<String, Unfinished<Finding>> {
     let found = secret(context, plugin, &wanted.secret_ref.name).await?;
-    Ok(take(found, wanted, &plugin.namespace().unwrap_or_default()))
+    let namespace = plugin.namespace().unwrap_or_default();
+    take(found, wanted, &namespace).map_err(Unfinished::Blocked)
 }
 
 /// A Secret of the plugin's namespace, read by name.

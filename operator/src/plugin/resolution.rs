@@ -17,6 +17,7 @@ use super::{
     credential::Access,
     error::ReconcileError,
     packing::{self, Progress},
+    unfinished::Unfinished,
 };
 use crate::context::Context;
 
@@ -28,7 +29,7 @@ pub async fn resolve(
     status: &mut PaperclipPluginStatus,
     wanted: Wanted,
     access: Option<&Access>,
-) -> Result<Result<Resolved, Stage>, ReconcileError> {
+) -> Result<Resolved, Unfinished<Stage>> {
     let asked = plugin.spec.source.asked().unwrap_or_default();
     let known = status.resolution.take();
     let known = known.filter(|known| known.source == asked && is_of(known, &wanted));
@@ -40,7 +41,7 @@ pub async fn resolve(
         && !is_due(known, interval, requested.as_ref(), context.now())
     {
         status.resolution = Some(known.clone());
-        return Ok(Ok(resolved(known)));
+        return Ok(resolved(known));
     }
     let request = ResolveRequest {
         wanted,
@@ -49,13 +50,13 @@ pub async fn resolve(
     };
     if let Err(error) = request.validate() {
         let finding = Finding::no(Reason::PackageRefused, error.to_string());
-        return Ok(Err(Stage::stalled(finding)));
+        return Err(Unfinished::Blocked(Stage::stalled(finding)));
     }
     let name = request.job_name();
     if status.failed_request.as_ref() == Some(&name)
         && let Some(finding) = artifact::recorded_failure(plugin)
     {
-        return Ok(Err(Stage::stalled(finding)));
+        return Err(Unfinished::Blocked(Stage::stalled(finding)));
     }
     let (failure, stalled) = match ask(context, plugin, &request, &asked, access).await? {
         Progress::Done(resolved) => {
@@ -65,7 +66,7 @@ pub async fn resolve(
                 credential: credential.map(str::to_owned),
                 ..resolution(asked, resolved.clone(), requested, context.now())
             });
-            return Ok(Ok(resolved));
+            return Ok(resolved);
         }
         Progress::Under(finding) => (finding, false),
         Progress::Failed(finding, at_fault) => (finding, at_fault),
@@ -73,14 +74,14 @@ pub async fn resolve(
     if let Some(mut known) = known {
         known.failure = (failure.reason != Reason::Packing).then_some(failure.message);
         status.resolution = Some(known.clone());
-        return Ok(Ok(resolved(&known)));
+        return Ok(resolved(&known));
     }
     if stalled {
         status.failed_request = Some(name);
-        return Ok(Err(Stage::stalled(failure)));
+        return Err(Unfinished::Blocked(Stage::stalled(failure)));
     }
     let failure = artifact::still_failing(plugin, failure);
-    Ok(Err(Stage::under_way(failure)))
+    Err(Unfinished::Blocked(Stage::under_way(failure)))
 }
 
 /// Whether what is known is of the same tarball; what else is wanted stands in `source`.

@@ -30,6 +30,7 @@ use super::{
     limits,
     references::{self, Resolved},
     revision::{self, Recorded, Target},
+    unfinished::Unfinished,
     worker,
 };
 use crate::{context::Context, pods::ObservedPod};
@@ -130,13 +131,14 @@ async fn ask(
         );
         Finding::no(Reason::CapabilitiesAdded, message)
     };
-    let resolved = match barred {
-        Some(barred) => Err(barred),
-        None => references::resolve(context, plugin).await?,
+    let wanted = match barred {
+        Some(barred) => Err(Unfinished::Blocked(barred)),
+        None => aim(context, plugin, status, revisions, grant).await,
     };
-    let wanted = match resolved {
-        Ok(resolved) => aim(context, plugin, status, revisions, grant, resolved).await?,
-        Err(missing) => Err(missing),
+    let wanted = match wanted {
+        Ok(wanted) => Ok(wanted),
+        Err(Unfinished::Blocked(finding)) => Err(finding),
+        Err(Unfinished::Failed(error)) => return Err(error),
     };
     Ok(Asked {
         granted,
@@ -153,8 +155,8 @@ async fn aim(
     status: &PaperclipPluginStatus,
     revisions: &[PaperclipPluginRevision],
     grant: Grant,
-    Resolved { config, secrets }: Resolved,
-) -> Result<Result<(Target, Config), Finding>, ReconcileError> {
+) -> Result<(Target, Config), Unfinished<Finding>> {
+    let Resolved { config, secrets } = references::resolve(context, plugin).await?;
     let artifact = revision::artifact(&status.artifact.clone().unwrap_or_default());
     let host = plugin.host_reference();
     let template_hash = Desired {
@@ -179,7 +181,7 @@ async fn aim(
     };
     if let Some(known) = revisions.iter().find(|revision| target.is(revision)) {
         target.manifest_digest = known.spec.manifest_digest.clone();
-        return Ok(Ok((target, config)));
+        return Ok((target, config));
     }
     let RevisionArtifact {
         repository, digest, ..
@@ -187,10 +189,12 @@ async fn aim(
     let digest: Digest = digest
         .parse()
         .map_err(|_| ReconcileError::RecordedDigest(digest.clone()))?;
-    let manifest = context.plugin_manifest(repository, &digest).await?;
+    let manifest = context.plugin_manifest(repository, &digest).await;
+    let manifest = manifest.map_err(ReconcileError::from)?;
     target.manifest_digest = Digest::of(manifest.to_string().as_bytes()).to_string();
     let checked = instance_config::check(&config, &plugin.spec.secrets, &manifest);
-    Ok(checked.map(|()| (target, config)))
+    checked.map_err(Unfinished::Blocked)?;
+    Ok((target, config))
 }
 
 /// The plugin's revisions, oldest first.

@@ -24,6 +24,7 @@ use super::{
     conditions::{Finding, Verdict, rfc3339},
     error::ReconcileError,
     packing::{self, Progress},
+    unfinished::Unfinished,
 };
 use crate::{
     context::Context,
@@ -130,9 +131,10 @@ pub async fn verify(
     let Some(artifact) = status.artifact.as_ref().filter(|_| stage.finding.holds) else {
         return Ok(unpacked(status));
     };
-    let request = match build_request(context, plugin, artifact, demand)? {
+    let request = match build_request(context, plugin, artifact, demand) {
         Ok(request) => request,
-        Err(finding) => return Ok(Verdict::Refused(finding)),
+        Err(Unfinished::Blocked(finding)) => return Ok(Verdict::Refused(finding)),
+        Err(Unfinished::Failed(error)) => return Err(error),
     };
     let name = request.job_name();
     if let Some(done) = status.verification.as_ref().filter(|it| it.request == name) {
@@ -156,14 +158,17 @@ pub fn accept(
     else {
         return Ok(());
     };
-    if let Ok(request) = build_request(context, plugin, artifact, demand)? {
-        status.verification = Some(VerificationStatus {
-            request: request.job_name(),
-            refused: None,
-            message: told(proofs),
-            checked_at: rfc3339(context.now()),
-        });
-    }
+    let request = match build_request(context, plugin, artifact, demand) {
+        Ok(request) => request,
+        Err(Unfinished::Blocked(_)) => return Ok(()),
+        Err(Unfinished::Failed(error)) => return Err(error),
+    };
+    status.verification = Some(VerificationStatus {
+        request: request.job_name(),
+        refused: None,
+        message: told(proofs),
+        checked_at: rfc3339(context.now()),
+    });
     Ok(())
 }
 
@@ -251,7 +256,7 @@ fn build_request(
     plugin: &PaperclipPlugin,
     artifact: &ArtifactStatus,
     demand: &Policies,
-) -> Result<Result<VerifyRequest, Finding>, ReconcileError> {
+) -> Result<VerifyRequest, Unfinished<Finding>> {
     let digest = artifact.digest.parse();
     let request = VerifyRequest {
         store: StoreEndpoints {
@@ -265,10 +270,13 @@ fn build_request(
         copied: matches!(plugin.spec.source, PluginSource::Oci(_)),
         policies: demand.policies().to_vec(),
     };
-    Ok(match request.validate() {
+    match request.validate() {
         Ok(()) => Ok(request),
-        Err(error) => Err(Finding::no(Reason::PolicyInvalid, format!("{error}."))),
-    })
+        Err(error) => {
+            let finding = Finding::no(Reason::PolicyInvalid, format!("{error}."));
+            Err(Unfinished::Blocked(finding))
+        }
+    }
 }
 
 /// What an earlier Job said.
