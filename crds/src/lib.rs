@@ -4,6 +4,7 @@
 //! by the operator. The types know nothing of a cluster: no client, no I/O.
 
 pub mod docs;
+mod key;
 pub mod labels;
 pub mod v1alpha1;
 
@@ -12,6 +13,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 use serde_json::json;
+
+pub use key::{Keyed, MalformedObject, ObjectKey};
 
 /// The CustomResourceDefinitions of this release, in the order they are applied.
 #[must_use]

@@ -16,7 +16,7 @@ use kube::{
     runtime::{Controller, controller::Action, watcher},
 };
 use paperclip_crds::{
-    labels,
+    Keyed, MalformedObject, ObjectKey, labels,
     v1alpha1::{Condition, ConditionType, PaperclipHost, PaperclipHostStatus, Reason},
 };
 use paperclip_identity::Identity;
@@ -43,6 +43,9 @@ pub enum HostError {
     /// The API server refused, or could not be reached.
     #[error("reading or reporting the host")]
     Request(#[from] kube::Error),
+    /// The host has no namespace, name or uid.
+    #[error(transparent)]
+    Malformed(#[from] MalformedObject),
     /// The Secret could not be applied.
     #[error(transparent)]
     Apply(#[from] ApplyError),
@@ -60,6 +63,9 @@ impl HostError {
         )
     }
 }
+
+/// A host with its key.
+type Host = Keyed<PaperclipHost>;
 
 /// Reconciles hosts until told to stop.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
@@ -113,14 +119,16 @@ fn after_failure(host: &PaperclipHost, error: &HostError, backoff: &Backoff) -> 
 /// # Errors
 /// When the API server refuses, or an object of another has the Secret's name.
 pub async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Action, HostError> {
-    let namespace = cached.namespace().unwrap_or_default();
+    let ObjectKey {
+        namespace, name, ..
+    } = ObjectKey::of(cached)?;
     let api: Api<PaperclipHost> = Api::namespaced(context.client.clone(), &namespace);
-    let found = api.get_opt(&cached.name_any()).await?;
+    let found = api.get_opt(&name).await?;
     let Some(host) = found.filter(|host| host.metadata.deletion_timestamp.is_none()) else {
         return Ok(Action::await_change());
     };
-    let host = announce(host, context).await?;
-    let outcome = certificate(&host, context, &namespace).await;
+    let host = announce(Keyed::parse(host)?, context).await?;
+    let outcome = certificate(&host, context).await;
     if let Err(error) = &outcome
         && is_namespace_terminating(error)
     {
@@ -135,7 +143,7 @@ pub async fn reconcile(cached: &PaperclipHost, context: &Context) -> Result<Acti
 }
 
 /// Before anything is done about it, a new host says that it was seen.
-async fn announce(mut host: PaperclipHost, context: &Context) -> Result<PaperclipHost, HostError> {
+async fn announce(mut host: Host, context: &Context) -> Result<Host, HostError> {
     if host
         .status
         .as_ref()
@@ -147,37 +155,33 @@ async fn announce(mut host: PaperclipHost, context: &Context) -> Result<Papercli
 }
 
 /// Issues the client certificate if it is due; when it ends.
-async fn certificate(
-    host: &PaperclipHost,
-    context: &Context,
-    namespace: &str,
-) -> Result<Option<String>, HostError> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-    let metadata = build_metadata(host);
-    let name = metadata.name.clone().unwrap_or_default();
-    let subject = Subject::Identity(Identity::Host {
-        namespace: namespace.to_owned(),
-        name: host.name_any(),
-    });
+async fn certificate(host: &Host, context: &Context) -> Result<Option<String>, HostError> {
+    let ObjectKey {
+        namespace, name, ..
+    } = host.key.clone();
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let secret = format!("{name}-client-tls");
+    let metadata = build_metadata(host, &secret);
+    let subject = Subject::Identity(Identity::Host { namespace, name });
     let now = OffsetDateTime::now_utc();
     let due = secrets::leaf(&api, metadata, &subject, &context.authority, now).await?;
     let secret = match due {
         Some(desired) => apply(&api, &desired).await?,
-        None => api.get(&name).await?,
+        None => api.get(&secret).await?,
     };
     let end = expiry(&secrets::text(&secret, "tls.crt")?);
     let end = end.and_then(|end| Timestamp::from_second(end.unix_timestamp()).ok());
     Ok(end.map(rfc3339))
 }
 
-fn build_metadata(host: &PaperclipHost) -> ObjectMeta {
+fn build_metadata(host: &PaperclipHost, name: &str) -> ObjectMeta {
     // Blocking the owner's deletion would need a right on its finalizers.
     let owner = host.controller_owner_ref(&()).map(|owner| OwnerReference {
         block_owner_deletion: None,
         ..owner
     });
     ObjectMeta {
-        name: Some(format!("{}-client-tls", host.name_any())),
+        name: Some(name.to_owned()),
         namespace: host.namespace(),
         labels: Some(BTreeMap::from([
             (labels::MANAGED_BY.into(), labels::OPERATOR.into()),
@@ -243,7 +247,7 @@ fn conditions(host: &PaperclipHost, found: &Outcome, now: Timestamp) -> Vec<Cond
 
 /// Writes the status if it is new, and gives it.
 async fn report(
-    host: &PaperclipHost,
+    host: &Host,
     context: &Context,
     found: &Outcome,
     certificate_expires: Option<String>,

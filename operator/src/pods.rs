@@ -152,8 +152,8 @@ impl Pods {
             }
             Event::InitApply(pod) | Event::Apply(pod) => self.put(pod, wake),
             Event::Delete(pod) => {
-                if let Ok(mut all) = self.all.lock() {
-                    all.remove(&pod.uid().unwrap_or_default());
+                if let (Some(uid), Ok(mut all)) = (&pod.metadata.uid, self.all.lock()) {
+                    all.remove(uid);
                 }
                 tell(&pod, wake);
             }
@@ -178,9 +178,9 @@ impl Pods {
     }
 
     fn put(self: &Arc<Self>, pod: Pod, wake: &mpsc::UnboundedSender<Wakes>) {
-        let uid = pod.uid().unwrap_or_default();
         tell(&pod, wake);
-        let Ok(mut all) = self.all.lock() else {
+        // Each object of the API server has one.
+        let (Some(uid), Ok(mut all)) = (pod.uid(), self.all.lock()) else {
             return;
         };
         let pod = Arc::new(pod);
@@ -220,10 +220,12 @@ impl Pods {
 
     /// Takes in a pod with the status that its sidecar reports.
     pub fn said(self: &Arc<Self>, pod: Pod, status: WatchStatusResponse) {
-        let uid = pod.uid().unwrap_or_default();
+        let uid = pod.uid();
         let (wake, _) = mpsc::unbounded_channel();
         self.observe(Event::Apply(pod), &wake);
-        self.set_status(&uid, Some(status));
+        if let Some(uid) = uid {
+            self.set_status(&uid, Some(status));
+        }
     }
 
     fn set_status(&self, uid: &str, status: Option<WatchStatusResponse>) -> bool {

@@ -4,11 +4,11 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Resource,
     api::{Patch, PatchParams},
 };
 use paperclip_crds::{
-    labels,
+    Keyed, labels,
     v1alpha1::{Condition, ConditionType},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,7 +22,7 @@ use crate::context::Context;
 /// When the API server refuses. An object that is gone is no error.
 pub async fn write<K, S>(
     context: &Context,
-    object: &K,
+    Keyed { key, object }: &Keyed<K>,
     status: &S,
     [before, after]: [&[Condition]; 2],
     warning: bool,
@@ -34,17 +34,16 @@ where
         + Debug,
     S: Serialize,
 {
-    let namespace = object.namespace().unwrap_or_default();
-    let api: Api<K> = Api::namespaced(context.client.clone(), &namespace);
+    let api: Api<K> = Api::namespaced(context.client.clone(), &key.namespace);
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": object.name_any() },
+        "metadata": { "name": key.name },
         "status": status,
     });
     let parameters = PatchParams::apply(labels::OPERATOR).force();
     match api
-        .patch_status(&object.name_any(), &parameters, &Patch::Apply(&patch))
+        .patch_status(&key.name, &parameters, &Patch::Apply(&patch))
         .await
     {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),

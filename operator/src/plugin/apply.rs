@@ -10,7 +10,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use paperclip_bridge::config::{self, DeliveredConfig};
-use paperclip_crds::labels;
+use paperclip_crds::{ObjectKey, labels};
 use paperclip_identity::Identity;
 use paperclip_identity_issue::Subject;
 use time::OffsetDateTime;
@@ -46,7 +46,7 @@ pub async fn apply_all(
     serving: Option<&str>,
     observed: Option<Deployment>,
 ) -> Result<Deployment, ReconcileError> {
-    let namespace = wanted.plugin.namespace().unwrap_or_default();
+    let namespace = wanted.plugin.key.namespace.clone();
     let client = || context.client.clone();
     let secrets: Api<Secret> = Api::namespaced(client(), &namespace);
     let identity = Subject::Identity(Identity::Plugin {
@@ -85,7 +85,7 @@ async fn apply_deployment(
     exact: bool,
     observed: Option<Deployment>,
 ) -> Result<Deployment, ReconcileError> {
-    let namespace = wanted.plugin.namespace().unwrap_or_default();
+    let namespace = wanted.plugin.key.namespace.clone();
     let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     let keys = context.signing.pem();
     let mut desired = build_deployment(wanted, &context.args, &keys);
@@ -109,7 +109,7 @@ async fn put_back(
     wanted: &Desired<'_>,
     desired: &mut Deployment,
 ) -> Result<(), ReconcileError> {
-    let namespace = wanted.plugin.namespace().unwrap_or_default();
+    let namespace = wanted.plugin.key.namespace.clone();
     let api: Api<ReplicaSet> = Api::namespaced(context.client.clone(), &namespace);
     let selector = wanted.selector();
     let selector: Vec<_> = selector
@@ -188,14 +188,15 @@ pub async fn scale(
     if observed.spec.replicas == Some(replicas) {
         return Ok(observed);
     }
-    let namespace = observed.namespace().unwrap_or_default();
+    let ObjectKey {
+        namespace, name, ..
+    } = ObjectKey::of(&observed)?;
     let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     let parameters = PatchParams {
         field_manager: Some(labels::OPERATOR.into()),
         ..PatchParams::default()
     };
     let patch = Patch::Merge(serde_json::json!({ "spec": { "replicas": replicas } }));
-    let name = observed.name_any();
     let scaled = api.patch(&name, &parameters, &patch).await;
     let scaled = scaled.map_err(ReconcileError::request("scaling the plugin's Deployment"))?;
     tracing::info!(namespace, name, replicas, "pods of a plugin scaled");

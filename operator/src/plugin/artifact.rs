@@ -11,7 +11,7 @@ use paperclip_crds::{
     labels,
     v1alpha1::{
         ArtifactStatus, Class, ConditionType, ConfigMapKey, HttpSource, NpmSource, OciSource,
-        PaperclipPlugin, PaperclipPluginStatus, PluginSource, Reason,
+        PaperclipPluginStatus, PluginSource, Reason,
     },
 };
 use paperclip_oci::Digest;
@@ -25,6 +25,7 @@ use paperclip_packing_api::{
 use serde_json::Value;
 
 use super::{
+    Plugin,
     conditions::{Finding, rfc3339},
     credential::{self, Access},
     error::ReconcileError,
@@ -75,7 +76,7 @@ impl Stage {
 /// something of it found.
 pub async fn resolve(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     asked: &SignatureRequirement,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
@@ -127,7 +128,7 @@ pub async fn resolve(
 /// The request that packs what the source stands for, for the platforms of this cluster.
 async fn request(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
     access: Option<&Access>,
 ) -> Result<PackRequest, Unfinished<Stage>> {
@@ -151,8 +152,8 @@ async fn request(
 
 /// What a namespace's own credential opened, and what stands in its own ConfigMaps, is for that
 /// namespace: it has repositories of its own, since who may pull is told by repository.
-fn repository_of(context: &Context, plugin: &PaperclipPlugin, request: &PackRequest) -> String {
-    let namespace = plugin.namespace().unwrap_or_default();
+fn repository_of(context: &Context, plugin: &Plugin, request: &PackRequest) -> String {
+    let namespace = &plugin.key.namespace;
     let own = || credential::owner(&context.fingerprints, &namespace);
     let owner = request.owner().map(str::to_owned);
     match owner.or_else(|| request.single_file.is_some().then(own)) {
@@ -172,7 +173,7 @@ fn is_withdrawn(context: &Context, signed_by: Option<&str>) -> bool {
 /// artifact that is there goes on. Gives the request that the package's own fault made fail.
 async fn grow(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     request: &PackRequest,
     asked: &SignatureRequirement,
     access: Option<&Access>,
@@ -209,7 +210,7 @@ async fn grow(
 }
 
 /// Names the act of locking anew, where there is a lock to be resolved.
-fn relock_of(plugin: &PaperclipPlugin, request: &PackRequest) -> Option<String> {
+fn relock_of(plugin: &Plugin, request: &PackRequest) -> Option<String> {
     let is_resolved =
         request.lock.is_none() && request.single_file.is_none() && request.image.is_none();
     let asked = plugin.annotations().get(labels::RELOCK_REQUESTED_AT);
@@ -217,7 +218,7 @@ fn relock_of(plugin: &PaperclipPlugin, request: &PackRequest) -> Option<String> 
 }
 
 /// A URL without TLS that the platform does not allow.
-fn insecure(plugin: &PaperclipPlugin, args: &Args) -> Option<Finding> {
+fn insecure(plugin: &Plugin, args: &Args) -> Option<Finding> {
     let (field, url) = match &plugin.spec.source {
         source @ PluginSource::Npm(_) => {
             let own = credential::own_registry(source, &args.npm_registry)?;
@@ -237,7 +238,7 @@ fn insecure(plugin: &PaperclipPlugin, args: &Args) -> Option<Finding> {
 
 async fn npm_request(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
     source: &NpmSource,
     access: Option<&Access>,
@@ -292,7 +293,7 @@ fn no_package_in_lock(source: &NpmSource) -> Stage {
 
 async fn http_request(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
     HttpSource { url, integrity, .. }: &HttpSource,
     access: Option<&Access>,
@@ -310,7 +311,7 @@ async fn http_request(
 
 async fn oci_request(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
     source: &OciSource,
     access: Option<&Access>,
@@ -347,7 +348,7 @@ fn no_digest(field: &str) -> Unfinished<Stage> {
 
 async fn inline_request(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     key: &ConfigMapKey,
 ) -> Result<PackRequest, Unfinished<Stage>> {
     let worker = map_text(context, plugin, key, "spec.source.configMap").await;
@@ -366,7 +367,7 @@ async fn inline_request(
 }
 
 /// The failure that an earlier pass wrote down.
-pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
+pub(super) fn recorded_failure(plugin: &Plugin) -> Option<Finding> {
     let condition = plugin.condition(ConditionType::ArtifactReady)?;
     let reason = Reason::from_name(&condition.reason)?;
     if !matches!(reason.class(), Class::Package | Class::Policy) {
@@ -376,7 +377,7 @@ pub(super) fn recorded_failure(plugin: &PaperclipPlugin) -> Option<Finding> {
 }
 
 /// A Job that packs the same again after one that failed says nothing new until it ends.
-pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Finding {
+pub(super) fn still_failing(plugin: &Plugin, finding: Finding) -> Finding {
     let before = plugin
         .condition(ConditionType::ArtifactReady)
         .filter(|stage| stage.observed_generation == plugin.metadata.generation)
@@ -388,7 +389,7 @@ pub(super) fn still_failing(plugin: &PaperclipPlugin, finding: Finding) -> Findi
 /// and the policies let anything in.
 async fn pack(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     request: &PackRequest,
     asked: &SignatureRequirement,
     access: Option<&Access>,
@@ -450,7 +451,7 @@ pub(super) async fn job(
 /// Creates a Job when it is its turn, and says what happens now.
 pub(super) async fn create<T>(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     job: &Job,
     package: &str,
     access: Option<&Access>,
@@ -491,7 +492,7 @@ pub(super) async fn create<T>(
 /// Writes down what a packing came to, and what it found of the policies.
 async fn record(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     request: &PackRequest,
     asked: &SignatureRequirement,
     Published {
@@ -550,7 +551,7 @@ async fn record(
 /// nor the pins of a hash change, and a store that is away keeps nobody from going on.
 async fn check_pins(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
 ) -> Result<Stage, ReconcileError> {
     let Some(artifact) = &mut status.artifact else {

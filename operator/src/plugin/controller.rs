@@ -220,8 +220,11 @@ fn plugins_of_host(
     plugins: &Store<PaperclipPlugin>,
     host: &PaperclipHost,
 ) -> Vec<ObjectRef<PaperclipPlugin>> {
-    let wanted = (host.namespace().unwrap_or_default(), host.name_any());
-    select(plugins, |plugin| plugin.host_reference() == wanted)
+    let host = (host.namespace(), host.name_any());
+    select(plugins, |plugin| {
+        let (namespace, name) = plugin.host_reference();
+        (Some(namespace), name) == host
+    })
 }
 
 fn select(

@@ -13,12 +13,12 @@ use k8s_openapi::{
 use kube::{Api, Resource, ResourceExt, api::ObjectMeta};
 use paperclip_crds::{
     labels,
-    v1alpha1::{PaperclipPlugin, PluginSource, Reason},
+    v1alpha1::{PluginSource, Reason},
 };
 use paperclip_oci::docker_config;
 use paperclip_packing_api::{login::Login, request::Tenant};
 
-use super::{conditions::Finding, error::ReconcileError, references};
+use super::{Plugin, conditions::Finding, error::ReconcileError, references};
 use crate::{
     apply::{ApplyError, apply_unsealed},
     context::Context,
@@ -54,10 +54,7 @@ impl Access {
 ///
 /// # Errors
 /// When the API server fails.
-pub async fn access(
-    context: &Context,
-    plugin: &PaperclipPlugin,
-) -> Result<Option<Access>, ReconcileError> {
+pub async fn access(context: &Context, plugin: &Plugin) -> Result<Option<Access>, ReconcileError> {
     let source = &plugin.spec.source;
     let place = own_registry(source, &context.args.npm_registry);
     let credential = source.credential();
@@ -67,7 +64,7 @@ pub async fn access(
     let mut files = match credential {
         Some((field, name)) => {
             let found = references::secret(context, plugin, name).await?;
-            let namespace = plugin.namespace().unwrap_or_default();
+            let namespace = &plugin.key.namespace;
             let default = &context.args.npm_registry;
             let create = format!("Create it in namespace {namespace}");
             references::open(found, field, (name, &namespace), &create)
@@ -82,7 +79,7 @@ pub async fn access(
     {
         files.insert(AUTHORITY.into(), authority);
     }
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let fingerprints = &context.fingerprints;
     Ok(Some(Access {
         tenant: tenant(fingerprints, &namespace, source, &files),

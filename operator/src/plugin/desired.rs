@@ -11,13 +11,14 @@ use paperclip_bridge::{
 };
 use paperclip_crds::{
     labels,
-    v1alpha1::{PaperclipPlugin, RevisionArtifact, WorkerResources},
+    v1alpha1::{RevisionArtifact, WorkerResources},
 };
 use paperclip_oci::{Digest, client::Credentials};
 use paperclip_pod_layout::{port, store};
 use paperclip_protocol::PAPERCLIP_RELEASE;
 use time::OffsetDateTime;
 
+use super::Plugin;
 use crate::{
     context::{Shown, StoreAccess},
     pull_tokens::TokenError,
@@ -27,7 +28,7 @@ use crate::{
 /// A plugin whose artifact is known and may run.
 pub struct Desired<'a> {
     /// The plugin.
-    pub plugin: &'a PaperclipPlugin,
+    pub plugin: &'a Plugin,
     /// What runs.
     pub artifact: &'a RevisionArtifact,
     /// Capabilities that are granted.
@@ -71,16 +72,13 @@ impl Desired<'_> {
     #[must_use]
     pub fn labels(&self) -> BTreeMap<String, String> {
         let (host_namespace, host) = self.host.clone();
-        let namespace = self.plugin.namespace().unwrap_or_default();
+        let namespace = self.plugin.key.namespace.clone();
         let mut all = self.selector();
         all.extend([
             (labels::MANAGED_BY.into(), labels::OPERATOR.into()),
             (labels::COMPONENT.into(), "plugin".into()),
             (labels::PLUGIN_NAMESPACE.into(), namespace),
-            (
-                labels::PLUGIN_UID.into(),
-                self.plugin.uid().unwrap_or_default(),
-            ),
+            (labels::PLUGIN_UID.into(), self.plugin.key.uid.clone()),
             (labels::HOST.into(), host),
             (labels::HOST_NAMESPACE.into(), host_namespace),
         ]);
@@ -130,9 +128,9 @@ impl Desired<'_> {
     pub fn facts(&self) -> Facts {
         let (namespace, name) = self.host.clone();
         Facts {
-            plugin_namespace: self.plugin.namespace().unwrap_or_default(),
+            plugin_namespace: self.plugin.key.namespace.clone(),
             plugin_name: self.plugin.name_any(),
-            plugin_uid: self.plugin.uid().unwrap_or_default(),
+            plugin_uid: self.plugin.key.uid.clone(),
             activation: self.activation,
             artifact_digest: self.artifact.digest.clone(),
             marker: self.artifact.marker.clone(),
@@ -218,7 +216,7 @@ pub fn build_store_secret(
         Shown::Token(tokens) => {
             let repositories = [Some(&*wanted.artifact.repository), serving];
             let repositories = repositories.into_iter().flatten().collect();
-            let namespace = wanted.plugin.namespace().unwrap_or_default();
+            let namespace = wanted.plugin.key.namespace.clone();
             let subject = format!("{namespace}/{}", wanted.plugin.name_any());
             texts.push((store::TOKEN, tokens.issue(&subject, &repositories, now)?));
         }

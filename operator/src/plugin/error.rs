@@ -1,7 +1,7 @@
 //! The error of a reconcile, and what its kinds mean for status and requeue.
 
 use paperclip_artifact::pull::PullError;
-use paperclip_crds::v1alpha1::Reason;
+use paperclip_crds::{MalformedObject, v1alpha1::Reason};
 
 use crate::{apply::ApplyError, reflectors::NotListed, secrets::SecretError};
 
@@ -16,6 +16,9 @@ pub enum ReconcileError {
         /// What the API server said.
         source: kube::Error,
     },
+    /// An object of the API server has no namespace, name or uid.
+    #[error(transparent)]
+    Malformed(#[from] MalformedObject),
     /// A kind that is kept was not listed yet.
     #[error(transparent)]
     Watch(#[from] NotListed),
@@ -49,6 +52,7 @@ impl ReconcileError {
             Self::Manifest(PullError::Store { .. }) => Reason::StoreUnavailable,
             Self::Manifest(_) => Reason::ManifestInvalid,
             Self::Request { .. }
+            | Self::Malformed(_)
             | Self::Watch(_)
             | Self::Apply(_)
             | Self::Secret(_)

@@ -4,18 +4,23 @@ use std::sync::{Arc, LazyLock};
 
 use clap::Parser;
 use k8s_openapi::api::core::v1::Pod;
-use paperclip_crds::v1alpha1::{PaperclipPlugin, RevisionArtifact};
+use paperclip_crds::v1alpha1::RevisionArtifact;
 use paperclip_bridge::v1::WatchStatusResponse;
 pub use paperclip_testkit::{assert_restricted, fixtures::*};
 
-use super::desired::Desired;
+use super::{Plugin, desired::Desired};
 use crate::{args::Args, pods::ObservedPod};
 
 pub fn args() -> Args {
     Args::parse_from(OPERATOR_FLAGS)
 }
 
-pub fn desired<'a>(plugin: &'a PaperclipPlugin, artifact: &'a RevisionArtifact) -> Desired<'a> {
+/// Plugin `shop/commerce`, with its key.
+pub fn plugin() -> Plugin {
+    Plugin::parse(paperclip_testkit::fixtures::plugin()).unwrap()
+}
+
+pub fn desired<'a>(plugin: &'a Plugin, artifact: &'a RevisionArtifact) -> Desired<'a> {
     static GRANTED: LazyLock<Vec<String>> = LazyLock::new(|| vec!["a".to_owned()]);
     Desired {
         plugin,

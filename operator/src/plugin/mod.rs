@@ -37,6 +37,10 @@ mod worker;
 pub use conditions::{Finding, Verdict, condition, rfc3339};
 pub use controller::run;
 pub use error::ReconcileError;
+use paperclip_crds::{Keyed, v1alpha1::PaperclipPlugin};
 pub use plugin_id::sweep;
 pub use queue::Queue;
 pub use reconcile::reconcile;
+
+/// A plugin with its key.
+pub type Plugin = Keyed<PaperclipPlugin>;

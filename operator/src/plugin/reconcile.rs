@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use paperclip_crds::{
-    labels,
+    ObjectKey, labels,
     v1alpha1::{
         Class, ConditionType, PaperclipHost, PaperclipPlugin, PaperclipPluginStatus, PluginSource,
         Reason,
@@ -13,6 +13,7 @@ use paperclip_crds::{
 };
 
 use super::{
+    Plugin,
     apply::{scale, stop},
     artifact,
     conditions::{Finding, Findings, Revision, Verdict, broken_off, conditions, first},
@@ -44,15 +45,17 @@ pub async fn reconcile(
     cached: Arc<PaperclipPlugin>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    let namespace = cached.namespace().unwrap_or_default();
+    let ObjectKey {
+        namespace, name, ..
+    } = ObjectKey::of(&*cached)?;
     let api: Api<PaperclipPlugin> = Api::namespaced(context.client.clone(), &namespace);
     // Read afresh: the activation number must not go back with a late cache.
-    let plugin = api.get_opt(&cached.name_any()).await;
+    let plugin = api.get_opt(&name).await;
     let plugin = plugin.map_err(ReconcileError::request("reading the plugin"))?;
-    let Some(mut plugin) = plugin.filter(|plugin| plugin.metadata.deletion_timestamp.is_none())
-    else {
+    let Some(plugin) = plugin.filter(|plugin| plugin.metadata.deletion_timestamp.is_none()) else {
         return Ok(Action::await_change());
     };
+    let mut plugin = Plugin::parse(plugin)?;
     if plugin
         .status
         .as_ref()
@@ -79,7 +82,7 @@ pub async fn reconcile(
             return outcome.map(|(_, action)| action);
         }
     } else if let Ok(mut counts) = context.broken_off.lock() {
-        counts.remove(&plugin.uid().unwrap_or_default());
+        counts.remove(&plugin.key.uid);
     }
     let (generation, now) = (plugin.metadata.generation, context.now());
     status.observed_generation = generation;
@@ -103,7 +106,7 @@ pub async fn reconcile(
 }
 
 /// A person wants us to look again, also at a package that failed.
-fn take_request(plugin: &PaperclipPlugin, status: &mut PaperclipPluginStatus) {
+fn take_request(plugin: &Plugin, status: &mut PaperclipPluginStatus) {
     let requested = plugin.annotations().get(labels::RECONCILE_REQUESTED_AT);
     if let Some(requested) = requested
         && status.last_handled_reconcile_at.as_ref() != Some(requested)
@@ -114,24 +117,24 @@ fn take_request(plugin: &PaperclipPlugin, status: &mut PaperclipPluginStatus) {
 }
 
 /// Whether the plugin was Ready when it was last looked at, as the spec stands.
-fn is_ready(plugin: &PaperclipPlugin) -> bool {
+fn is_ready(plugin: &Plugin) -> bool {
     plugin.condition(ConditionType::Ready).is_some_and(|ready| {
         ready.status == "True" && ready.observed_generation == plugin.metadata.generation
     })
 }
 
 /// Counts a pass that broke off. True once that is no passing trouble any more.
-fn lasts(context: &Context, plugin: &PaperclipPlugin) -> bool {
+fn lasts(context: &Context, plugin: &Plugin) -> bool {
     let Ok(mut counts) = context.broken_off.lock() else {
         return true;
     };
-    let count = counts.entry(plugin.uid().unwrap_or_default()).or_default();
+    let count = counts.entry(plugin.key.uid.clone()).or_default();
     *count += 1;
     *count > PASSING
 }
 
 /// When to look again, at the latest.
-fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration>) -> Action {
+fn next(plugin: &Plugin, findings: &Findings, deadline: Option<Duration>) -> Action {
     let summary = findings.summary();
     let unwatched = summary.reason.class() == Class::Transient
         || matches!(
@@ -164,10 +167,10 @@ fn next(plugin: &PaperclipPlugin, findings: &Findings, deadline: Option<Duration
 
 async fn bring_about(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(Findings, Action), ReconcileError> {
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let access = observe_host(context, plugin).await?;
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     let name = format!("pcp-{}", plugin.name_any());
@@ -234,7 +237,7 @@ async fn bring_about(
     {
         deployment = Some(scale(context, observed, 0).await?);
     }
-    let uid = plugin.uid().unwrap_or_default();
+    let uid = &plugin.key.uid;
     context.pods.settled(&uid).await;
     let pods = context.pods.of_plugin(&uid);
     let attached = worker::host(deployment.as_ref(), &pods, &host);
@@ -279,7 +282,7 @@ async fn bring_about(
 }
 
 /// An artifact that serves is not held up while it is checked anew.
-fn goes_on(plugin: &PaperclipPlugin, status: &PaperclipPluginStatus, verdict: &Verdict) -> bool {
+fn goes_on(plugin: &Plugin, status: &PaperclipPluginStatus, verdict: &Verdict) -> bool {
     let digest = |status: &PaperclipPluginStatus| {
         let artifact = status.artifact.as_ref();
         artifact.map(|artifact| artifact.digest.clone())
@@ -293,7 +296,7 @@ fn goes_on(plugin: &PaperclipPlugin, status: &PaperclipPluginStatus, verdict: &V
 /// another plugin that meets the claim looks there for what it is for.
 async fn identify(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
     if let (None, Some(artifact)) = (&status.plugin, &status.artifact) {
@@ -317,12 +320,9 @@ enum HostAccess {
     Forbidden(Finding),
 }
 
-async fn observe_host(
-    context: &Context,
-    plugin: &PaperclipPlugin,
-) -> Result<HostAccess, ReconcileError> {
+async fn observe_host(context: &Context, plugin: &Plugin) -> Result<HostAccess, ReconcileError> {
     let (host_namespace, name) = plugin.host_reference();
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let api: Api<PaperclipHost> = Api::namespaced(context.client.clone(), &host_namespace);
     let found = api
         .get_opt(&name)
@@ -352,7 +352,7 @@ async fn observe_host(
 
 async fn report(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &PaperclipPluginStatus,
 ) -> Result<(), ReconcileError> {
     if plugin.status.as_ref() == Some(status) {

@@ -6,10 +6,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, ResourceExt};
 use paperclip_crds::{
     labels,
-    v1alpha1::{ConfigMapKey, PaperclipPlugin, PluginSecret, Reason, SecretVersion},
+    v1alpha1::{ConfigMapKey, PluginSecret, Reason, SecretVersion},
 };
 
 use super::{
+    Plugin,
     conditions::Finding,
     error::ReconcileError,
     instance_config::{self, Config},
@@ -30,10 +31,7 @@ pub struct Resolved {
 /// # Errors
 /// Blocked where a reference is missing or its content is unusable, failed where the API server
 /// fails.
-pub async fn resolve(
-    context: &Context,
-    plugin: &PaperclipPlugin,
-) -> Result<Resolved, Unfinished<Finding>> {
+pub async fn resolve(context: &Context, plugin: &Plugin) -> Result<Resolved, Unfinished<Finding>> {
     let inline = plugin.spec.config.as_ref();
     let mut texts = Vec::new();
     for key in inline.iter().flat_map(|config| &config.default_from) {
@@ -55,12 +53,8 @@ pub async fn resolve(
 /// The version of each Secret: a fingerprint of what the plugin is given of it, so that an
 /// edit of anything else is none. Namespace and name are in it, and so nobody sees that two
 /// Secrets hold the same.
-fn versions(
-    fingerprints: &Fingerprints,
-    plugin: &PaperclipPlugin,
-    values: &[String],
-) -> Vec<SecretVersion> {
-    let namespace = plugin.namespace().unwrap_or_default();
+fn versions(fingerprints: &Fingerprints, plugin: &Plugin, values: &[String]) -> Vec<SecretVersion> {
+    let namespace = &plugin.key.namespace;
     let mut given: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for (PluginSecret { secret_ref, .. }, value) in plugin.spec.secrets.iter().zip(values) {
         let of_secret = given.entry(&secret_ref.name).or_default();
@@ -86,11 +80,11 @@ fn versions(
 /// Blocked where the ConfigMap or the key is missing, failed where the API server fails.
 pub async fn map_text(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     ConfigMapKey { name, key }: &ConfigMapKey,
     field: &str,
 ) -> Result<String, Unfinished<Finding>> {
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
     let found = api.get_opt(name).await.map_err(ReconcileError::request(
         "reading a ConfigMap that the spec names",
@@ -108,11 +102,11 @@ pub async fn map_text(
 
 async fn secret_value(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     wanted: &PluginSecret,
 ) -> Result<String, Unfinished<Finding>> {
     let found = secret(context, plugin, &wanted.secret_ref.name).await?;
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     take(found, wanted, &namespace).map_err(Unfinished::Blocked)
 }
 
@@ -122,10 +116,10 @@ async fn secret_value(
 /// When the API server fails.
 pub async fn secret(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     name: &str,
 ) -> Result<Option<Secret>, ReconcileError> {
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
     let found = api.get_opt(name).await;
     found.map_err(ReconcileError::request(
@@ -243,7 +237,7 @@ mod tests {
             ..wanted()
         };
         plugin.spec.secrets = vec![wanted(), second];
-        let of = |plugin: &PaperclipPlugin, values: [&str; 2]| {
+        let of = |plugin: &Plugin, values: [&str; 2]| {
             versions(&fingerprints, plugin, &values.map(String::from))
         };
         let first = of(&plugin, ["a", "b"]);

@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use paperclip_crds::v1alpha1::{PaperclipPlugin, PaperclipPluginStatus, Reason, ResolutionStatus};
+use paperclip_crds::v1alpha1::{PaperclipPluginStatus, Reason, ResolutionStatus};
 use paperclip_packing_api::resolve::{ResolveRequest, Resolved, Wanted};
 
 use super::{
+    Plugin,
     artifact::{self, Stage},
     conditions::{Finding, rfc3339},
     credential::Access,
@@ -25,7 +26,7 @@ use crate::context::Context;
 /// that is due; meanwhile, and when that fails, what it stood for goes on.
 pub async fn resolve(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
     wanted: Wanted,
     access: Option<&Access>,
@@ -102,7 +103,7 @@ fn resolved(known: &ResolutionStatus) -> Resolved {
 
 async fn ask(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     request: &ResolveRequest,
     asked: &str,
     access: Option<&Access>,
@@ -174,11 +175,7 @@ fn left(known: &ResolutionStatus, interval: i32, now: Timestamp) -> Duration {
 
 /// When the place is to be asked again; `None` where the answer never moves.
 #[must_use]
-pub fn due_in(
-    plugin: &PaperclipPlugin,
-    status: &PaperclipPluginStatus,
-    now: Timestamp,
-) -> Option<Duration> {
+pub fn due_in(plugin: &Plugin, status: &PaperclipPluginStatus, now: Timestamp) -> Option<Duration> {
     let source = &plugin.spec.source;
     let interval = source.resolve_interval_seconds()?;
     let known = status.resolution.as_ref()?;

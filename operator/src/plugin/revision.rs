@@ -3,11 +3,13 @@
 use k8s_openapi::jiff::{Timestamp, ToSpan};
 use kube::{ResourceExt, api::ObjectMeta};
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, Grant, GrantOrigin, HostReference, PaperclipPlugin, PaperclipPluginRevision,
+    ArtifactStatus, Grant, GrantOrigin, HostReference, PaperclipPluginRevision,
     PaperclipPluginRevisionSpec, PluginSummary, RevisionArtifact, RevisionState, SecretVersion,
     WorkerResources,
 };
 use serde_json::{Map, Value};
+
+use super::Plugin;
 
 /// Seconds in which an operator that has just started has heard every pod that speaks.
 const HEARING: i64 = 30;
@@ -113,7 +115,7 @@ pub struct Recorded {
 
 /// The host that a revision is attached to; that of the spec for one that does not say.
 #[must_use]
-pub fn host(revision: &PaperclipPluginRevisionSpec, plugin: &PaperclipPlugin) -> (String, String) {
+pub fn host(revision: &PaperclipPluginRevisionSpec, plugin: &Plugin) -> (String, String) {
     let recorded = revision.host.clone();
     let recorded = recorded.and_then(|host| Some((host.namespace?, host.name)));
     recorded.unwrap_or_else(|| plugin.host_reference())
@@ -123,7 +125,7 @@ pub fn host(revision: &PaperclipPluginRevisionSpec, plugin: &PaperclipPlugin) ->
 /// gets the next number.
 #[must_use]
 pub fn build(
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     target: Target,
     revisions: &[PaperclipPluginRevision],
     active: Option<&PaperclipPluginRevision>,

@@ -11,15 +11,15 @@ use kube::{
 use paperclip_crds::{
     labels,
     v1alpha1::{
-        Class, FailurePolicy, Grant, PaperclipPlugin, PaperclipPluginRevision,
-        PaperclipPluginRevisionStatus, PaperclipPluginStatus, Reason, RevisionArtifact,
-        RevisionState, RevisionStatus,
+        Class, FailurePolicy, Grant, PaperclipPluginRevision, PaperclipPluginRevisionStatus,
+        PaperclipPluginStatus, Reason, RevisionArtifact, RevisionState, RevisionStatus,
     },
 };
 use paperclip_oci::Digest;
 use serde_json::json;
 
 use super::{
+    Plugin,
     apply::{apply_all, handed_over},
     conditions::{Finding, rfc3339},
     config_delivery::{self, activation_of, number_of},
@@ -68,7 +68,7 @@ struct Failure {
 /// When the API server or the store fails.
 pub async fn pass(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &mut PaperclipPluginStatus,
     revisions: &[PaperclipPluginRevision],
     barred: Option<Finding>,
@@ -101,7 +101,7 @@ struct Asked {
 
 async fn ask(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &PaperclipPluginStatus,
     revisions: &[PaperclipPluginRevision],
     barred: Option<Finding>,
@@ -151,7 +151,7 @@ async fn ask(
 /// made, so to go on with it, or back, takes nothing from the store.
 async fn aim(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &PaperclipPluginStatus,
     revisions: &[PaperclipPluginRevision],
     grant: Grant,
@@ -200,9 +200,9 @@ async fn aim(
 /// The plugin's revisions, oldest first.
 pub async fn list(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
 ) -> Result<Vec<PaperclipPluginRevision>, ReconcileError> {
-    let uid = plugin.uid().unwrap_or_default();
+    let uid = &plugin.key.uid;
     let selector = format!("{}={uid}", labels::PLUGIN_UID);
     let found = revisions_of(context, plugin)
         .list(&ListParams::default().labels(&selector))
@@ -213,13 +213,13 @@ pub async fn list(
     Ok(revisions)
 }
 
-fn revisions_of(context: &Context, plugin: &PaperclipPlugin) -> Api<PaperclipPluginRevision> {
-    let namespace = plugin.namespace().unwrap_or_default();
+fn revisions_of(context: &Context, plugin: &Plugin) -> Api<PaperclipPluginRevision> {
+    let namespace = &plugin.key.namespace;
     Api::namespaced(context.client.clone(), &namespace)
 }
 
-async fn observe(context: &Context, plugin: &PaperclipPlugin) -> Vec<ObservedPod> {
-    let uid = plugin.uid().unwrap_or_default();
+async fn observe(context: &Context, plugin: &Plugin) -> Vec<ObservedPod> {
+    let uid = &plugin.key.uid;
     context.pods.settled(&uid).await;
     context.pods.of_plugin(&uid)
 }
@@ -237,7 +237,7 @@ struct Step<'a> {
 impl<'a> Step<'a> {
     async fn choose(
         context: &Context,
-        plugin: &PaperclipPlugin,
+        plugin: &Plugin,
         status: &mut PaperclipPluginStatus,
         asked: &'a Asked,
         mut revisions: Vec<PaperclipPluginRevision>,
@@ -280,7 +280,7 @@ impl<'a> Step<'a> {
     }
 
     /// Records in status what is active and what is pending.
-    fn show(&self, plugin: &PaperclipPlugin, status: &mut PaperclipPluginStatus) {
+    fn show(&self, plugin: &Plugin, status: &mut PaperclipPluginStatus) {
         let short = |revision: &PaperclipPluginRevision| RevisionStatus {
             name: revision.name_any(),
             number: revision.spec.number,
@@ -332,7 +332,7 @@ impl<'a> Step<'a> {
 
     /// The revision whose config new pods refused, where they are to stay for a person to
     /// look at. A config that running pods refused has changed nothing.
-    fn frozen(&self, plugin: &PaperclipPlugin) -> Option<&PaperclipPluginRevision> {
+    fn frozen(&self, plugin: &Plugin) -> Option<&PaperclipPluginRevision> {
         let freezes = plugin.spec.upgrade.on_failure == FailurePolicy::Freeze;
         let wanted = self.wanted.as_ref().filter(|_| freezes)?;
         let has_failed = revision::state(wanted) == RevisionState::Failed;
@@ -341,7 +341,7 @@ impl<'a> Step<'a> {
 
     /// The revision whose template the Deployment is to have, and whether the spec asks
     /// for just that template.
-    fn runs(&self, plugin: &PaperclipPlugin) -> Option<(&PaperclipPluginRevision, bool)> {
+    fn runs(&self, plugin: &Plugin) -> Option<(&PaperclipPluginRevision, bool)> {
         let template = |revision: &PaperclipPluginRevision| match &self.asked.wanted {
             Ok((target, _)) => revision.spec.template_hash == target.template_hash,
             Err(_) => false,
@@ -356,13 +356,13 @@ impl<'a> Step<'a> {
     async fn run(
         &self,
         context: &Context,
-        plugin: &PaperclipPlugin,
+        plugin: &Plugin,
         observed: Option<Deployment>,
     ) -> Result<Option<Deployment>, ReconcileError> {
         let Some((runs, exact)) = self.runs(plugin) else {
             return Ok(observed);
         };
-        let namespace = plugin.namespace().unwrap_or_default();
+        let namespace = &plugin.key.namespace;
         let before = handed_over(context, &namespace, &plugin.name_any()).await?;
         let candidate = self.asked.wanted.as_ref().ok().and_then(|(_, config)| {
             let wanted = self.wanted.as_ref()?;
@@ -374,7 +374,7 @@ impl<'a> Step<'a> {
         });
         let live: BTreeSet<u64> = context
             .pods
-            .of_plugin(&plugin.uid().unwrap_or_default())
+            .of_plugin(&plugin.key.uid.clone())
             .iter()
             .filter_map(|seen| seen.pod.annotations().get(labels::ACTIVATION)?.parse().ok())
             .collect();
@@ -398,7 +398,7 @@ impl<'a> Step<'a> {
     async fn tell_pods(
         &self,
         context: &Context,
-        plugin: &PaperclipPlugin,
+        plugin: &Plugin,
         pods: &[ObservedPod],
     ) -> Result<(), ReconcileError> {
         let Some(newest) = self.pending().or(self.active.as_ref()) else {
@@ -406,7 +406,7 @@ impl<'a> Step<'a> {
         };
         let number = number_of(&newest.spec).to_string();
         let limits = limits::fingerprint(plugin);
-        let namespace = plugin.namespace().unwrap_or_default();
+        let namespace = &plugin.key.namespace;
         let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
         for seen in pods_of(pods, newest.spec.activation) {
             let status = seen
@@ -453,7 +453,7 @@ impl<'a> Step<'a> {
     async fn settle(
         &self,
         context: &Context,
-        plugin: &PaperclipPlugin,
+        plugin: &Plugin,
         status: &mut PaperclipPluginStatus,
         pods: &[ObservedPod],
         deployment: Option<&Deployment>,
@@ -521,14 +521,14 @@ impl<'a> Step<'a> {
     }
 
     /// Whether there is something to return to, and leave to.
-    fn returns(&self, plugin: &PaperclipPlugin) -> bool {
+    fn returns(&self, plugin: &Plugin) -> bool {
         self.active.is_some() && plugin.spec.upgrade.on_failure == FailurePolicy::RollBack
     }
 
     async fn activate(
         &self,
         context: &Context,
-        plugin: &PaperclipPlugin,
+        plugin: &Plugin,
         pending: &PaperclipPluginRevision,
         status: &mut PaperclipPluginStatus,
     ) -> Result<(), ReconcileError> {
@@ -567,11 +567,7 @@ impl<'a> Step<'a> {
     }
 
     /// Removes what history has no room for.
-    async fn prune(
-        &self,
-        context: &Context,
-        plugin: &PaperclipPlugin,
-    ) -> Result<(), ReconcileError> {
+    async fn prune(&self, context: &Context, plugin: &Plugin) -> Result<(), ReconcileError> {
         let needed: Vec<i64> = [&self.active, &self.wanted]
             .into_iter()
             .flatten()
@@ -593,7 +589,7 @@ impl<'a> Step<'a> {
     }
 
     /// What a failed revision means for the plugin.
-    fn failure(&self, plugin: &PaperclipPlugin, failed: &PaperclipPluginRevision) -> Finding {
+    fn failure(&self, plugin: &Plugin, failed: &PaperclipPluginRevision) -> Finding {
         let number = failed.spec.number;
         let words = failed
             .status
@@ -646,7 +642,7 @@ impl<'a> Step<'a> {
     fn outcome(
         &self,
         context: &Context,
-        plugin: &PaperclipPlugin,
+        plugin: &Plugin,
         asked: &Asked,
         deployment: Option<Deployment>,
     ) -> Outcome {
@@ -707,7 +703,7 @@ fn is_refused(revision: &PaperclipPluginRevision) -> bool {
     reason.is_some_and(|reason| *reason == Reason::ConfigRejected.to_string())
 }
 
-fn metadata(plugin: &PaperclipPlugin, target: &Target) -> kube::api::ObjectMeta {
+fn metadata(plugin: &Plugin, target: &Target) -> kube::api::ObjectMeta {
     let wanted = Desired {
         plugin,
         artifact: &target.artifact,
@@ -734,7 +730,7 @@ fn recorded(status: &PaperclipPluginStatus) -> Recorded {
 /// Makes a revision. One that an earlier pass made before it was cut off is in the list.
 async fn create(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     revision: PaperclipPluginRevision,
 ) -> Result<PaperclipPluginRevision, ReconcileError> {
     let made = revisions_of(context, plugin)
@@ -747,7 +743,7 @@ async fn create(
 
 async fn fail(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     revision: &PaperclipPluginRevision,
     failure: Failure,
 ) -> Result<(), ReconcileError> {
@@ -763,7 +759,7 @@ async fn fail(
 
 async fn write(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     revision: &PaperclipPluginRevision,
     status: &PaperclipPluginRevisionStatus,
 ) -> Result<(), ReconcileError> {

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use paperclip_artifact::trust::Policy;
 use paperclip_crds::v1alpha1::{
-    ArtifactStatus, PaperclipPlugin, PaperclipPluginStatus, PaperclipTrustPolicy, PluginSource,
-    PolicySubject, Reason, VerificationStatus,
+    ArtifactStatus, PaperclipPluginStatus, PaperclipTrustPolicy, PluginSource, PolicySubject,
+    Reason, VerificationStatus,
 };
 use paperclip_packing_api::{
     policies::Policies,
@@ -20,6 +20,7 @@ use paperclip_packing_api::{
 };
 
 use super::{
+    Plugin,
     artifact::{self, Stage},
     conditions::{Finding, Verdict, rfc3339},
     error::ReconcileError,
@@ -57,7 +58,7 @@ impl SignatureRequirement {
 /// Finds out what is asked of the plugin's artifact.
 pub async fn requirement(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
 ) -> Result<SignatureRequirement, ReconcileError> {
     let policies = context.reflectors.policies().await?;
     if policies.is_empty() {
@@ -112,7 +113,7 @@ pub async fn requirement(
 /// judged is not judged again.
 pub async fn verify(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     asked: &SignatureRequirement,
     stage: &Stage,
     status: &mut PaperclipPluginStatus,
@@ -148,7 +149,7 @@ pub async fn verify(
 /// Writes down that the packing Job found every policy met, as the check of its own would.
 pub fn accept(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     asked: &SignatureRequirement,
     proofs: &[String],
     status: &mut PaperclipPluginStatus,
@@ -204,10 +205,10 @@ fn unpacked(status: &PaperclipPluginStatus) -> Verdict {
 /// Those that are for the plugin, by name, so that equal sets are equal requests.
 async fn matching(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     mut policies: Vec<Arc<PaperclipTrustPolicy>>,
 ) -> Result<Vec<Arc<PaperclipTrustPolicy>>, ReconcileError> {
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let labels = context.reflectors.labels_of(&namespace).await?;
     let (package, registry) = trust_policy::origin(context, plugin);
     let subject = PolicySubject {
@@ -221,9 +222,9 @@ async fn matching(
     Ok(policies)
 }
 
-fn unmatched(context: &Context, plugin: &PaperclipPlugin) -> Finding {
+fn unmatched(context: &Context, plugin: &Plugin) -> Finding {
     let (package, registry) = trust_policy::origin(context, plugin);
-    let namespace = plugin.namespace().unwrap_or_default();
+    let namespace = &plugin.key.namespace;
     let message = format!(
         "No PaperclipTrustPolicy is for {package} of {registry} in namespace {namespace}, and there are others."
     );
@@ -232,7 +233,7 @@ fn unmatched(context: &Context, plugin: &PaperclipPlugin) -> Finding {
 
 /// An artifact that was packed elsewhere. What the registry of npm said of a package proves
 /// nothing here, since nobody saw this tree come from that package; who signed the image does.
-fn unprovable(plugin: &PaperclipPlugin, policies: &[Policy]) -> Option<Finding> {
+fn unprovable(plugin: &Plugin, policies: &[Policy]) -> Option<Finding> {
     let PluginSource::Oci(source) = &plugin.spec.source else {
         return None;
     };
@@ -253,7 +254,7 @@ fn names(policies: &[Policy]) -> String {
 
 fn build_request(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     artifact: &ArtifactStatus,
     demand: &Policies,
 ) -> Result<VerifyRequest, Unfinished<Finding>> {
@@ -293,7 +294,7 @@ fn recorded(done: &VerificationStatus) -> Verdict {
 
 async fn job(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     request: &VerifyRequest,
     package: &str,
 ) -> Result<Progress<VerificationReport>, ReconcileError> {

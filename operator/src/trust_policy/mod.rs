@@ -166,7 +166,9 @@ async fn count(context: &Context, policy: &PaperclipTrustPolicy) -> Result<i64, 
     let mut namespaces: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let mut count = 0;
     for plugin in &plugins {
-        let namespace = plugin.namespace().unwrap_or_default();
+        let Some(namespace) = plugin.namespace() else {
+            continue;
+        };
         if !namespaces.contains_key(&namespace) {
             let found = context.reflectors.labels_of(&namespace).await?;
             namespaces.insert(namespace.clone(), found);

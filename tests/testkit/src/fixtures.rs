@@ -158,6 +158,10 @@ pub fn packed() -> RevisionArtifact {
 #[must_use]
 pub fn ended(container: &str, exit_code: i32, message: &str) -> Pod {
     Pod {
+        metadata: ObjectMeta {
+            uid: Some("pod-1".into()),
+            ..ObjectMeta::default()
+        },
         status: Some(PodStatus {
             container_statuses: Some(vec![ContainerStatus {
                 name: container.into(),

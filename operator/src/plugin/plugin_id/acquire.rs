@@ -10,15 +10,15 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams, Preconditions},
 };
 use paperclip_crds::{
-    labels,
+    ObjectKey, labels,
     v1alpha1::{PaperclipHost, PaperclipPlugin, PaperclipPluginRevision, PaperclipPluginStatus},
 };
 
-use super::claim::{self, Claim, Decision, Holder, Key, Observed};
+use super::claim::{self, Claim, Decision, Key, Observed};
 use crate::{
     apply::ApplyError,
     context::Context,
-    plugin::{conditions::Finding, error::ReconcileError, rollout},
+    plugin::{Plugin, conditions::Finding, error::ReconcileError, rollout},
 };
 
 /// Others may make and remove a claim while we look at it. After so many rounds we come
@@ -47,7 +47,7 @@ pub enum ClaimOutcome {
 /// When the API server fails, or the name of a claim belongs to something else.
 pub async fn take(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     status: &PaperclipPluginStatus,
     revisions: &[PaperclipPluginRevision],
     deployment: Option<&Deployment>,
@@ -76,7 +76,7 @@ pub async fn take(
     let mut lost: Vec<Claim> = Vec::new();
     for key in &needed {
         if !ours.iter().any(|(claim, _)| claim.key == *key) {
-            lost.extend(acquire(context, &Holder::of(&now), key).await?);
+            lost.extend(acquire(context, &now.key, key).await?);
         }
     }
     let spare: Vec<_> = ours
@@ -124,9 +124,9 @@ fn api(context: &Context) -> Api<ConfigMap> {
 /// Claims of a plugin.
 async fn list(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
 ) -> Result<Vec<(Claim, ConfigMap)>, ReconcileError> {
-    let uid = plugin.uid().unwrap_or_default();
+    let uid = &plugin.key.uid;
     let claims = select(context, &format!("{}={uid}", labels::PLUGIN_UID)).await?;
     Ok(claims
         .into_iter()
@@ -171,24 +171,25 @@ pub async fn sweep(context: &Context) -> Result<(), ReconcileError> {
 /// The plugin that has a claim, unless it is gone or was made anew.
 async fn find(
     context: &Context,
-    Holder {
+    ObjectKey {
         namespace,
         name,
         uid,
-    }: &Holder,
-) -> Result<Option<PaperclipPlugin>, ReconcileError> {
+    }: &ObjectKey,
+) -> Result<Option<Plugin>, ReconcileError> {
     let api: Api<PaperclipPlugin> = Api::namespaced(context.client.clone(), namespace);
     let found = api.get_opt(name).await;
     let found = found.map_err(ReconcileError::request(
         "reading the plugin that has the id",
     ))?;
-    Ok(found.filter(|plugin| plugin.uid().as_ref() == Some(uid)))
+    let found = found.filter(|plugin| plugin.uid().as_ref() == Some(uid));
+    Ok(found.map(Plugin::parse).transpose()?)
 }
 
 /// Takes one claim, or says whose it is.
 async fn acquire(
     context: &Context,
-    us: &Holder,
+    us: &ObjectKey,
     key: &Key,
 ) -> Result<Option<Claim>, ReconcileError> {
     let name = key.name();
@@ -228,7 +229,7 @@ async fn acquire(
 }
 
 /// Makes a claim. False when another was faster.
-async fn create(context: &Context, us: &Holder, key: &Key) -> Result<bool, ReconcileError> {
+async fn create(context: &Context, us: &ObjectKey, key: &Key) -> Result<bool, ReconcileError> {
     let claim = Claim {
         key: key.clone(),
         holder: us.clone(),
@@ -262,11 +263,11 @@ async fn remove(context: &Context, object: &ConfigMap) -> Result<(), ReconcileEr
 /// Gives back the claims that nothing of the plugin uses any more.
 async fn release(
     context: &Context,
-    plugin: &PaperclipPlugin,
+    plugin: &Plugin,
     observed: &Observed<'_>,
     spare: &[&(Claim, ConfigMap)],
 ) -> Result<(), ReconcileError> {
-    let uid = plugin.uid().unwrap_or_default();
+    let uid = &plugin.key.uid;
     context.pods.settled(&uid).await;
     if !context.pods.are_listed() {
         return Ok(());
@@ -286,7 +287,7 @@ async fn release(
 
 /// Whether the holder of a claim, which is another plugin, still needs it.
 async fn is_needed(context: &Context, claim: &Claim) -> Result<bool, ReconcileError> {
-    let Holder {
+    let ObjectKey {
         namespace,
         name,
         uid,

@@ -12,14 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
 use kube::{ResourceExt, api::ObjectMeta};
 use paperclip_crds::{
-    labels,
-    v1alpha1::{PaperclipPlugin, PaperclipPluginRevision, Reason, RevisionState},
+    ObjectKey, labels,
+    v1alpha1::{PaperclipPluginRevision, Reason, RevisionState},
 };
 use paperclip_oci::Digest;
 use serde_json::json;
 
 use crate::{
-    plugin::{conditions::Finding, judge::is_over, revision},
+    plugin::{Plugin, conditions::Finding, judge::is_over, revision},
     pods::ObservedPod,
 };
 
@@ -53,36 +53,13 @@ impl Key {
     }
 }
 
-/// The plugin that has a claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// Namespace of the plugin.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its UID: a plugin that is made anew under the same name is another.
-    pub uid: String,
-}
-
-impl Holder {
-    /// The plugin as a holder.
-    #[must_use]
-    pub fn of(plugin: &PaperclipPlugin) -> Self {
-        Self {
-            namespace: plugin.namespace().unwrap_or_default(),
-            name: plugin.name_any(),
-            uid: plugin.uid().unwrap_or_default(),
-        }
-    }
-}
-
-/// A claim and who has it.
+/// A claim and its holder: a plugin that is created again under the same name is another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Subject of a claim: a plugin id on a host.
     pub key: Key,
     /// Who has it.
-    pub holder: Holder,
+    pub holder: ObjectKey,
 }
 
 impl Claim {
@@ -131,7 +108,7 @@ impl Claim {
                 host: (namespace.into(), name.into()),
                 plugin_id: text("pluginId")?,
             },
-            holder: Holder {
+            holder: ObjectKey {
                 namespace: text("namespace")?,
                 name: text("name")?,
                 uid: text("uid")?,
@@ -157,7 +134,7 @@ pub enum Decision {
 /// Decides on a claim as it was found. `is_needed` says whether a holder that is another
 /// still needs it.
 #[must_use]
-pub fn decide(existing: Option<&Claim>, us: &Holder, is_needed: bool) -> Decision {
+pub fn decide(existing: Option<&Claim>, us: &ObjectKey, is_needed: bool) -> Decision {
     match existing {
         None => Decision::Create,
         Some(claim) if claim.holder.uid == us.uid => Decision::Ours,
@@ -169,7 +146,7 @@ pub fn decide(existing: Option<&Claim>, us: &Holder, is_needed: bool) -> Decisio
 /// A holder as it was observed.
 pub struct Observed<'a> {
     /// The plugin; none when it is gone or was made anew.
-    pub plugin: Option<&'a PaperclipPlugin>,
+    pub plugin: Option<&'a Plugin>,
     /// Whether the host lets plugins of its namespace in.
     pub is_admitted: bool,
     /// Its revisions.
@@ -193,7 +170,7 @@ impl Observed<'_> {
 
     /// Whether the plugin serves, or may come to serve, what the claim is for.
     #[must_use]
-    pub fn uses(&self, plugin: &PaperclipPlugin, key: &Key) -> bool {
+    pub fn uses(&self, plugin: &Plugin, key: &Key) -> bool {
         let is_pending = |revision| revision::state(revision) == RevisionState::Pending;
         let asks = self.is_admitted
             && plugin.host_reference() == key.host
@@ -209,13 +186,13 @@ impl Observed<'_> {
 
     /// What the pods of a Deployment serve, if it has any.
     #[must_use]
-    pub fn running(&self, plugin: &PaperclipPlugin) -> Option<Key> {
+    pub fn running(&self, plugin: &Plugin) -> Option<Key> {
         self.key_of(plugin, self.deployment.and_then(template)?)
     }
 
     /// Ids that the plugin asks for and that it serves.
     #[must_use]
-    pub fn ids<'p>(&'p self, plugin: &'p PaperclipPlugin) -> BTreeSet<&'p str> {
+    pub fn ids<'p>(&'p self, plugin: &'p Plugin) -> BTreeSet<&'p str> {
         let status = plugin.status.as_ref();
         let asked = status.and_then(|status| status.plugin.as_ref());
         let active = status.and_then(|status| status.active_revision.as_ref());
@@ -232,7 +209,7 @@ impl Observed<'_> {
     }
 
     /// What a pod with this metadata serves. The revision of its activation says the id.
-    fn key_of(&self, plugin: &PaperclipPlugin, metadata: &ObjectMeta) -> Option<Key> {
+    fn key_of(&self, plugin: &Plugin, metadata: &ObjectMeta) -> Option<Key> {
         let activation = metadata.annotations.as_ref()?.get(labels::ACTIVATION)?;
         let revision = self
             .revisions
@@ -248,7 +225,7 @@ impl Observed<'_> {
 }
 
 /// The spec moved on and no pass has ended since: what the plugin does is not known.
-fn is_unseen(plugin: &PaperclipPlugin) -> bool {
+fn is_unseen(plugin: &Plugin) -> bool {
     let seen = plugin
         .status
         .as_ref()
@@ -316,7 +293,7 @@ mod tests {
     fn claim(uid: &str) -> Claim {
         Claim {
             key: key("example"),
-            holder: Holder {
+            holder: ObjectKey {
                 namespace: "shop".into(),
                 name: "commerce".into(),
                 uid: uid.into(),
@@ -332,7 +309,7 @@ mod tests {
     }
 
     /// A plugin that asks for `asked`, with an active revision 1 of id `active`.
-    fn plugin(asked: &str) -> PaperclipPlugin {
+    fn plugin(asked: &str) -> Plugin {
         let mut plugin = fixtures::plugin();
         plugin.metadata.generation = Some(1);
         plugin.status = Some(PaperclipPluginStatus {
@@ -360,7 +337,7 @@ mod tests {
     }
 
     fn of<'a>(
-        plugin: Option<&'a PaperclipPlugin>,
+        plugin: Option<&'a Plugin>,
         revisions: &'a [PaperclipPluginRevision],
     ) -> Observed<'a> {
         Observed {
@@ -373,7 +350,7 @@ mod tests {
     }
 
     /// A Deployment of activation 3 on the host of the plugin.
-    fn deployment(plugin: &PaperclipPlugin) -> Deployment {
+    fn deployment(plugin: &Plugin) -> Deployment {
         let artifact = fixtures::packed();
         let wanted: Desired<'_> = fixtures::desired(plugin, &artifact);
         build_deployment(&wanted, &fixtures::args(), "")
