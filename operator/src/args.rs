@@ -15,7 +15,7 @@ pub struct Args {
     /// Name of this pod, the holder named in the Lease.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: String,
-    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    /// Address that `/livez`, `/readyz` and `/metrics` are served at.
     #[arg(long, env = "PAPERCLIP_LISTEN", default_value = "0.0.0.0:8081")]
     pub listen: SocketAddr,
     /// URL of the npm registry that packing Jobs ask. Part of every artifact's key, so it
@@ -28,7 +28,7 @@ pub struct Args {
     /// Let plugins name registries and tarballs by `http` URLs.
     #[arg(long, env = "PAPERCLIP_ALLOW_INSECURE_SOURCES")]
     pub allow_insecure_sources: bool,
-    /// How many packing Jobs may run at once. Others wait in the order they were asked for.
+    /// How many packing Jobs may run at once. Others wait in the order of their requests.
     #[arg(long, env = "PAPERCLIP_MAX_PACKING_JOBS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_packing_jobs: u16,
     /// Platforms that artifacts are packed for, as in `linux/arm64`, separated by commas.

@@ -1,4 +1,4 @@
-//! What every reconcile is given.
+//! Context of every reconcile: clients, caches and flags.
 
 use std::{
     collections::BTreeMap,
@@ -58,15 +58,15 @@ pub enum StartError {
     Store(#[source] Box<StoreError>),
 }
 
-/// What a plugin's pods need to pull: what their store Secret is made of.
+/// Access to the store for a plugin's pods: content of their store Secret.
 pub struct StoreAccess {
-    /// What they show.
+    /// Their credential.
     pub shown: Shown,
     /// Authority of the store's certificate, if it is not a public one.
     pub ca: Option<String>,
 }
 
-/// What pods show to the store.
+/// Credential of pods for the store.
 pub enum Shown {
     /// A token for the repositories of their plugin. The store in the cluster takes these.
     Token(PullTokens),
@@ -74,7 +74,7 @@ pub enum Shown {
     Credential(Credentials),
 }
 
-/// What every reconcile is given.
+/// Context of every reconcile.
 pub struct Context {
     /// Client of the API server.
     pub client: Client,
@@ -86,23 +86,23 @@ pub struct Context {
     pub fingerprints: Fingerprints,
     /// The keys by one of which an artifact of the store is signed.
     pub signing: signing::Accepted,
-    /// What plugins' pods pull with.
+    /// Access of plugins' pods to the store.
     pub store_access: StoreAccess,
-    /// What the cluster's nodes are.
+    /// Platforms of the cluster's nodes.
     pub nodes: Nodes,
     /// Pods and what they say of themselves.
     pub pods: Arc<Pods>,
-    /// Kinds that every pass asks for.
+    /// Kinds that every reconcile reads.
     pub reflectors: Reflectors,
-    /// Where events go.
+    /// Publisher of events.
     pub events: Events,
-    /// What is counted.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// When this operator started.
+    /// Start of this operator.
     pub started: Timestamp,
-    /// Passes over a plugin that broke off one after the other, while it was Ready.
+    /// Reconciles of a plugin that failed in a row, while it was Ready.
     pub broken_off: Mutex<BTreeMap<String, u32>>,
-    /// Who packs next. Held while a Job is made, so that there is never one too many.
+    /// The queue of packing Jobs. Locked while one is created, so that there is never one too many.
     pub queue: tokio::sync::Mutex<Queue>,
     /// The time, which tests set.
     pub clock: fn() -> Timestamp,
@@ -198,7 +198,7 @@ impl Context {
         read_lock(&self.store, repository, digest).await
     }
 
-    /// What an earlier packing of this request left in the store, and the key that signed it.
+    /// The artifact of an earlier packing of this request, and the key that signed it.
     /// A store that does not answer counts as empty: the packing Job finds that out and says
     /// so. So does what none of the platform's keys signed: it is packed again, and signed.
     pub async fn packed(&self, request: &PackRequest) -> Option<(Pushed, Digest)> {

@@ -1,4 +1,4 @@
-//! What an error says: its causes in one line, and whether it is one at all.
+//! Text of an error, its causes in one line, and refusals that are none.
 
 use std::{error::Error, iter::successors};
 

@@ -1,4 +1,4 @@
-//! Reconciles `PaperclipHost`: its client certificate, beside it.
+//! Reconciles `PaperclipHost`: issues its client certificate as a Secret of its namespace.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ use crate::{
 const NAME: &str = "papercliphost";
 const RESYNC: Duration = Duration::from_secs(600);
 
-/// Why a pass did not end.
+/// Cause of a reconcile that did not end.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// The API server refused, or could not be reached.
@@ -192,13 +192,13 @@ fn build_metadata(host: &PaperclipHost, name: &str) -> ObjectMeta {
     }
 }
 
-/// What a pass found.
+/// Outcome of a reconcile.
 enum Outcome {
     /// It has only begun.
     Begun,
     /// The certificate is there.
     Issued,
-    /// The pass broke off with these words; whether only a person can help.
+    /// It failed with this message; whether only a person can help.
     Failed(String, bool),
 }
 

@@ -1,4 +1,4 @@
-//! What Prometheus is told. Names follow controller-runtime, so that its dashboards work.
+//! Metrics for Prometheus. Names follow controller-runtime, so that its dashboards work.
 
 use std::{sync::Mutex, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What the cluster's nodes are: the platforms that artifacts are packed for.
+//! Platforms of the cluster's nodes, which artifacts are packed for.
 //!
 //! Of a node only its metadata is read: when it came, and the labels with its operating system
 //! and CPU, which every kubelet sets. Nodes that this release packs for nothing of are passed
@@ -32,7 +32,7 @@ const SETTLED: Duration = Duration::from_secs(600);
 
 /// The platforms of the cluster.
 pub struct Nodes {
-    /// What an administrator named in place of the nodes.
+    /// Platforms that an administrator named in place of the nodes.
     pinned: Option<Platforms>,
     reflector: Reflector<PartialObjectMeta<Node>>,
 }
@@ -70,7 +70,7 @@ impl Nodes {
         self.reflector.observe(&event);
     }
 
-    /// What something new is packed for.
+    /// Platforms that a new package is packed for.
     #[must_use]
     pub fn platforms(&self) -> Platforms {
         let found = self.select(|_| true);
@@ -80,7 +80,7 @@ impl Nodes {
         found
     }
 
-    /// What something old is packed again for: platforms that have been there for a while.
+    /// Platforms that an older artifact is packed again for: those that have been there for a while.
     #[must_use]
     pub fn settled(&self, now: Timestamp) -> Platforms {
         self.select(|since| {

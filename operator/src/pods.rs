@@ -27,10 +27,10 @@ use tokio_util::{
 
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
-/// How long a pass waits for a pod that has not said anything yet.
+/// Longest wait of a reconcile for the first status of a pod.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Who is woken when a pod changes.
+/// Receiver of the news that a pod changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wakes {
     /// The plugin whose pod it is.
@@ -319,7 +319,7 @@ fn plugin_identity(pod: &Pod) -> Option<Identity> {
     })
 }
 
-/// Where the sidecar listens, once it runs.
+/// Address of the sidecar, once that runs.
 fn stream_address(pod: &Pod) -> Option<SocketAddr> {
     let status = pod.status.as_ref()?;
     let runs = status

@@ -15,13 +15,13 @@ use serde::Serialize;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
-/// Who gives tokens out; the store's configuration says the same.
+/// Issuer of the tokens, as in the store's configuration.
 const ISSUER: &str = "paperclip-operator";
 /// Whom tokens are for; the store's configuration says the same.
 const AUDIENCE: &str = "paperclip-store";
-/// How often a token is another one.
+/// Period after which a token is replaced.
 const PERIOD: Duration = Duration::days(30);
-/// How long a token is good from the begin of its period. At the end of that it has as long left
+/// Validity of a token from the begin of its period. At the end of that it has as long left
 /// as a new certificate has, so pods start for months with the operator away.
 const LIFE: Duration = Duration::days(120);
 

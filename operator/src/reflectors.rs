@@ -22,7 +22,7 @@ use kube::{
 };
 use paperclip_crds::v1alpha1::PaperclipTrustPolicy;
 
-/// How long a pass waits for the first list.
+/// Longest wait for the first list.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first list of a kind did not come.
@@ -60,7 +60,7 @@ where
         writer.apply_watcher_event(event);
     }
 
-    /// What is known, also before the first list.
+    /// The objects that are known, also before the first list.
     pub fn now(&self) -> Vec<Arc<K>> {
         self.store.state()
     }
@@ -112,7 +112,7 @@ impl Reflectors {
     }
 }
 
-/// What a watch says, where a cluster that does not know a kind has none of it.
+/// Events of a watch, where a cluster that does not know a kind has none of it.
 pub fn none_of_an_unknown_kind<K>(
     event: Result<Event<K>, watcher::Error>,
 ) -> Vec<Result<Event<K>, watcher::Error>> {

@@ -11,9 +11,9 @@ use crate::{
     nodes, plugin, trust_policy,
 };
 
-/// A Lease that is not given up runs out by itself.
+/// Longest time to release the Lease, which else expires by itself.
 const RELEASE: Duration = Duration::from_secs(5);
-/// How often the platform's own certificates are looked at.
+/// Period in which the platform's own certificates are checked.
 const RENEWAL: Duration = Duration::from_secs(3600);
 /// A claim that is left over costs nothing; whoever wants it takes it over at once.
 const SWEEP: Duration = Duration::from_secs(300);
@@ -70,7 +70,7 @@ async fn lead(
     tokio::select! {
         lost = candidate.hold(stop) => {
             if lost {
-                // Passes under way must not write beside the next leader's.
+                // Reconciles under way must not write at the same time as the next leader's.
                 working.abort();
                 return Err("the leader's Lease was lost".into());
             }

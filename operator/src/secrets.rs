@@ -158,7 +158,7 @@ pub async fn in_cluster_store(
     Ok(())
 }
 
-/// What gives out pull tokens of the store in the cluster; its key is made now if this is the
+/// The issuer of pull tokens for the store in the cluster; its key is created if this is the
 /// first start.
 ///
 /// # Errors

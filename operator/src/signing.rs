@@ -41,7 +41,7 @@ pub enum SigningError {
     /// The ConfigMap could not be written.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// What the Secret holds is no key.
+    /// The content of the Secret is no key.
     #[error("loading the signing key from Secret {SECRET}")]
     Load(#[from] InvalidSigningKey),
 }
@@ -96,7 +96,7 @@ pub async fn prepare(client: &Client, namespace: &str) -> Result<Accepted, Signi
     Ok(accepted)
 }
 
-/// What the ConfigMap is to hold, and what is accepted: the current key, and of the others
+/// Desired content of the ConfigMap, and the accepted keys: the current key, and of the others
 /// those that the ConfigMap has.
 fn publish(
     current: &PublicKey,

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{args::Args, context::Context, errors::chain};
 
-/// What became of the source.
+/// State of the artifact.
 pub struct Stage {
     /// `ArtifactReady`.
     pub finding: Finding,

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use paperclip_crds::v1alpha1::{Class, Condition, ConditionType, Reason};
 
-/// What was found about one stage.
+/// Observed state of one stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// True: the stage is as it should be.
@@ -58,7 +58,7 @@ impl Finding {
     }
 }
 
-/// What the trust policies say of the artifact.
+/// Verdict of the trust policies about the artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing is asked for.
@@ -97,30 +97,30 @@ impl Verdict {
     }
 }
 
-/// Everything a pass found.
+/// Everything that a reconcile found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
-    /// What stands before all stages: a host that forbids, a pin that differs.
+    /// An obstacle before all stages: a host that forbids, a pin that differs.
     pub obstacle: Option<Finding>,
     /// `ArtifactReady`.
     pub artifact: Finding,
     /// `Verified`.
     pub verdict: Verdict,
-    /// What came of the artifact's revision; nothing while there is none.
+    /// State of the artifact's revision; none while there is no revision.
     pub revision: Option<Revision>,
     /// `WorkerAvailable`.
     pub worker: Finding,
     /// `HostAttached`.
     pub host: Finding,
-    /// Whether the cluster's network keeps the pod's egress closed, where it was tried.
+    /// Enforcement of the pod's closed egress, where a pod tried it.
     pub egress: Option<Finding>,
     /// Nothing more happens until a person acts.
     pub stalled: bool,
-    /// A person wants it to stand still.
+    /// `spec.suspend` is set.
     pub suspended: bool,
 }
 
-/// What came of a revision.
+/// State of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
     /// `Granted`.

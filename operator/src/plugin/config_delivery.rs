@@ -1,4 +1,4 @@
-//! Which config the sidecars of each activation are handed. Pure.
+//! Config as it is delivered to the sidecars of each activation. Pure.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use paperclip_crds::v1alpha1::PaperclipPluginRevisionSpec;
 
 use super::instance_config::Config;
 
-/// What is handed over now, from what was handed over before.
+/// The config to deliver, from the one that was delivered before.
 ///
 /// - `active` goes on with what it has: config that a worker accepted is copied, never made
 ///   anew from a spec that may have moved on.

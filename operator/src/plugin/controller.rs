@@ -1,4 +1,4 @@
-//! What wakes the plugin reconciler.
+//! Watches that wake the plugin reconciler.
 
 use std::{sync::Arc, time::Instant};
 

@@ -33,12 +33,12 @@ const PASSWORD: &str = "password";
 const AUTHORITY: &str = "ca.crt";
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
-/// What a Job is lent.
+/// Credential of a Job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
-    /// Whose it is.
+    /// Its owner.
     pub tenant: Tenant,
-    /// What the steps read: file names and texts. The finding says why there are none.
+    /// Files that the steps read: names and texts. The finding says why there are none.
     files: Result<BTreeMap<String, String>, Finding>,
 }
 
@@ -50,7 +50,7 @@ impl Access {
     }
 }
 
-/// What a source asks its place with; `None` where that is the platform's own affair.
+/// Credential of a source for its registry; `None` where the platform's own is used.
 ///
 /// # Errors
 /// When the API server fails.
@@ -145,7 +145,7 @@ async fn platform_authority(context: &Context) -> Result<Option<String>, Reconci
     Ok(authority.and_then(|bytes| String::from_utf8(bytes.0).ok()))
 }
 
-/// What the steps read, from what the Secret holds.
+/// Files that the steps read, from the content of the Secret.
 fn files(
     source: &PluginSource,
     platform: &str,

@@ -1,4 +1,4 @@
-//! What should be: every object a plugin owns, from plain values. No client, no clock.
+//! Desired state: every object that a plugin owns, from plain values. No client, no clock.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ use crate::{
 pub struct Desired<'a> {
     /// The plugin.
     pub plugin: &'a Plugin,
-    /// What runs.
+    /// The artifact that runs.
     pub artifact: &'a RevisionArtifact,
     /// Capabilities that are granted.
     pub granted: &'a [String],
@@ -49,7 +49,7 @@ impl Desired<'_> {
         format!("pcp-{}{suffix}", self.plugin.name_any())
     }
 
-    /// How many pods there are to be.
+    /// Desired number of pods.
     #[must_use]
     pub fn replicas(&self) -> i32 {
         match self.plugin.spec.suspend {
@@ -123,7 +123,7 @@ impl Desired<'_> {
         Digest::of(text.as_bytes()).short(16).to_owned()
     }
 
-    /// What the sidecar is told.
+    /// Facts for the sidecar.
     #[must_use]
     pub fn facts(&self) -> Facts {
         let (namespace, name) = self.host.clone();

@@ -1,4 +1,4 @@
-//! Why a pod does not run, from what the kubelet and the scheduler write in its status.
+//! Cause of a pod that does not run, from its status as kubelet and scheduler write it.
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -17,7 +17,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     })
 }
 
-/// How a container ended, now or the time before.
+/// The last end of a container.
 #[must_use]
 pub fn termination<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStateTerminated> {
     let status = containers(pod).find(|status| status.name == container)?;
@@ -144,7 +144,7 @@ pub fn replica_failure(deployment: &Deployment) -> Option<Finding> {
     Some(Finding::no(reason_of_refusal(words), message))
 }
 
-/// What refused a pod. The API server answers 403 to each of them, so only the words of the
+/// Cause of a refused pod. The API server answers 403 to each of them, so only the words of the
 /// admission plug-ins tell them apart.
 fn reason_of_refusal(words: &str) -> Reason {
     const QUOTA: [&str; 3] = [

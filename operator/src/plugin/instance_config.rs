@@ -28,7 +28,7 @@ impl Config {
         Digest::of(text.as_bytes()).short(16).to_owned()
     }
 
-    /// What the sidecars are handed as this revision.
+    /// The config as it is delivered to the sidecars with this revision.
     #[must_use]
     pub fn delivered(&self, revision: u64) -> ConfigRevision {
         ConfigRevision {

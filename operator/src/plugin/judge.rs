@@ -1,4 +1,4 @@
-//! What the pods say about a revision that is being rolled out. Pure.
+//! Judgement of a revision that is being rolled out, by the reports of its pods. Pure.
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::ResourceExt;
@@ -8,7 +8,7 @@ use paperclip_crds::labels;
 use super::worker;
 use crate::pods::ObservedPod;
 
-/// What becomes of a revision.
+/// Judgement of a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// It serves, with its config.

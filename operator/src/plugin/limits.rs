@@ -27,7 +27,7 @@ pub fn delivered(plugin: &PaperclipPlugin) -> Limits {
     }
 }
 
-/// What other limits show themselves by; none for the platform's own.
+/// Fingerprint of a plugin's own limits; none for the platform's.
 #[must_use]
 pub fn fingerprint(plugin: &PaperclipPlugin) -> Option<String> {
     let limits = delivered(plugin);

@@ -1,4 +1,4 @@
-//! What moved in the tree of packages between two artifacts of a plugin, for the status.
+//! Changes of the lock file between two artifacts of a plugin, for the status.
 
 use paperclip_artifact::{
     lock::Lock,
@@ -14,7 +14,7 @@ use crate::context::Context;
 /// Most changes that a status lists; it says how many there are.
 const LISTED: usize = 50;
 
-/// What moved since `before`, if that was an artifact of the same package. A store that does
+/// Changes since `before`, if that was an artifact of the same package. A store that does
 /// not tell keeps nothing from going on.
 pub async fn since(
     context: &Context,

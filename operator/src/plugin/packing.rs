@@ -1,4 +1,4 @@
-//! The packing Job: what it is, and what it came to.
+//! The packing Job: its desired state, and its progress.
 
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ fn request_of(package: &str, version: &str, args: &Args) -> PackRequest {
     }
 }
 
-/// The request that packs a tarball which was looked at before.
+/// The request that packs a resolved tarball.
 #[must_use]
 pub fn build_tarball_request(url: &str, resolved: Resolved, args: &Args) -> PackRequest {
     let package = resolved.package.unwrap_or_default();
@@ -104,7 +104,7 @@ pub fn build_tarball_request(url: &str, resolved: Resolved, args: &Args) -> Pack
     }
 }
 
-/// The request that copies an image which was looked at before.
+/// The request that copies a resolved image.
 #[must_use]
 pub fn build_image_request(image: RemoteImage, resolved: &Resolved, args: &Args) -> PackRequest {
     let package = resolved.package.as_deref().unwrap_or_default();
@@ -162,7 +162,7 @@ pub fn build_job(
     ))
 }
 
-/// The Job that finds out what a source stands for. It has what is needed to ask.
+/// The Job that resolves a source, with the credential for its registry.
 ///
 /// # Errors
 /// When the request is no JSON, which cannot be.
@@ -179,7 +179,7 @@ pub fn build_resolve_job(
         Wanted::Image { .. } => Origin::Image,
     };
     let lent = Lent {
-        // A look is at the tarball alone, and not at its dependencies.
+        // A resolution reads the tarball alone, and not its dependencies.
         platforms_npm: from == Origin::Npm && request.tenant.is_none(),
         ..Lent::new(&name, request.tenant.is_some(), from)
     };
@@ -198,7 +198,7 @@ pub fn build_resolve_job(
     ))
 }
 
-/// Where a package comes from.
+/// Kind of the place that a package comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Npm,
@@ -438,7 +438,7 @@ fn build_secret_volume(volume: &str, secret: &str, keys: &[&str]) -> Volume {
     }
 }
 
-/// What a packing Job came to so far.
+/// Progress of a packing Job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress<T> {
     /// Its last step has reported this.
@@ -449,19 +449,19 @@ pub enum Progress<T> {
     Failed(Finding, bool),
 }
 
-/// How far the packing of a package is.
+/// Progress of the packing of a package.
 #[must_use]
 pub fn progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<Published> {
     progress_to(PUSH, job, package, pods)
 }
 
-/// How far the look at the registry is.
+/// Progress of a resolution.
 #[must_use]
 pub fn resolve_progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<Resolved> {
     progress_to(RESOLVE, job, package, pods)
 }
 
-/// How far the check of signatures is.
+/// Progress of a verification.
 #[must_use]
 pub fn verify_progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<VerificationReport> {
     progress_to(VERIFY, job, package, pods)

@@ -1,6 +1,6 @@
 //! For which platforms an artifact is packed, and on which nodes its pods may be.
 //!
-//! What is there is kept: a node that goes changes nothing, and one that comes has an artifact
+//! Platforms are only added: a node that goes changes nothing, and one that comes has an artifact
 //! packed again where its tree differs by CPU and this CPU is not in it.
 
 use k8s_openapi::api::core::v1::{
@@ -35,7 +35,7 @@ pub fn request(
     }
 }
 
-/// What an artifact that is there is to be packed for again; `None` while it will do.
+/// Platforms that an artifact is to be packed again for; `None` while it will do.
 #[must_use]
 pub fn grown(artifact: &ArtifactStatus, nodes: &Platforms) -> Option<Platforms> {
     let before = packed_for(artifact);
@@ -44,7 +44,7 @@ pub fn grown(artifact: &ArtifactStatus, nodes: &Platforms) -> Option<Platforms> 
     (!is_any && !is_enough).then(|| before.and(nodes))
 }
 
-/// What an artifact was asked for. Those of a release that knew one platform do not say.
+/// Platforms that were requested of an artifact. Those of a release that knew one platform do not say.
 fn packed_for(artifact: &ArtifactStatus) -> Platforms {
     let named = artifact.packed_for.iter();
     let named: Platforms = named.filter_map(|name| name.parse().ok()).collect();

@@ -97,7 +97,7 @@ fn build_strategy(strategy: UpgradeStrategy) -> DeploymentStrategy {
     }
 }
 
-/// What a change of the operator's own release, images or keys shows itself by.
+/// Fingerprint of the operator's own release, images and keys.
 #[must_use]
 pub fn rendered_by(args: &Args, keys: &str) -> String {
     let images = [&args.sidecar_image, &args.runtime_image, keys].join(" ");
@@ -105,7 +105,7 @@ pub fn rendered_by(args: &Args, keys: &str) -> String {
     format!("{}-{}", env!("CARGO_PKG_VERSION"), hash.short(8))
 }
 
-/// How long a pod may take to go. No longer than it can need: a namespace that is deleted
+/// Grace period of a pod. No longer than it can need: a namespace that is deleted
 /// comes back to its pods only after half the longest of these.
 fn grace_seconds(granted: &[String]) -> i64 {
     let has_jobs = granted.iter().any(|capability| capability == JOBS);

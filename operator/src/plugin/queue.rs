@@ -1,4 +1,4 @@
-//! Who packs next: no more Jobs at once than the platform allows, in the order they were asked
+//! The queue of packing Jobs: no more at once than the platform allows, in the order they were asked
 //! for. The order is kept in memory, and begins anew with the operator.
 
 use k8s_openapi::{

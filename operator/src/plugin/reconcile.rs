@@ -1,4 +1,4 @@
-//! One pass over one plugin.
+//! One reconcile of one plugin.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,18 +29,21 @@ use crate::{
 
 /// The safety net under the watches, and what renews certificates.
 const RESYNC: Duration = Duration::from_secs(600);
-/// For what no watch tells us: a ConfigMap that is missing, a Job that is gone.
+/// Requeue for causes that no watch reports: a ConfigMap that is missing, a Job that is gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// Secrets and ConfigMaps that the spec names are read by name, never watched; nor is the
 /// plugin that has our id.
 const REFERENCES: Duration = Duration::from_secs(30);
-/// Who holds a plugin id wakes nobody when it leaves.
+/// The holder of a plugin id wakes nobody when it goes.
 const HOLDER_LEAVES: Duration = Duration::from_secs(5);
 
-/// Passes that may break off before a plugin that is Ready is said to be in trouble.
+/// Reconciles that may fail in a row before a plugin that is Ready is reported as failing.
 const PASSING: u32 = 5;
 
-/// Brings one plugin about, as far as it goes now.
+/// Reconciles one plugin, as far as it goes now.
+///
+/// # Errors
+/// When the API server or the store fails, or an object of another has the name of an owned one.
 pub async fn reconcile(
     cached: Arc<PaperclipPlugin>,
     context: Arc<Context>,
@@ -105,7 +108,7 @@ pub async fn reconcile(
     outcome.map(|(_, action)| action)
 }
 
-/// A person wants us to look again, also at a package that failed.
+/// A person requests a reconcile, also of a package that failed.
 fn take_request(plugin: &Plugin, status: &mut PaperclipPluginStatus) {
     let requested = plugin.annotations().get(labels::RECONCILE_REQUESTED_AT);
     if let Some(requested) = requested
@@ -116,14 +119,14 @@ fn take_request(plugin: &Plugin, status: &mut PaperclipPluginStatus) {
     }
 }
 
-/// Whether the plugin was Ready when it was last looked at, as the spec stands.
+/// Whether the plugin was Ready at its last reconcile, as the spec stands.
 fn is_ready(plugin: &Plugin) -> bool {
     plugin.condition(ConditionType::Ready).is_some_and(|ready| {
         ready.status == "True" && ready.observed_generation == plugin.metadata.generation
     })
 }
 
-/// Counts a pass that broke off. True once that is no passing trouble any more.
+/// Counts a failed reconcile. True once it is more than a transient fault.
 fn lasts(context: &Context, plugin: &Plugin) -> bool {
     let Ok(mut counts) = context.broken_off.lock() else {
         return true;
@@ -133,7 +136,7 @@ fn lasts(context: &Context, plugin: &Plugin) -> bool {
     *count > PASSING
 }
 
-/// When to look again, at the latest.
+/// The latest time of the next reconcile.
 fn next(plugin: &Plugin, findings: &Findings, deadline: Option<Duration>) -> Action {
     let summary = findings.summary();
     let unwatched = summary.reason.class() == Class::Transient

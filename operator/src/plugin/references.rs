@@ -1,4 +1,4 @@
-//! What a plugin's config refers to: keys of ConfigMaps and Secrets, each read by name.
+//! References of a plugin's config: keys of ConfigMaps and Secrets, each read by name.
 
 use std::collections::BTreeMap;
 

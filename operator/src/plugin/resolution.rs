@@ -1,7 +1,7 @@
-//! What a source stands for: the exact version as it is written, as the lock has it, or what its
-//! place said when it was last asked.
+//! Resolution of a source: the exact version as it is written, as the lock file has it, or as its
+//! registry answered last.
 //!
-//! A place is asked where the answer moves (a range, a tag), where nobody else knows it (a
+//! A registry is asked where the answer moves (a range, a tag), where nobody else knows it (a
 //! tarball), and with a registry or a credential of the plugin's own: what another's credential
 //! opened is no answer then.
 
@@ -22,8 +22,11 @@ use super::{
 };
 use crate::context::Context;
 
-/// What the source stands for, or why that is not known yet. Asks its place, by a Job, where
-/// that is due; meanwhile, and when that fails, what it stood for goes on.
+/// Resolves a source. Asks its registry, by a Job, where that is due; meanwhile, and when that
+/// fails, the last resolution goes on.
+///
+/// # Errors
+/// Blocked while there is no resolution, failed where the API server fails.
 pub async fn resolve(
     context: &Context,
     plugin: &Plugin,
@@ -160,7 +163,7 @@ fn is_due(
     known.request.as_ref() != requested || left(known, interval, now).is_zero()
 }
 
-/// How long what is known stays good. A time to come, from a clock that was wrong, does not.
+/// Time for which a resolution stays good. A time to come, from a clock that was wrong, does not.
 fn left(known: &ResolutionStatus, interval: i32, now: Timestamp) -> Duration {
     let interval = u64::try_from(interval).unwrap_or(0);
     let interval = Duration::from_secs(interval);

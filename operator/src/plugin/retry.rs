@@ -1,4 +1,4 @@
-//! A try that has only begun says nothing new: what failed before is still what is wrong.
+//! Retries: a try that has only begun says nothing new, and the failure before it stands.
 //!
 //! Without this a registry that stays away would be told anew with each packing Job, and
 //! the reason would go back and forth. The sidecar does the same for a worker that fails at

@@ -14,10 +14,10 @@ use super::Plugin;
 /// Seconds in which an operator that has just started has heard every pod that speaks.
 const HEARING: i64 = 30;
 
-/// What the spec asks for, with everything resolved.
+/// Request of the spec, with everything resolved.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// What runs.
+    /// The artifact that runs.
     pub artifact: RevisionArtifact,
     /// SHA-256 of the plugin manifest in canonical JSON.
     pub manifest_digest: String,
@@ -29,7 +29,7 @@ pub struct Target {
     pub config_hash: String,
     /// Versions of the Secrets.
     pub secrets: Vec<SecretVersion>,
-    /// What is granted.
+    /// Granted capabilities.
     pub grant: Grant,
     /// Namespace and name of the host.
     pub host: (String, String),
@@ -38,7 +38,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Whether a revision is what is asked for.
+    /// Whether a revision is the target.
     #[must_use]
     pub fn is(&self, revision: &PaperclipPluginRevision) -> bool {
         let spec = &revision.spec;
@@ -48,7 +48,7 @@ impl Target {
     }
 }
 
-/// What is granted to a plugin, and what its manifest asks for beyond that.
+/// Capabilities that are granted to a plugin, and those that its manifest requests beyond them.
 ///
 /// Pinned capabilities are the grant. Else it is what the first revision was granted, which
 /// is `recorded`, or what it asks for while there is none.

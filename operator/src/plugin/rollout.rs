@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{context::Context, pods::ObservedPod};
 
-/// What a pass found out.
+/// Outcome of a pass over the revisions.
 #[derive(Debug)]
 pub struct Outcome {
     /// `Granted`.
@@ -50,11 +50,11 @@ pub struct Outcome {
     pub stalled: bool,
     /// The Deployment as it then is.
     pub deployment: Option<Deployment>,
-    /// When time itself changes something.
+    /// Time until a deadline changes something.
     pub again: Option<Duration>,
 }
 
-/// What a failed revision is told as.
+/// Reason and message of a failed revision.
 struct Failure {
     reason: Reason,
     message: String,
@@ -91,7 +91,7 @@ pub async fn pass(
     }
 }
 
-/// What the spec asks for, before any revision.
+/// Requests of the spec, before any revision.
 struct Asked {
     granted: Finding,
     /// Config, target and hash; or why there is none.
@@ -224,7 +224,7 @@ async fn observe(context: &Context, plugin: &Plugin) -> Vec<ObservedPod> {
     context.pods.of_plugin(&uid)
 }
 
-/// What one step of a pass does, decided.
+/// Decisions for one step of a pass.
 struct Step<'a> {
     asked: &'a Asked,
     revisions: Vec<PaperclipPluginRevision>,
@@ -520,7 +520,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Whether there is something to return to, and leave to.
+    /// Whether a failed revision is rolled back.
     fn returns(&self, plugin: &Plugin) -> bool {
         self.active.is_some() && plugin.spec.upgrade.on_failure == FailurePolicy::RollBack
     }
@@ -588,7 +588,7 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// What a failed revision means for the plugin.
+    /// The finding of a failed revision.
     fn failure(&self, plugin: &Plugin, failed: &PaperclipPluginRevision) -> Finding {
         let number = failed.spec.number;
         let words = failed

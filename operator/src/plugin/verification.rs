@@ -1,4 +1,4 @@
-//! Whether an artifact carries the signatures that the cluster's trust policies ask for.
+//! Verification: an artifact carries the signatures that the cluster's trust policies require.
 //!
 //! The operator reads no signature: the packing Job does before it pushes, and a Job of its
 //! own for what is in the store already. What they said stands in status under the name of the
@@ -32,19 +32,19 @@ use crate::{
     trust_policy::{self, PolicyError},
 };
 
-/// What the policies ask of a plugin's artifact, whatever artifact that is.
+/// Signatures that the policies require of a plugin's artifact, whatever artifact that is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SignatureRequirement {
-    /// Nothing, and why.
+    /// None, and why.
     None(String),
-    /// Nothing that it could carry would do.
+    /// No signature would satisfy them.
     Unsatisfiable(Finding),
     /// These signatures.
     Signatures(Policies),
 }
 
 impl SignatureRequirement {
-    /// What the packing Job is to ask for.
+    /// The requirements that the packing Job checks.
     #[must_use]
     pub fn demand(&self) -> &Policies {
         static NOTHING: Policies = Policies::nothing();
@@ -55,7 +55,7 @@ impl SignatureRequirement {
     }
 }
 
-/// Finds out what is asked of the plugin's artifact.
+/// The signatures that are required of the plugin's artifact.
 pub async fn requirement(
     context: &Context,
     plugin: &Plugin,
@@ -173,7 +173,7 @@ pub fn accept(
     Ok(())
 }
 
-/// What the packing Job found that does not meet the policies, under the Job's name.
+/// The refusal of a packing Job by the policies, under the Job's name.
 #[must_use]
 pub fn refused(context: &Context, job: &str, finding: &Finding) -> VerificationStatus {
     VerificationStatus {
@@ -280,7 +280,7 @@ fn build_request(
     }
 }
 
-/// What an earlier Job said.
+/// The verdict of an earlier Job.
 fn recorded(done: &VerificationStatus) -> Verdict {
     let message = done.message.clone();
     match done.refused.as_deref() {

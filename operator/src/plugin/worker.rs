@@ -1,4 +1,4 @@
-//! What the pods of the applied template say about worker and host.
+//! State of worker and host, as the pods of the applied template report it.
 
 use std::collections::BTreeMap;
 
@@ -104,7 +104,7 @@ pub fn egress(deployment: Option<&Deployment>, pods: &[ObservedPod]) -> Option<F
     })
 }
 
-/// What became of the capabilities in the pods of the applied template. None while no pod says.
+/// Use of the capabilities in the pods of the applied template. None while no pod reports it.
 #[must_use]
 pub fn capabilities(
     deployment: Option<&Deployment>,
@@ -148,7 +148,7 @@ pub fn serves(status: &WatchStatusResponse) -> bool {
         && worker.is_some_and(|worker| worker.initialised && worker.healthy)
 }
 
-/// What the sidecar says is wrong, in the API's words.
+/// The fault that the sidecar reports, in the API's words.
 fn complaint(worker: &WorkerState) -> Option<Finding> {
     let reason = match WorkerReason::try_from(worker.reason) {
         Ok(known) => reason(known),

@@ -38,7 +38,7 @@ use crate::{
 };
 
 const NAME: &str = "papercliptrustpolicy";
-/// How late a changed ConfigMap or number of plugins is seen.
+/// Longest delay after which a changed ConfigMap or number of plugins is seen.
 const RESYNC: Duration = Duration::from_secs(60);
 
 /// Reconciles policies until told to stop.
@@ -157,7 +157,7 @@ async fn report(
     }
 }
 
-/// How many plugins of the cluster the policy is for.
+/// Number of plugins of the cluster that the policy is for.
 async fn count(context: &Context, policy: &PaperclipTrustPolicy) -> Result<i64, PolicyError> {
     let plugins: Api<PaperclipPlugin> = Api::all(context.client.clone());
     // A number for people: what the API server has in memory will do.

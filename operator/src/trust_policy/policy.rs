@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{context::Context, plugin::Finding, reflectors::NotListed};
 
-/// What a registry answers under `/-/npm/v1/keys`.
+/// Answer of a registry under `/-/npm/v1/keys`.
 #[derive(Deserialize)]
 struct RegistryKeys {
     keys: Vec<RegistryKey>,
@@ -36,7 +36,7 @@ pub enum PolicyError {
     /// The plugins that it is for cannot be counted yet.
     #[error(transparent)]
     Watch(#[from] NotListed),
-    /// What it names is missing or cannot be read, which a person must correct.
+    /// A reference of it is missing or cannot be read, which a person must correct.
     #[error("{}", .0.message)]
     Unusable(Finding),
 }

@@ -33,7 +33,7 @@ const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/pcp-commerce
 const POD: &str = "/api/v1/namespaces/shop/pods/pod";
 /// Passes after which nothing may be left to do.
 const PASSES: usize = 12;
-/// What a worker that never serves is restarted with.
+/// Annotation of a restart whose worker never serves.
 const BAD: &str = "bad";
 /// A P-256 key that nobody signs with, and the policy that wants it.
 const SIGNER: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==";
@@ -310,7 +310,7 @@ impl World {
         names.map(str::to_owned).collect()
     }
 
-    /// What runs: activation and number of pods.
+    /// Activation and number of the pods that run.
     fn runs(&self) -> (String, i64) {
         let deployment = self.server.object(&self.life.deployment());
         let activation =
@@ -321,7 +321,7 @@ impl World {
         )
     }
 
-    /// What a person sets to have capabilities granted, or takes away.
+    /// Pins of capabilities, as a person sets them or takes them away.
     fn pin(&self, capabilities: Option<&[&str]>) {
         self.edit(|plugin| {
             let pins = capabilities.map(|names| json!({ "capabilities": names }));
@@ -389,7 +389,7 @@ fn handed_to(life: Life, objects: &BTreeMap<String, Value>) -> DeliveredConfig {
         .unwrap_or_default()
 }
 
-/// What a sidecar says that was handed this.
+/// Status of a sidecar to which this config was delivered.
 fn status(activation: u64, config: &ActivationConfig, serves: bool) -> WatchStatusResponse {
     let is_refused = |config: &paperclip_bridge::config::ConfigRevision| {
         config.config.get("colour") == Some(&"invisible".into())
@@ -522,7 +522,7 @@ fn ended_packing(world: &World, code: i32, message: &Value) -> String {
     job.clone()
 }
 
-/// What no policy trusts is not pushed: the Job says why, and status says it in its words.
+/// An artifact that no policy trusts is not pushed: the Job says why, and status says it in its words.
 #[tokio::test]
 async fn refusal_of_the_packing_job_is_the_verdict_until_the_policy_changes() {
     let mut world = asked_for_a_signature().await;
@@ -555,7 +555,7 @@ async fn refusal_of_the_packing_job_is_the_verdict_until_the_policy_changes() {
     assert_ne!(jobs[0], job);
 }
 
-/// What no policy is for is not packed at all.
+/// A package that no policy is for is not packed at all.
 #[tokio::test]
 async fn denied_plugin_has_no_packing_job() {
     let mut world = World::new().await;

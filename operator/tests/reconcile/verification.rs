@@ -1,4 +1,4 @@
-//! Whether an artifact carries the signatures that the policies of a cluster ask for.
+//! Verification: an artifact carries the signatures that the policies of a cluster require.
 
 use std::sync::Arc;
 

@@ -25,18 +25,19 @@ use crate::{
 /// back later.
 const ROUNDS: usize = 3;
 
-/// What a plugin may do by its claims.
+/// Rights of a plugin by its claims.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ClaimOutcome {
-    /// Everything that the spec asks for.
+    /// All claims are held.
     Held,
-    /// Go on with the active revision, whose id it has; not move to what the spec asks for.
+    /// Those of the active revision are held, those of the spec are not.
     HeldByActive(Finding),
-    /// Nothing on the host of the spec. Pods of another host stay if `keeps_pods`.
+    /// The host of the spec serves another plugin of the id. Pods of another host stay if
+    /// `keeps_pods`.
     Denied {
-        /// Who has the id.
+        /// The holder of the id.
         taken: Finding,
-        /// What runs now is claimed.
+        /// The claim of the running pods is held.
         keeps_pods: bool,
     },
 }
@@ -95,7 +96,7 @@ pub async fn take(
     ))
 }
 
-/// What is left to a plugin when others have these claims. `has_other`: the active revision
+/// Rights of a plugin when others hold these claims. `has_other`: the active revision
 /// has another id than what the spec asks for.
 fn outcome(
     lost: &[Claim],

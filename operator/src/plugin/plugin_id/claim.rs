@@ -1,5 +1,4 @@
-//! Who may serve a plugin id on a host: one claim an id and host, and the rules by which it
-//! is held. Pure.
+//! Claims on plugin ids: one an id and host, and the rules by which it is held. Pure.
 //!
 //! The id is known only after packing, so no schema can keep two plugins apart. Both would
 //! answer the calls of one host. A claim is a ConfigMap in the platform's namespace whose
@@ -58,7 +57,7 @@ impl Key {
 pub struct Claim {
     /// Subject of a claim: a plugin id on a host.
     pub key: Key,
-    /// Who has it.
+    /// Its holder.
     pub holder: ObjectKey,
 }
 
@@ -118,14 +117,14 @@ impl Claim {
     }
 }
 
-/// What becomes of a claim that a plugin wants.
+/// Decision about a claim that a plugin requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Nobody has it: make it.
     Create,
     /// It is ours.
     Ours,
-    /// Who has it no longer needs it: remove it and make ours.
+    /// Its holder no longer needs it: remove it and create ours.
     TakeOver,
     /// Another has it.
     Taken,
@@ -184,7 +183,7 @@ impl Observed<'_> {
                 .any(|seen| !is_over(&seen.pod) && runs(&seen.pod.metadata))
     }
 
-    /// What the pods of a Deployment serve, if it has any.
+    /// Key that the pods of a Deployment serve, if it has any.
     #[must_use]
     pub fn running(&self, plugin: &Plugin) -> Option<Key> {
         self.key_of(plugin, self.deployment.and_then(template)?)
@@ -208,7 +207,7 @@ impl Observed<'_> {
             .collect()
     }
 
-    /// What a pod with this metadata serves. The revision of its activation says the id.
+    /// Key that a pod with this metadata serves. The revision of its activation says the id.
     fn key_of(&self, plugin: &Plugin, metadata: &ObjectMeta) -> Option<Key> {
         let activation = metadata.annotations.as_ref()?.get(labels::ACTIVATION)?;
         let revision = self
@@ -257,7 +256,7 @@ pub fn template(deployment: &Deployment) -> Option<&ObjectMeta> {
     template.metadata.as_ref().filter(|_| runs)
 }
 
-/// What the plugin that came later is told.
+/// Finding of the plugin that came later.
 #[must_use]
 pub fn taken(Claim { key, holder }: &Claim) -> Finding {
     let message = format!(
