@@ -168,7 +168,7 @@ Examples:
         /// Name of the plugin, or NAMESPACE/NAME
         plugin: PluginName,
     },
-    /// Ask the operator to look at a plugin again at once
+    /// Request a reconcile of a plugin at once
     #[command(after_help = "\
 Also at a package that failed, and at Secrets and ConfigMaps, which it reads every 30 seconds.
 

@@ -74,7 +74,7 @@ impl Plugin {
         match self.ready() {
             ("True", ..) => None,
             (_, "", _) => Some(format!(
-                "the operator has not looked at PaperclipPlugin {name} yet"
+                "the operator has not reconciled PaperclipPlugin {name} yet"
             )),
             (_, reason, message) => Some(format!(
                 "PaperclipPlugin {name} is not Ready ({reason}): {message}"

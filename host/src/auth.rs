@@ -71,7 +71,7 @@ pub enum AuthError {
         plugin: String,
     },
     /// The API server cannot be asked.
-    #[error("the API server cannot be asked about the bearer token")]
+    #[error("the API server cannot review the bearer token")]
     Review(#[source] kube::Error),
 }
 

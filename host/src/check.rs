@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// There is no HTTP client.
-    #[error("make an HTTP client")]
+    #[error("create an HTTP client")]
     Client(#[source] reqwest::Error),
     /// The token cannot be read.
     #[error("read the token in {path:?}")]

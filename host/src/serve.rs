@@ -54,10 +54,10 @@ pub enum ServeError {
     #[error("find the Kubernetes API server")]
     Cluster(#[source] kube::config::InferConfigError),
     /// No client for the cluster.
-    #[error("make a client of the Kubernetes API server")]
+    #[error("create a client of the Kubernetes API server")]
     Client(#[source] kube::Error),
     /// No client for `http.fetch`.
-    #[error("make the client of http.fetch")]
+    #[error("create the client of http.fetch")]
     Fetch(#[source] reqwest::Error),
     /// Traces cannot be exported.
     #[error(transparent)]

@@ -109,7 +109,7 @@ fn after_failure(host: &PaperclipHost, error: &HostError, backoff: &Backoff) -> 
         host = key,
         error = chain(error),
         ?wait,
-        "pass over a host failed"
+        "reconcile of a host failed"
     );
     Action::requeue(wait)
 }

@@ -90,7 +90,7 @@ fn table(checks: &[Check]) -> String {
 
 /// What could not be looked at is no failure of the platform.
 fn unseen(name: &'static str, error: &kube::Error) -> Check {
-    check(name, Verdict::Warn, format!("cannot look: {error}"))
+    check(name, Verdict::Warn, format!("cannot read: {error}"))
 }
 
 async fn kinds(session: &Session) -> Check {
@@ -274,12 +274,12 @@ async fn rights(session: &Session) -> Check {
         Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => check(
             "rights",
             Verdict::Ok,
-            format!("you may make plugins in {namespace}"),
+            format!("you may create plugins in {namespace}"),
         ),
         Ok(_) => check(
             "rights",
             Verdict::Warn,
-            format!("you may not make plugins in {namespace}"),
+            format!("you may not create plugins in {namespace}"),
         ),
         Err(error) => unseen("rights", &error),
     }

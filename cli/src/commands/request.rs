@@ -19,7 +19,7 @@ pub(super) async fn reconcile(session: &Session, name: &PluginName) -> Result<()
         session,
         name,
         labels::RECONCILE_REQUESTED_AT,
-        "ask for a look at",
+        "request a reconcile of",
     )
     .await
 }
@@ -40,7 +40,7 @@ pub(super) async fn annotate(
         .await
         .map_err(|source| Error::cluster(&doing, source))?;
     eprintln!(
-        "asked: `kubectl paperclip why {namespace}/{}` says how it goes",
+        "requested: `kubectl paperclip why {namespace}/{}` says how it goes",
         name.name
     );
     Ok(())

@@ -114,7 +114,7 @@ pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Erro
         let secret = |ending| {
             Node::leaf(
                 format!("Secret/pcp-{}{ending}", plugin.name()),
-                "not looked at",
+                "not reconciled",
             )
         };
         children.extend(SECRETS.map(secret));
@@ -123,7 +123,7 @@ pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Erro
     let observed = status.and_then(|status| status.observed_generation);
     let reason = match observed == plugin.parsed.metadata.generation {
         true => plugin.ready().1,
-        false => "not looked at as it is now",
+        false => "not reconciled as it is now",
     };
     let tree = Node::object(&plugin.parsed, reason, children);
     output::answer(session.global.output, &tree, || {

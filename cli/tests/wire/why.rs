@@ -90,7 +90,7 @@ fn what_belongs_to_the_plugin_is_read_and_nothing_else_is_told() {
     let output = paperclip(&cluster, &["why", "coffee", "-o", "json"]);
     let told: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(told["reason"], "PackingFailed");
-    assert_eq!(told["notLookedAt"], json!([]));
+    assert_eq!(told["notRead"], json!([]));
     for value in ["secret-word", "c2VjcmV0LXdvcmQ="] {
         assert!(!told.to_string().contains(value), "{told}");
     }

@@ -86,7 +86,7 @@ words! {
         ArtifactReady = "The artifact is in the store under the digest in status.",
         Verified = "Signatures were checked.",
         ConfigValid = "Config and secrets of the observed generation were accepted by the plugin manifest's schema and by the worker, which has them.",
-        Granted = "Every capability that the package asks for is granted.",
+        Granted = "Every capability that the package requests is granted.",
         WorkerAvailable = "The worker of the applied pod template is initialised and answers `health`.",
         HostAttached = "A session with the host pings both ways.",
         EgressEnforced = "A pod tried to leave where no policy allows it, and could not.",
@@ -99,30 +99,30 @@ impl ConditionType {
     pub const fn statuses(self) -> &'static str {
         match self {
             Self::Ready => {
-                "Always present. Unknown before the first look, else False with the root cause."
+                "Always present. Unknown before the first reconcile, else False with the root cause."
             }
             Self::Reconciling => {
                 "Abnormal when True: it says what is waited for. Absent when there is nothing to do."
             }
             Self::Stalled => "Abnormal when True: it says what a person must do. Absent otherwise.",
             Self::ArtifactReady => {
-                "False while it is packed, or when that failed. Absent before the first look."
+                "False while it is packed, or when that failed. Absent before the first reconcile."
             }
             Self::Verified => {
-                "False with the cause where a policy is not met: the revision does not roll out, and what runs goes on. Unknown with reason `Skipped` while no policy asks for it, which does not hold `Ready` back, and with `Verifying` while it is checked. Absent before the first look."
+                "False with the cause where a policy is not met: the revision does not roll out, and what runs goes on. Unknown with reason `Skipped` while no policy requires it, which does not hold `Ready` back, and with `Verifying` while it is checked. Absent before the first reconcile."
             }
             Self::ConfigValid => {
                 "False when one of them refuses or a source is missing, and with reason `Pending` where no worker came to serve that could be asked. Absent while no artifact is known."
             }
             Self::Granted => {
-                "False when the package asks for more than was granted. Absent while no artifact is known."
+                "False when the package requests more than was granted. Absent while no artifact is known."
             }
             Self::WorkerAvailable => {
-                "False with reason `Pending` while there is no pod, else with what the pod or the worker says. Absent before the first look."
+                "False with reason `Pending` while there is no pod, else with what the pod or the worker says. Absent before the first reconcile."
             }
-            Self::HostAttached => "False without such a session. Absent before the first look.",
+            Self::HostAttached => "False without such a session. Absent before the first reconcile.",
             Self::EgressEnforced => {
-                "False where the network let it through, which does not hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried. Absent before the first look."
+                "False where the network let it through, which does not hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried. Absent before the first reconcile."
             }
         }
     }

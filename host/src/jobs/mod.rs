@@ -91,7 +91,7 @@ pub async fn schedule(host: Arc<Host>) {
         .is_some()
     {
         if let Err(failure) = run_due(&host, host.clock.now()).await {
-            error!(error = chain(&failure), "schedules could not be looked at");
+            error!(error = chain(&failure), "reading the schedules failed");
         }
     }
 }

@@ -73,7 +73,7 @@ pub enum Verdict {
 
 impl Default for Verdict {
     fn default() -> Self {
-        Self::Skipped("No policy asks for signatures.".into())
+        Self::Skipped("No policy requires signatures.".into())
     }
 }
 

@@ -101,7 +101,7 @@ async fn measured(
     let metrics = context.metrics.clone();
     let result = reconcile(plugin, context).await;
     metrics.reconciled(NAME, started.elapsed(), result.is_err());
-    tracing::debug!(plugin = key, took = ?started.elapsed(), "pass over a plugin");
+    tracing::debug!(plugin = key, took = ?started.elapsed(), "reconcile of a plugin");
     if result.is_ok() {
         backoff.succeeded(&key);
     }
@@ -115,7 +115,7 @@ fn after_failure(plugin: &PaperclipPlugin, error: &ReconcileError, backoff: &Bac
         plugin = key,
         error = chain(error),
         ?wait,
-        "pass over a plugin failed"
+        "reconcile of a plugin failed"
     );
     Action::requeue(wait)
 }

@@ -65,7 +65,7 @@ pub async fn resolve(
     let (failure, stalled) = match ask(context, plugin, &request, &asked, access).await? {
         Progress::Done(resolved) => {
             let version = &resolved.version;
-            tracing::info!(source = asked, version, "source looked up");
+            tracing::info!(source = asked, version, "source resolved");
             status.resolution = Some(ResolutionStatus {
                 credential: credential.map(str::to_owned),
                 ..resolution(asked, resolved.clone(), requested, context.now())

@@ -126,7 +126,7 @@ async fn ask(
         }
     } else {
         let message = format!(
-            "The package asks for capabilities beyond those that are granted: {}. To grant them, list all capabilities in spec.manifest.capabilities.",
+            "The package requests capabilities beyond those that are granted: {}. To grant them, list all capabilities in spec.manifest.capabilities.",
             added.join(", ")
         );
         Finding::no(Reason::CapabilitiesAdded, message)
@@ -611,7 +611,7 @@ impl<'a> Step<'a> {
                 format!(" The worker goes on with the config of revision {active}.")
             } else {
                 format!(
-                    " Revision {active} runs again; revision {number} is not tried again until the resource asks for something else."
+                    " Revision {active} runs again; revision {number} is not tried again until the resource requests something else."
                 )
             };
         }
@@ -737,7 +737,7 @@ async fn create(
         .create(&PostParams::default(), &revision)
         .await;
     let made = made.map_err(ReconcileError::request("creating a revision"))?;
-    tracing::info!(revision = made.name_any(), "revision made");
+    tracing::info!(revision = made.name_any(), "revision created");
     Ok(made)
 }
 

@@ -63,7 +63,7 @@ pub async fn requirement(
     let policies = context.reflectors.policies().await?;
     if policies.is_empty() {
         return Ok(SignatureRequirement::None(
-            "No policy asks for signatures.".into(),
+            "No policy requires signatures.".into(),
         ));
     }
     let policies = matching(context, plugin, policies).await?;
@@ -97,7 +97,7 @@ pub async fn requirement(
     let demand = Policies::new(resolved);
     if demand.is_empty() {
         return Ok(SignatureRequirement::None(format!(
-            "{names} asks for no signature."
+            "{names} requires no signature."
         )));
     }
     Ok(match demand.validate() {
@@ -240,7 +240,7 @@ fn unprovable(plugin: &Plugin, policies: &[Policy]) -> Option<Finding> {
     let asks_npm = |policy: &&Policy| policy.require.iter().any(|one| one.is_of_npm());
     let asking: Vec<_> = policies.iter().filter(asks_npm).cloned().collect();
     let message = format!(
-        "{} asks what the registry of a package signed, and {} was packed elsewhere: nobody here saw it come from that package.",
+        "{} requires what the registry of a package signed, and {} was packed elsewhere: nobody here saw it come from that package.",
         names(&asking),
         source.repository
     );

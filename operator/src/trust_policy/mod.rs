@@ -82,7 +82,7 @@ fn after_failure(policy: &PaperclipTrustPolicy, error: &PolicyError, backoff: &B
         policy = policy.name_any(),
         error = chain(error),
         ?wait,
-        "pass over a trust policy failed"
+        "reconcile of a trust policy failed"
     );
     Action::requeue(wait)
 }

@@ -38,7 +38,7 @@ pub(super) struct Explanation {
     /// Commands that show or mend more.
     pub next: Vec<String>,
     /// What could not be read, and why.
-    pub not_looked_at: Vec<String>,
+    pub not_read: Vec<String>,
 }
 
 impl Explanation {
@@ -56,7 +56,7 @@ impl Explanation {
             ("In detail:", &self.details),
             ("Newest warnings:", &self.events),
             ("Next:", &self.next),
-            ("Not looked at:", &self.not_looked_at),
+            ("Not read:", &self.not_read),
         ];
         for (heading, lines) in parts {
             if !lines.is_empty() {
@@ -83,14 +83,14 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         goes_on: Vec::new(),
         events: Vec::new(),
         next: Vec::new(),
-        not_looked_at: facts.not_looked_at.clone(),
+        not_read: facts.not_read.clone(),
     };
     let ready = plugin.condition(ConditionType::Ready);
     (explanation.reason, explanation.cause) = match ready.filter(|_| facts.is_observed()) {
         Some(ready) => (ready.reason.clone(), ready.message.clone()),
         None => (
             "NotObserved".into(),
-            "The operator has not looked at the resource as it is now. Is the operator running?"
+            "The operator has not reconciled the resource as it is now. Is the operator running?"
                 .into(),
         ),
     };
@@ -168,7 +168,7 @@ fn host_trouble(facts: &Facts) -> Option<String> {
     let host = match &facts.host {
         Seen::There(host) => host,
         Seen::Missing => return Some(format!("PaperclipHost {namespace}/{name} does not exist.")),
-        Seen::NotLookedAt => return None,
+        Seen::NotRead => return None,
     };
     let ready = ready_of(host)?;
     (ready.status != "True").then(|| {

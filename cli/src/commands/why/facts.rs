@@ -41,7 +41,7 @@ pub(super) struct Facts {
     pub references: Vec<Reference>,
     pub host: Seen<PaperclipHost>,
     /// What could not be read, and why.
-    pub not_looked_at: Vec<String>,
+    pub not_read: Vec<String>,
     pub now: Timestamp,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Packing {
 pub(super) enum Seen<T> {
     There(T),
     Missing,
-    NotLookedAt,
+    NotRead,
 }
 
 /// A ConfigMap or Secret that a field of the spec names.
@@ -97,8 +97,8 @@ impl Facts {
             packing: Vec::new(),
             events: Vec::new(),
             references: Vec::new(),
-            host: Seen::NotLookedAt,
-            not_looked_at: Vec::new(),
+            host: Seen::NotRead,
+            not_read: Vec::new(),
             now,
         }
     }
@@ -150,7 +150,7 @@ pub(super) async fn read(session: &Session, plugin: &Plugin) -> Facts {
         events: reader.events(&namespaces, &uids).await,
         references: reader.references().await,
         host: reader.host().await,
-        not_looked_at: reader.refused,
+        not_read: reader.refused,
         ..facts
     }
 }
@@ -310,7 +310,7 @@ impl Reader<'_> {
         match self.get(&namespace, name).await {
             Seen::There(found) => Seen::There(outline(found)),
             Seen::Missing => Seen::Missing,
-            Seen::NotLookedAt => Seen::NotLookedAt,
+            Seen::NotRead => Seen::NotRead,
         }
     }
 
@@ -331,7 +331,7 @@ impl Reader<'_> {
         match self.kept(found.map_err(|source| Error::cluster(doing, source))) {
             Some(Some(found)) => Seen::There(found),
             Some(None) => Seen::Missing,
-            None => Seen::NotLookedAt,
+            None => Seen::NotRead,
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn trouble(reference: &Reference) -> Option<String> {
         seen,
     } = reference;
     let what = match seen {
-        Seen::NotLookedAt => return None,
+        Seen::NotRead => return None,
         Seen::Missing => "does not exist".to_owned(),
         Seen::There(found) if *kind == Kind::Secret && !found.is_open => {
             format!("lacks the label {}=true", labels::ALLOW_PLUGINS)

@@ -80,7 +80,7 @@ fn a_reference_is_named_by_what_it_lacks() {
     use crate::commands::why::references::trouble;
     let of = |kind, seen| trouble(&reference(kind, seen));
     assert_eq!(of(Kind::Secret, outline(&["password"], true)), None);
-    assert_eq!(of(Kind::Secret, Seen::NotLookedAt), None);
+    assert_eq!(of(Kind::Secret, Seen::NotRead), None);
     assert_eq!(
         of(Kind::Secret, outline(&[], true)).as_deref(),
         Some("Secret access of spec.secrets mail has no key password.")

@@ -74,7 +74,7 @@ fn upgrade_was_rolled_back() {
     let mut facts = held_by(
         ConditionType::WorkerAvailable,
         Reason::RolledBack,
-        "Revision 2 (1.1.0) did not come to serve within 300 s: The worker exited with code 1. Revision 1 runs again; revision 2 is not tried again until the resource asks for something else.",
+        "Revision 2 (1.1.0) did not come to serve within 300 s: The worker exited with code 1. Revision 1 runs again; revision 2 is not tried again until the resource requests something else.",
     );
     facts.revisions = vec![
         revision(1, "1.0.0", RevisionState::Active),

@@ -106,6 +106,6 @@ fn packing_that_must_not_be_read_is_told() {
         Reason::PackingFailed,
         "The packing Job failed.",
     );
-    facts.not_looked_at = vec!["list jobs in all namespaces: jobs.batch is forbidden".into()];
+    facts.not_read = vec!["list jobs in all namespaces: jobs.batch is forbidden".into()];
     insta::assert_snapshot!("packing_is_forbidden", told(&facts));
 }
