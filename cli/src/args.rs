@@ -384,10 +384,10 @@ pub struct PackArguments {
 
 /// Where an artifact is.
 #[derive(Args, Debug, Default)]
-pub struct PlaceArguments {
+pub struct LocationArguments {
     /// Folder with an OCI image layout, HOST/REPOSITORY:TAG, or HOST/REPOSITORY@DIGEST
     #[arg(value_name = "REFERENCE|FOLDER")]
-    pub place: String,
+    pub location: String,
     /// Speak HTTP without TLS with the registry
     #[arg(long)]
     pub plain_http: bool,
@@ -401,7 +401,7 @@ pub struct PlaceArguments {
 pub struct VerifyArguments {
     /// Where it is.
     #[command(flatten)]
-    pub place: PlaceArguments,
+    pub location: LocationArguments,
     /// PEM of public keys, one of which must have signed the artifact
     ///
     /// Those of a platform are in ConfigMap paperclip-signing-keys of its namespace.
@@ -415,7 +415,7 @@ pub struct VerifyArguments {
 pub struct InspectArguments {
     /// Where it is.
     #[command(flatten)]
-    pub place: PlaceArguments,
+    pub location: LocationArguments,
     /// Print the CycloneDX bill of materials
     #[arg(long)]
     pub sbom: bool,

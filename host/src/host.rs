@@ -12,9 +12,9 @@ use crate::{
     database::{Database, DatabaseError, PluginRow},
     events::{self, Event},
     http,
+    log_entries::LogQueue,
     metrics::Metrics,
-    plugins::{Facts, Plugin, PluginId, Registry},
-    records::Records,
+    plugins::{Plugin, PluginId, Registry, Release},
     services::HttpFetch,
 };
 
@@ -38,7 +38,7 @@ pub struct Host {
     /// What it counts.
     pub metrics: Metrics,
     /// Log entries on their way to the database.
-    pub records: Records,
+    pub records: LogQueue,
     /// Where spans go.
     pub traces: Traces,
     /// What time it is; schedules go by it.
@@ -86,14 +86,14 @@ impl Host {
     /// its plugin instead of being told that there is none.
     pub async fn restore(&self) -> Result<(), DatabaseError> {
         for row in self.database.plugins().await? {
-            let facts = facts(&row);
+            let release = release(&row);
             let id = PluginId {
                 namespace: row.namespace,
                 name: row.name,
                 uid: row.id,
             };
             self.plugins
-                .get_or_insert(&id, || self.make_plugin(id.clone(), facts));
+                .get_or_insert(&id, || self.make_plugin(id.clone(), release));
         }
         Ok(())
     }
@@ -127,10 +127,10 @@ impl Host {
         Ok(())
     }
 
-    fn make_plugin(&self, id: PluginId, facts: Option<Facts>) -> Arc<Plugin> {
+    fn make_plugin(&self, id: PluginId, release: Option<Release>) -> Arc<Plugin> {
         let plugin = Arc::new(Plugin::new(
             id,
-            facts,
+            release,
             self.metrics.holds.clone(),
             self.max_held_calls,
         ));
@@ -148,8 +148,8 @@ impl Host {
 }
 
 /// What a row says, unless it was written by a version that kept something else.
-fn facts(row: &PluginRow) -> Option<Facts> {
-    Facts::read(
+fn release(row: &PluginRow) -> Option<Release> {
+    Release::read(
         row.manifest_json.0.as_bytes(),
         row.artifact_digest.clone(),
         u64::try_from(row.activation).ok()?,

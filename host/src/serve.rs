@@ -20,9 +20,9 @@ use crate::{
     discovery::{Sessions, Synced},
     host::{Host, HostName},
     http, jobs,
+    log_entries::LogQueue,
     metrics::Metrics,
     plugins::Registry,
-    records::Records,
     services::HttpFetch,
 };
 
@@ -110,7 +110,7 @@ impl Server {
             fetch: HttpFetch::new(&args.http_fetch_allow_cidr).map_err(ServeError::Fetch)?,
             auth: authenticator(&args, client.as_ref())?,
             metrics: Metrics::default(),
-            records: Records::default(),
+            records: LogQueue::default(),
             traces: Traces::from_env("paperclip-host")?,
             clock,
             tasks: TaskTracker::new(),

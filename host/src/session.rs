@@ -24,7 +24,7 @@ use crate::{
     events::Subscription,
     host::Host,
     http, jobs,
-    plugins::{Config, Facts, FactsError, Plugin, PluginId, Pod},
+    plugins::{Config, Plugin, PluginId, Pod, Release, ReleaseError},
     rpc::Fault,
     services,
 };
@@ -59,7 +59,7 @@ enum SessionError {
         wanted: Box<PluginId>,
     },
     #[error(transparent)]
-    Facts(#[from] FactsError),
+    Release(#[from] ReleaseError),
     #[error("read the config of the pod's hello")]
     Config(#[source] serde_json::Error),
     #[error(transparent)]
@@ -151,21 +151,21 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     )
     .await?;
     check_plugin(&hello, &target.plugin)?;
-    let facts = Arc::new(Facts::read(
+    let release = Arc::new(Release::read(
         &hello.manifest_json,
         hello.artifact_digest.clone(),
         hello.activation,
     )?);
     let config = Config::parse(&hello.config_json).map_err(SessionError::Config)?;
-    record(host, &target.plugin, &facts, &config).await?;
+    record(host, &target.plugin, &release, &config).await?;
     let plugin = host.plugin(&target.plugin);
-    prepare(host, &plugin, &facts, hello.phase()).await?;
+    prepare(host, &plugin, &release, hello.phase()).await?;
     let name = target.pod.clone().unwrap_or(hello.pod_name.clone());
     let limits = hello.limits.map(Limits::from).unwrap_or_default();
     let pod = Arc::new(Pod::new(
         name,
         target.address,
-        facts,
+        release,
         config,
         subscriptions(&hello),
         sender,
@@ -199,7 +199,7 @@ fn check_plugin(hello: &PluginHello, wanted: &PluginId) -> Result<(), SessionErr
 async fn record(
     host: &Host,
     id: &PluginId,
-    facts: &Facts,
+    release: &Release,
     config: &Config,
 ) -> Result<(), DatabaseError> {
     host.database
@@ -207,28 +207,28 @@ async fn record(
             id: &id.uid,
             namespace: &id.namespace,
             name: &id.name,
-            plugin_key: &facts.manifest.id,
-            version: &facts.manifest.version,
-            api_version: facts.manifest.api_version,
-            manifest_json: facts.manifest_json.get(),
+            plugin_key: &release.manifest.id,
+            version: &release.manifest.version,
+            api_version: release.manifest.api_version,
+            manifest_json: release.manifest_json.get(),
             config_json: config.json().get(),
-            artifact_digest: &facts.artifact_digest,
-            activation: facts.activation,
+            artifact_digest: &release.artifact_digest,
+            activation: release.activation,
         })
         .await
 }
 
-/// Records what has to be known before a pod takes work.
+/// LogQueue what has to be known before a pod takes work.
 async fn prepare(
     host: &Host,
     plugin: &Plugin,
-    facts: &Facts,
+    release: &Release,
     phase: Phase,
 ) -> Result<(), DatabaseError> {
     if phase != Phase::Serving {
         return Ok(());
     }
-    jobs::follow(host, plugin, Some(facts)).await?;
+    jobs::follow(host, plugin, Some(release)).await?;
     host.database.record_served(&plugin.id().uid).await
 }
 
@@ -251,7 +251,7 @@ struct Attached<'a> {
 
 impl<'a> Attached<'a> {
     fn new(host: &'a Arc<Host>, plugin: Arc<Plugin>, pod: Arc<Pod>) -> Self {
-        info!(plugin = %plugin.id(), pod = pod.name(), activation = pod.facts().activation, "session begun");
+        info!(plugin = %plugin.id(), pod = pod.name(), activation = pod.release().activation, "session begun");
         plugin.attach(Arc::clone(&pod));
         host.metrics.sessions.inc();
         Self {
@@ -304,7 +304,7 @@ impl<'a> Attached<'a> {
             .database
             .record_config(
                 &plugin.id().uid,
-                pod.facts().activation,
+                pod.release().activation,
                 config.json().get(),
             )
             .await;
@@ -321,7 +321,7 @@ impl<'a> Attached<'a> {
     async fn enter(&self, changed: &PhaseChanged) {
         let phase = changed.phase();
         let plugin = &self.plugin;
-        if let Err(failure) = prepare(self.host, plugin, self.pod.facts(), phase).await {
+        if let Err(failure) = prepare(self.host, plugin, self.pod.release(), phase).await {
             error!(plugin = %plugin.id(), error = chain(&failure), "jobs of the plugin may be out of date");
         }
         self.pod.set_phase(phase, &changed.initialize_result_json);

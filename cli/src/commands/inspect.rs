@@ -11,14 +11,14 @@ use paperclip_artifact::{
 use crate::{
     args::{Form, InspectArguments},
     error::Error,
-    output, place,
+    location, output,
     table::Table,
 };
 
 pub(super) async fn run(form: Option<Form>, arguments: &InspectArguments) -> Result<(), Error> {
-    let place = &arguments.place.place;
-    let (source, digest) = place::open(&arguments.place).await?;
-    let failed = |e| Error::artifact(format!("inspect {place}"), e);
+    let location = &arguments.location.location;
+    let (source, digest) = location::open(&arguments.location).await?;
+    let failed = |e| Error::artifact(format!("inspect {location}"), e);
     let opened = Opened::open(&source, &digest).await.map_err(failed)?;
     if let Some(kind) = arguments.attached() {
         let content = opened.attached(kind).await.map_err(failed)?;

@@ -32,8 +32,8 @@ const WINDOW: Duration = Duration::from_millis(200);
 /// Colours that read well on dark and on light ground.
 const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
 
-/// Which lines, and how.
-pub(super) struct Wanted {
+/// Choice of lines, and their form.
+pub(super) struct LogOptions {
     pub(super) follow: bool,
     pub(super) tail: Option<u32>,
     pub(super) since: Option<Duration>,
@@ -43,19 +43,19 @@ pub(super) struct Wanted {
 pub(super) async fn run(
     session: &Session,
     name: &PluginName,
-    wanted: &Wanted,
+    options: &LogOptions,
 ) -> Result<(), Error> {
     let plugin = plugin::read(&session.cluster, name).await?;
     let pods: Api<Pod> = Api::namespaced(session.cluster.client.clone(), &plugin.namespace());
     let selector = format!("{}={}", labels::PLUGIN, plugin.name());
     let mut printer = Printer {
         form: session.global.output,
-        timestamps: wanted.timestamps,
+        timestamps: options.timestamps,
         coloured: output::is_coloured(),
         sources: Vec::new(),
     };
-    if wanted.follow {
-        return follow(&pods, &selector, wanted, &mut printer).await;
+    if options.follow {
+        return follow(&pods, &selector, options, &mut printer).await;
     }
     let found = pods
         .list(&ListParams::default().labels(&selector))
@@ -72,7 +72,7 @@ pub(super) async fn run(
             hint: format!("`kubectl paperclip get {}` shows why", plugin.full_name()),
         });
     }
-    print_past(&pods, &found.items, wanted, &mut printer).await
+    print_past(&pods, &found.items, options, &mut printer).await
 }
 
 /// A container whose log can be read.
@@ -107,12 +107,12 @@ fn sources_of(pod: &Pod) -> Vec<Source> {
         .collect()
 }
 
-fn log_params(source: &Source, wanted: &Wanted) -> LogParams {
+fn log_params(source: &Source, options: &LogOptions) -> LogParams {
     LogParams {
         container: Some(source.container.clone()),
-        follow: wanted.follow,
-        tail_lines: wanted.tail.map(i64::from),
-        since_seconds: wanted
+        follow: options.follow,
+        tail_lines: options.tail.map(i64::from),
+        since_seconds: options
             .since
             .map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1)),
         timestamps: true,
@@ -123,13 +123,13 @@ fn log_params(source: &Source, wanted: &Wanted) -> LogParams {
 async fn print_past(
     api: &Api<Pod>,
     pods: &[Pod],
-    wanted: &Wanted,
+    options: &LogOptions,
     printer: &mut Printer,
 ) -> Result<(), Error> {
     let mut merger = Merger::default();
     for source in pods.iter().flat_map(sources_of) {
         let text = api
-            .logs(&source.pod, &log_params(&source, wanted))
+            .logs(&source.pod, &log_params(&source, options))
             .await
             .map_err(|error| {
                 let Source { pod, container, .. } = &source;
@@ -150,7 +150,7 @@ async fn print_past(
 async fn follow(
     api: &Api<Pod>,
     selector: &str,
-    wanted: &Wanted,
+    options: &LogOptions,
     printer: &mut Printer,
 ) -> Result<(), Error> {
     let config = watcher::Config::default().labels(selector);
@@ -168,7 +168,7 @@ async fn follow(
             event = events.next() => match event {
                 Some(Ok(pod)) => for source in sources_of(&pod) {
                     if known.insert(source.clone()) {
-                        let params = log_params(&source, wanted);
+                        let params = log_params(&source, options);
                         let index = printer.add(source.clone());
                         tokio::spawn(read(api.clone(), source, params, index, sender.clone()));
                     }

@@ -89,10 +89,10 @@ pub async fn run(cli: Cli) -> Result<(), Error> {
             level,
         } => {
             if stored {
-                let wanted = stored_logs::Wanted { level, since, tail };
+                let wanted = stored_logs::StoredLogOptions { level, since, tail };
                 return stored_logs::run(&session, &plugin, &wanted).await;
             }
-            let wanted = logs::Wanted {
+            let wanted = logs::LogOptions {
                 follow,
                 tail,
                 since,

@@ -21,9 +21,9 @@ use crate::{
     output,
 };
 
-/// What is to be packed.
+/// The subject of packing.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+enum Subject {
     /// A package of an npm registry.
     Package {
         package: String,
@@ -34,7 +34,7 @@ enum Wanted {
     Inline(SingleFile),
 }
 
-impl Wanted {
+impl Subject {
     /// Name and version, as they are or as the plugin manifest has them.
     fn name(&self) -> (String, String) {
         match self {
@@ -79,7 +79,7 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
     };
     let progress = |step| eprintln!("{}", describe(step, &spec));
     let assembled = match &wanted {
-        Wanted::Package { lock, .. } => {
+        Subject::Package { lock, .. } => {
             let package = Package {
                 name: &name,
                 version: &version,
@@ -89,7 +89,7 @@ pub(super) async fn run(form: Option<Form>, arguments: &PackArguments) -> Result
             };
             local.pack(&package, progress).await
         }
-        Wanted::Inline(inline) => local.pack_single_file(inline, progress).await,
+        Subject::Inline(inline) => local.pack_single_file(inline, progress).await,
     };
     let assembled = assembled.map_err(|e| Error::artifact(&doing, e))?;
     let folder = arguments.layout.clone().unwrap_or_else(|| {
@@ -145,7 +145,7 @@ fn platforms_of(assembled: &Assembled) -> Vec<String> {
     }
 }
 
-fn read_wanted(arguments: &PackArguments) -> Result<Wanted, Error> {
+fn read_wanted(arguments: &PackArguments) -> Result<Subject, Error> {
     let what = &arguments.what;
     let lock = arguments.lock.as_deref().map(read).transpose()?;
     if is_file(what) {
@@ -155,7 +155,7 @@ fn read_wanted(arguments: &PackArguments) -> Result<Wanted, Error> {
         });
     }
     match what.rsplit_once('@') {
-        Some((package, version)) if !package.is_empty() => Ok(Wanted::Package {
+        Some((package, version)) if !package.is_empty() => Ok(Subject::Package {
             package: package.to_owned(),
             version: version.to_owned(),
             lock,
@@ -179,7 +179,7 @@ fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Finds the one `PaperclipPlugin` of a file, and the ConfigMaps it names that are in there too.
-fn of_file(text: &str, lock: Option<String>) -> Result<Wanted, String> {
+fn of_file(text: &str, lock: Option<String>) -> Result<Subject, String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| e.to_string())?;
     let plugins: Vec<_> = of_kind(&documents, "PaperclipPlugin").collect();
     let [plugin] = plugins[..] else {
@@ -188,7 +188,7 @@ fn of_file(text: &str, lock: Option<String>) -> Result<Wanted, String> {
     };
     let source = &plugin["spec"]["source"];
     if let named @ Value::Object(_) = &source["configMap"] {
-        return Ok(Wanted::Inline(SingleFile {
+        return Ok(Subject::Inline(SingleFile {
             manifest: plugin["spec"]["manifest"].clone(),
             worker: text_in(&documents, named)?.to_owned(),
         }));
@@ -213,7 +213,7 @@ fn of_file(text: &str, lock: Option<String>) -> Result<Wanted, String> {
         (None, Some(lock)) => resolve::locked(lock, package),
         (None, None) => None,
     };
-    Ok(Wanted::Package {
+    Ok(Subject::Package {
         package: package.to_owned(),
         version: version.ok_or_else(|| {
             let range = &npm["range"];
@@ -248,8 +248,8 @@ spec:
   source: {npm: {package: '@acme/tea', version: 1.2.3, lock: {name: locks, key: tea.json}}}
 ";
 
-    fn package(lock: &str) -> Wanted {
-        Wanted::Package {
+    fn package(lock: &str) -> Subject {
+        Subject::Package {
             package: "@acme/tea".into(),
             version: "1.2.3".into(),
             lock: Some(lock.into()),
@@ -279,7 +279,7 @@ spec:
     #[test]
     fn plugin_of_one_file_is_read_with_its_config_map() {
         let example = include_str!("../../../examples/greeter.yaml");
-        let Ok(Wanted::Inline(inline)) = of_file(example, None) else {
+        let Ok(Subject::Inline(inline)) = of_file(example, None) else {
             panic!("no plugin of one file");
         };
         assert_eq!(inline.manifest["id"], "example.greeter");

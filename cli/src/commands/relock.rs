@@ -96,7 +96,8 @@ fn tell(
 ) -> Result<(), Error> {
     let now = Requests::of(plugin);
     if now.packed == before.packed {
-        let what = format!("{object} could not get a new lock file: `kubectl paperclip why` says why");
+        let what =
+            format!("{object} could not get a new lock file: `kubectl paperclip why` says why");
         return Err(Error::Failed(what));
     }
     let status = plugin.status.as_ref();

@@ -11,8 +11,8 @@ use crate::{args::PluginName, error::Error, host::segment, output};
 /// Entries to show unless told otherwise.
 const ENTRIES: u32 = 100;
 
-/// Which entries.
-pub(super) struct Wanted {
+/// Choice of entries.
+pub(super) struct StoredLogOptions {
     pub(super) level: Option<String>,
     pub(super) since: Option<Duration>,
     pub(super) tail: Option<u32>,
@@ -21,14 +21,14 @@ pub(super) struct Wanted {
 pub(super) async fn run(
     session: &Session,
     name: &PluginName,
-    wanted: &Wanted,
+    options: &StoredLogOptions,
 ) -> Result<(), Error> {
     let (plugin, mut host) = session.open(name).await?;
     let doing = format!("list log entries of plugin {}", plugin.full_name());
     let path = format!(
         "/api/plugins/{}/logs?{}",
         segment(&plugin.uid()),
-        query(wanted)
+        query(options)
     );
     let newest_first = host.get(&doing, &path).await?;
     output::answer(session.global.output, &newest_first, || {
@@ -37,12 +37,12 @@ pub(super) async fn run(
     })
 }
 
-fn query(wanted: &Wanted) -> String {
-    let mut query = format!("limit={}", wanted.tail.unwrap_or(ENTRIES));
-    if let Some(level) = &wanted.level {
+fn query(options: &StoredLogOptions) -> String {
+    let mut query = format!("limit={}", options.tail.unwrap_or(ENTRIES));
+    if let Some(level) = &options.level {
         query += &format!("&level={}", segment(level));
     }
-    let begin = wanted
+    let begin = options
         .since
         .and_then(|since| SystemTime::now().checked_sub(since));
     if let Some(begin) = begin.and_then(|begin| Timestamp::try_from(begin).ok()) {
@@ -87,17 +87,17 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_in_the_query() {
-        let wanted = Wanted {
+        let options = StoredLogOptions {
             level: Some("a&b".into()),
             since: None,
             tail: None,
         };
-        assert_eq!(query(&wanted), "limit=100&level=a%26b");
-        let wanted = Wanted {
+        assert_eq!(query(&options), "limit=100&level=a%26b");
+        let options = StoredLogOptions {
             level: None,
             since: Some(Duration::from_secs(60)),
             tail: Some(5),
         };
-        assert!(query(&wanted).starts_with("limit=5&since=20"));
+        assert!(query(&options).starts_with("limit=5&since=20"));
     }
 }

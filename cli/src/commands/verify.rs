@@ -12,15 +12,15 @@ use paperclip_oci::{Digest, source::Source};
 use crate::{
     args::{Form, VerifyArguments},
     error::Error,
-    output, place,
+    location, output,
     table::Table,
 };
 
 pub(super) async fn run(form: Option<Form>, arguments: &VerifyArguments) -> Result<(), Error> {
-    let VerifyArguments { place, key } = arguments;
-    let doing = format!("verify {}", place.place);
+    let VerifyArguments { location, key } = arguments;
+    let doing = format!("verify {}", location.location);
     let keys = key.as_deref().map(read_keys).transpose()?;
-    let (source, digest) = place::open(place).await?;
+    let (source, digest) = location::open(location).await?;
     let work = tempfile::tempdir().map_err(|e| Error::artifact(&doing, e))?;
     let verified = verify::verify(&source, &digest, work.path()).await;
     let mut verified = verified.map_err(|e| Error::artifact(&doing, e))?;

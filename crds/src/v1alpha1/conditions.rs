@@ -120,7 +120,9 @@ impl ConditionType {
             Self::WorkerAvailable => {
                 "False with reason `Pending` while there is no pod, else with what the pod or the worker says. Absent before the first reconcile."
             }
-            Self::HostAttached => "False without such a session. Absent before the first reconcile.",
+            Self::HostAttached => {
+                "False without such a session. Absent before the first reconcile."
+            }
             Self::EgressEnforced => {
                 "False where the network let it through, which does not hold `Ready` back: many cluster networks enforce no policy. Unknown until it was tried. Absent before the first reconcile."
             }

@@ -56,7 +56,7 @@ pub struct NewDelivery<'a> {
 }
 
 impl Database {
-    /// Records a delivery before the worker hears of it.
+    /// LogQueue a delivery before the worker hears of it.
     pub async fn record_delivery(&self, delivery: NewDelivery<'_>) -> Result<(), DatabaseError> {
         sqlx::query(
             "insert into plugin_webhook_deliveries (id, plugin_id, company_id, webhook_key, status, payload, headers,

@@ -83,7 +83,7 @@ impl Database {
             .map_err(DatabaseError::while_doing("read a plugin"))
     }
 
-    /// Records what a pod says. A pod of an older activation changes nothing.
+    /// LogQueue what a pod says. A pod of an older activation changes nothing.
     pub async fn record_plugin(&self, update: PluginUpdate<'_>) -> Result<(), DatabaseError> {
         let now = clock::now();
         sqlx::query(
@@ -114,7 +114,7 @@ impl Database {
         .map_err(DatabaseError::while_doing("record a plugin"))
     }
 
-    /// Records another config of a running pod. A pod of an older activation changes nothing.
+    /// LogQueue another config of a running pod. A pod of an older activation changes nothing.
     pub async fn record_config(
         &self,
         id: &str,

@@ -13,7 +13,7 @@ use crate::{
     company::COMPANY_ID,
     host::Host,
     http::fields::Fields,
-    plugins::{Facts, Plugin, Selector},
+    plugins::{Plugin, Release, Selector},
 };
 
 impl FromRequestParts<Arc<Host>> for Caller {
@@ -78,8 +78,8 @@ pub async fn visible(host: &Host, caller: &Caller) -> Result<Vec<Arc<Plugin>>, A
 }
 
 /// What the plugin said about itself, which it has not before its first pod started.
-pub fn facts(plugin: &Plugin) -> Result<Arc<Facts>, ApiError> {
-    plugin.facts().ok_or_else(|| {
+pub fn release(plugin: &Plugin) -> Result<Arc<Release>, ApiError> {
+    plugin.release().ok_or_else(|| {
         let names = plugin.id();
         ApiError::bad_request(format!(
             "plugin {}/{} is not ready: none of its pods has answered yet",

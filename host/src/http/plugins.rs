@@ -237,12 +237,12 @@ fn record(plugin: &Plugin, row: &PluginRow) -> Value {
     let mut record = json!(row);
     if let Some(pod) = plugin.serving_pod() {
         // The row knows the latest activation, which need not be the one that works.
-        let facts = pod.facts();
-        record["version"] = json!(facts.manifest.version);
-        record["apiVersion"] = json!(facts.manifest.api_version);
-        record["manifestJson"] = json!(facts.manifest_json);
-        record["artifactDigest"] = json!(facts.artifact_digest);
-        record["activation"] = json!(facts.activation);
+        let release = pod.release();
+        record["version"] = json!(release.manifest.version);
+        record["apiVersion"] = json!(release.manifest.api_version);
+        record["manifestJson"] = json!(release.manifest_json);
+        record["artifactDigest"] = json!(release.artifact_digest);
+        record["activation"] = json!(release.activation);
     }
     record["status"] = json!(status);
     record["packagePath"] = Value::Null;
@@ -265,7 +265,7 @@ fn health_of(plugin: &Plugin, row: &PluginRow) -> Value {
         "healthy": serves,
         "checks": [
             check("registry", true, "the host knows the plugin".to_owned()),
-            check("manifest", plugin.facts().is_some(), "the plugin manifest was read".to_owned()),
+            check("manifest", plugin.release().is_some(), "the plugin manifest was read".to_owned()),
             check("status", status == "ready", format!("status is {status}")),
             check("worker", serves, format!("{served} pods have a session")),
         ],
@@ -280,7 +280,7 @@ fn worker(plugin: &Plugin) -> Value {
     let pods = plugin.pods();
     let Some(pod) = pods
         .iter()
-        .max_by_key(|pod| (pod.serves(), pod.facts().activation))
+        .max_by_key(|pod| (pod.serves(), pod.release().activation))
     else {
         return Value::Null;
     };
@@ -305,8 +305,8 @@ fn pods(plugin: &Plugin) -> Vec<Value> {
                 "name": pod.name(),
                 "address": pod.address().to_string(),
                 "phase": pod.phase().as_str_name().trim_start_matches("PHASE_").to_lowercase(),
-                "activation": pod.facts().activation,
-                "artifactDigest": pod.facts().artifact_digest,
+                "activation": pod.release().activation,
+                "artifactDigest": pod.release().artifact_digest,
                 "attachedMs": pod.uptime().as_millis() as u64,
                 "pendingRequests": pod.pending(),
             })

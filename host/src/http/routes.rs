@@ -93,15 +93,15 @@ pub async fn handle(
     body: Body,
 ) -> Result<Response, ApiError> {
     let plugin = access::permitted(&host, &caller, Access::Call, &id).await?;
-    if !plugin.serves() && plugin.facts().is_none() {
+    if !plugin.serves() && plugin.release().is_none() {
         return Err(ApiError::Refused(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("plugin {id:?} is not ready: none of its pods has answered yet"),
         ));
     }
-    let facts = access::facts(&plugin)?;
+    let release = access::release(&plugin)?;
     let path = format!("/{}", path.trim_matches('/'));
-    let (route, params) = facts
+    let (route, params) = release
         .manifest
         .api_route(method.as_str(), &path)
         .ok_or_else(|| {

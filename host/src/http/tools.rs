@@ -71,10 +71,10 @@ pub async fn list(
 ) -> Result<Json<Vec<ToolEntry>>, ApiError> {
     let mut tools = Vec::new();
     for plugin in access::visible(&host, &caller).await? {
-        let Some(facts) = plugin.facts().filter(|_| plugin.serves()) else {
+        let Some(release) = plugin.release().filter(|_| plugin.serves()) else {
             continue;
         };
-        let manifest = &facts.manifest;
+        let manifest = &release.manifest;
         if query
             .plugin_id
             .as_ref()
@@ -106,7 +106,7 @@ pub async fn execute(
         ))
     })?;
     let plugin = access::permitted(&host, &caller, Access::Call, key).await?;
-    let declared = access::facts(&plugin)?.manifest.has_tool(tool_name);
+    let declared = access::release(&plugin)?.manifest.has_tool(tool_name);
     if !declared && !fields.switch("allowUndeclared")? {
         return Err(ApiError::not_found(format!(
             "tool {full_name:?} is not declared by its plugin's manifest; \"allowUndeclared\": true calls it all the same"

@@ -53,7 +53,7 @@ pub async fn receive(
     body: Body,
 ) -> Result<Response, ApiError> {
     let plugin = access::find(&host, &id)?;
-    let manifest = &access::facts(&plugin)?.manifest;
+    let manifest = &access::release(&plugin)?.manifest;
     if !manifest.capabilities.contains("webhooks.receive") {
         return Err(ApiError::bad_request(format!(
             "plugin {:?} does not declare the capability webhooks.receive",

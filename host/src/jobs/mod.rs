@@ -18,7 +18,7 @@ use crate::{
     database::{DatabaseError, DueJob, JobRow, Outcome, Trigger},
     host::Host,
     manifest::Manifest,
-    plugins::{Facts, Plugin},
+    plugins::{Plugin, Release},
 };
 
 /// How often the schedules are looked at.
@@ -31,17 +31,17 @@ const GRACE: TimeDelta = TimeDelta::seconds(60);
 pub async fn follow(
     host: &Host,
     plugin: &Plugin,
-    arriving: Option<&Facts>,
+    arriving: Option<&Release>,
 ) -> Result<(), DatabaseError> {
     let mut synced = plugin.lock_jobs().await;
     let serving = plugin.serving_pod();
-    let arriving = arriving.filter(|facts| plugin.leads(facts));
-    let Some(facts) = arriving.or(serving.as_ref().map(|pod| &**pod.facts())) else {
+    let arriving = arriving.filter(|release| plugin.leads(release));
+    let Some(release) = arriving.or(serving.as_ref().map(|pod| &**pod.release())) else {
         return Ok(());
     };
-    if *synced != Some(facts.activation) {
-        sync(host, plugin, &facts.manifest).await?;
-        *synced = Some(facts.activation);
+    if *synced != Some(release.activation) {
+        sync(host, plugin, &release.manifest).await?;
+        *synced = Some(release.activation);
     }
     Ok(())
 }

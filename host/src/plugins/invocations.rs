@@ -15,10 +15,10 @@ const NOTIFICATION_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// Invocations of one plugin. Only what is recorded here counts; a worker sends ids, never scopes.
 #[derive(Clone, Debug, Default)]
-pub struct Invocations(Arc<Mutex<HashMap<String, Record>>>);
+pub struct Invocations(Arc<Mutex<HashMap<String, Invocation>>>);
 
 #[derive(Debug)]
-struct Record {
+struct Invocation {
     company: String,
     pod: String,
     expires: Option<Instant>,
@@ -85,7 +85,7 @@ impl Invocations {
             envelope["traceparent"] = traceparent.into();
         }
         let envelope = envelope.to_string();
-        let record = Record {
+        let record = Invocation {
             company: company.to_owned(),
             pod: pod.to_owned(),
             expires,
@@ -95,11 +95,11 @@ impl Invocations {
     }
 
     /// The records, without those that no longer count.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Record>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Invocation>> {
         self.lock_at(Instant::now())
     }
 
-    fn lock_at(&self, now: Instant) -> MutexGuard<'_, HashMap<String, Record>> {
+    fn lock_at(&self, now: Instant) -> MutexGuard<'_, HashMap<String, Invocation>> {
         let mut records = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         records.retain(|_, record| record.expires.is_none_or(|expires| expires > now));
         records

@@ -1,7 +1,6 @@
 //! The plugins of this host: their pods, and how work reaches one that serves.
 
 mod config;
-mod facts;
 mod failure;
 pub mod hold;
 mod identity;
@@ -9,12 +8,13 @@ mod invocations;
 mod plugin;
 mod pod;
 mod registry;
+mod release;
 
 pub use config::Config;
-pub use facts::{Facts, FactsError};
 pub use failure::{CallFailure, Cause};
 pub use identity::{ParsePluginIdError, PluginId};
 pub use invocations::Invocations;
 pub use plugin::{Call, Place, Plugin};
 pub use pod::Pod;
 pub use registry::{Registry, Selector};
+pub use release::{Release, ReleaseError};

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    CallFailure, Cause, Facts, Invocations, PluginId, Pod,
+    CallFailure, Cause, Invocations, PluginId, Pod, Release,
     hold::{HOLD, Held},
     pod::Failure,
 };
@@ -64,7 +64,7 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Plugin {
     id: PluginId,
-    facts: ArcSwapOption<Facts>,
+    release: ArcSwapOption<Release>,
     pods: watch::Sender<Vec<Arc<Pod>>>,
     waiting: Semaphore,
     holds: Holds,
@@ -80,10 +80,10 @@ pub struct Plugin {
 
 impl Plugin {
     /// A plugin without pods.
-    pub fn new(id: PluginId, facts: Option<Facts>, holds: Holds, max_held: usize) -> Self {
+    pub fn new(id: PluginId, release: Option<Release>, holds: Holds, max_held: usize) -> Self {
         Self {
             id,
-            facts: ArcSwapOption::from(facts.map(Arc::new)),
+            release: ArcSwapOption::from(release.map(Arc::new)),
             pods: watch::Sender::new(Vec::new()),
             waiting: Semaphore::new(max_held),
             holds,
@@ -104,11 +104,11 @@ impl Plugin {
 
     /// What the pod that takes new work said about the plugin, or the newest one while none does;
     /// none before the first one said anything.
-    pub fn facts(&self) -> Option<Arc<Facts>> {
+    pub fn release(&self) -> Option<Arc<Release>> {
         let serving = self.choose(Share::First);
         serving.map_or_else(
-            || self.facts.load_full(),
-            |pod| Some(Arc::clone(pod.facts())),
+            || self.release.load_full(),
+            |pod| Some(Arc::clone(pod.release())),
         )
     }
 
@@ -123,18 +123,18 @@ impl Plugin {
         serving.map_or_else(Limits::default, |pod| pod.limits())
     }
 
-    /// Whether a pod of these facts gets the new work once it serves.
-    pub fn leads(&self, facts: &Facts) -> bool {
+    /// Whether a pod of these release gets the new work once it serves.
+    pub fn leads(&self, release: &Release) -> bool {
         self.choose(Share::First)
-            .is_none_or(|pod| pod.facts().activation <= facts.activation)
+            .is_none_or(|pod| pod.release().activation <= release.activation)
     }
 
     /// Whether no pod of a later activation has been heard of.
-    pub fn is_newest(&self, facts: &Facts) -> bool {
-        self.facts
+    pub fn is_newest(&self, release: &Release) -> bool {
+        self.release
             .load()
             .as_ref()
-            .is_none_or(|known| known.activation <= facts.activation)
+            .is_none_or(|known| known.activation <= release.activation)
     }
 
     /// The activation whose jobs are those in the database, for one task at a time to change.
@@ -174,8 +174,8 @@ impl Plugin {
 
     /// Adds a pod whose session has begun.
     pub fn attach(&self, pod: Arc<Pod>) {
-        if self.is_newest(pod.facts()) {
-            self.facts.store(Some(Arc::clone(pod.facts())));
+        if self.is_newest(pod.release()) {
+            self.release.store(Some(Arc::clone(pod.release())));
         }
         self.pods.send_modify(|pods| pods.push(pod));
     }
@@ -331,7 +331,7 @@ impl Plugin {
             .iter()
             .map(|pod| Candidate {
                 pod: pod.name(),
-                activation: pod.facts().activation,
+                activation: pod.release().activation,
                 phase: match pod.aside_until() {
                     Some(_) => Phase::Draining,
                     None => pod.phase(),

@@ -19,7 +19,7 @@ use paperclip_protocol::limits::Limits;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Cause, Config, Facts};
+use super::{Cause, Config, Release};
 use crate::{
     events::{Event, Subscription},
     rpc::{self, Fault},
@@ -33,7 +33,7 @@ const ASIDE: Duration = Duration::from_millis(100);
 pub struct Pod {
     name: String,
     address: SocketAddr,
-    facts: Arc<Facts>,
+    release: Arc<Release>,
     state: Mutex<State>,
     sender: SessionSender,
     since: Instant,
@@ -75,7 +75,7 @@ impl Pod {
     pub fn new(
         name: String,
         address: SocketAddr,
-        facts: Arc<Facts>,
+        release: Arc<Release>,
         config: Config,
         subscriptions: BTreeSet<Subscription>,
         sender: SessionSender,
@@ -91,7 +91,7 @@ impl Pod {
         Self {
             name,
             address,
-            facts,
+            release,
             state: Mutex::new(state),
             sender,
             since: Instant::now(),
@@ -110,8 +110,8 @@ impl Pod {
     }
 
     /// What it said about its plugin.
-    pub fn facts(&self) -> &Arc<Facts> {
-        &self.facts
+    pub fn release(&self) -> &Arc<Release> {
+        &self.release
     }
 
     /// Its phase; nothing new goes to a pod whose session is over.

@@ -64,8 +64,8 @@ impl Registry {
             .into_iter()
             .filter(|plugin| match selector {
                 Selector::UidOrKey(key) => plugin
-                    .facts()
-                    .is_some_and(|facts| facts.manifest.id == *key),
+                    .release()
+                    .is_some_and(|release| release.manifest.id == *key),
                 Selector::Name(namespace, name) => {
                     plugin.id().namespace == *namespace && plugin.id().name == *name
                 }

@@ -26,8 +26,8 @@ use crate::{
     database::{DatabaseError, EntityQuery, NewEntity, NewLog, StateKey},
     events::{Event, Subscription},
     host::Host,
+    log_entries::LogEntry,
     plugins::{Plugin, Pod},
-    records::Record,
     rpc::{CAPABILITY_DENIED, Fault, METHOD_NOT_FOUND},
     streams::ChannelId,
 };
@@ -66,7 +66,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
             format!("the host has no method {name}"),
         ));
     };
-    let declared = &pod.facts().manifest.capabilities;
+    let declared = &pod.release().manifest.capabilities;
     let mut needed = needed(name, request.params).map_err(|error| unreadable(name, error))?;
     if let Some(capability) = needed.find(|capability| !declared.contains(*capability)) {
         return Err(Fault::new(
@@ -227,7 +227,7 @@ impl Request<'_> {
         let invocation_company = invocations.company(self.invocation_id);
         let proactive = !self.host.strict_scopes || self.pod.config().is_given();
         scope::resolve(
-            scope::Facts {
+            scope::Origin {
                 invocation_id: self.invocation_id,
                 invocation_company: invocation_company.as_deref(),
                 proactive: proactive.then_some(COMPANY_ID),
@@ -321,7 +321,7 @@ impl Request<'_> {
                 "events.emit: name {name:?}, wanted a name without the prefix plugin., which the host adds"
             )));
         }
-        let key = &self.pod.facts().manifest.id;
+        let key = &self.pod.release().manifest.id;
         let event = Event::from_plugin(
             self.uid(),
             key,
@@ -357,7 +357,7 @@ impl Request<'_> {
     fn tell_log(&self) -> Result<(), Fault> {
         let params: LogParams = self.params()?;
         write_worker_log(self.plugin, &params);
-        let record = Record {
+        let record = LogEntry {
             plugin: self.uid().to_owned(),
             pod: self.pod.name().to_owned(),
             company: self.plugin.invocations().company(self.invocation_id),

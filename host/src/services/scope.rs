@@ -18,9 +18,9 @@ pub enum Scope {
     Invalid,
 }
 
-/// What is known when a call comes in.
+/// Origin of a call.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct Origin<'a> {
     /// The invocation id that came with the call, empty without one.
     pub invocation_id: &'a str,
     /// The company of that invocation, if it is under way.
@@ -32,19 +32,19 @@ pub struct Facts<'a> {
 }
 
 /// Finds what the call is made for.
-pub fn resolve(facts: Facts<'_>, asked: &CompanyScope<'_>) -> Scope {
-    if !facts.invocation_id.is_empty() {
-        return match facts.invocation_company {
+pub fn resolve(origin: Origin<'_>, asked: &CompanyScope<'_>) -> Scope {
+    if !origin.invocation_id.is_empty() {
+        return match origin.invocation_company {
             Some(company) => Scope::Company(company.to_owned()),
             None => Scope::Invalid,
         };
     }
-    if let (CompanyScope::Company(company), Some(proactive)) = (asked, facts.proactive)
+    if let (CompanyScope::Company(company), Some(proactive)) = (asked, origin.proactive)
         && company == proactive
     {
         return Scope::Company(proactive.to_owned());
     }
-    if facts.active {
+    if origin.active {
         Scope::Invalid
     } else {
         Scope::None
@@ -73,7 +73,7 @@ pub fn gate(method: &str, asked: &CompanyScope<'_>, scope: Scope) -> Result<Opti
 mod tests {
     use super::*;
 
-    const NOTHING: Facts<'static> = Facts {
+    const NOTHING: Origin<'static> = Origin {
         invocation_id: "",
         invocation_company: None,
         proactive: None,
@@ -86,31 +86,28 @@ mod tests {
 
     #[test]
     fn an_id_counts_only_while_its_invocation_does() {
-        let facts = Facts {
+        let origin = Origin {
             invocation_id: "i",
             invocation_company: Some("c"),
             ..NOTHING
         };
-        assert_eq!(
-            resolve(facts, &CompanyScope::Own),
-            Scope::Company("c".into())
-        );
-        let facts = Facts {
+        assert_eq!(resolve(origin, &CompanyScope::Own), Scope::Company("c".into()));
+        let origin = Origin {
             invocation_id: "i",
             ..NOTHING
         };
-        assert_eq!(resolve(facts, &CompanyScope::Own), Scope::Invalid);
+        assert_eq!(resolve(origin, &CompanyScope::Own), Scope::Invalid);
     }
 
     #[test]
     fn without_an_id_only_a_proactive_company_may_be_named() {
-        let facts = Facts {
+        let origin = Origin {
             proactive: Some("c"),
             active: true,
             ..NOTHING
         };
-        assert_eq!(resolve(facts, &company("c")), Scope::Company("c".into()));
-        assert_eq!(resolve(facts, &company("d")), Scope::Invalid);
+        assert_eq!(resolve(origin, &company("c")), Scope::Company("c".into()));
+        assert_eq!(resolve(origin, &company("d")), Scope::Invalid);
         assert_eq!(resolve(NOTHING, &company("c")), Scope::None);
     }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     events,
-    facts::{Facts, Seen},
+    observed::{Lookup, Observed},
     packing, pods, references,
 };
 
@@ -71,11 +71,11 @@ impl Explanation {
 }
 
 /// Explains a plugin from what is known of it.
-pub(super) fn explain(facts: &Facts) -> Explanation {
-    let plugin = &facts.plugin;
+pub(super) fn explain(observed: &Observed) -> Explanation {
+    let plugin = &observed.plugin;
     let mut explanation = Explanation {
         plugin: full_name(plugin),
-        ready: facts.is_ready(),
+        ready: observed.is_ready(),
         reason: String::new(),
         cause: String::new(),
         follows: Vec::new(),
@@ -83,10 +83,10 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         goes_on: Vec::new(),
         events: Vec::new(),
         next: Vec::new(),
-        not_read: facts.not_read.clone(),
+        not_read: observed.not_read.clone(),
     };
     let ready = plugin.condition(ConditionType::Ready);
-    (explanation.reason, explanation.cause) = match ready.filter(|_| facts.is_observed()) {
+    (explanation.reason, explanation.cause) = match ready.filter(|_| observed.is_observed()) {
         Some(ready) => (ready.reason.clone(), ready.message.clone()),
         None => (
             "NotObserved".into(),
@@ -97,13 +97,13 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
     if explanation.ready {
         return explanation;
     }
-    explanation.follows = follows(facts, &explanation.cause);
-    explanation.details = details(facts, &explanation.cause);
-    explanation.goes_on = goes_on(facts).into_iter().collect();
+    explanation.follows = follows(observed, &explanation.cause);
+    explanation.details = details(observed, &explanation.cause);
+    explanation.goes_on = goes_on(observed).into_iter().collect();
     let cause = std::slice::from_ref(&explanation.cause);
     let said = [cause, &explanation.follows, &explanation.details].concat();
-    explanation.events = events::newest(&facts.events, facts.now, &said);
-    explanation.next = next(&explanation.reason, facts);
+    explanation.events = events::newest(&observed.events, observed.now, &said);
+    explanation.next = next(&explanation.reason, observed);
     explanation
 }
 
@@ -113,8 +113,8 @@ fn full_name(plugin: &PaperclipPlugin) -> String {
 }
 
 /// Conditions that are False beside the cause.
-fn follows(facts: &Facts, cause: &str) -> Vec<String> {
-    let conditions = facts.plugin.status.iter();
+fn follows(observed: &Observed, cause: &str) -> Vec<String> {
+    let conditions = observed.plugin.status.iter();
     conditions
         .flat_map(|status| &status.conditions)
         .filter(|found| found.status == "False" && !is_summary(found))
@@ -132,14 +132,14 @@ fn follows(facts: &Facts, cause: &str) -> Vec<String> {
 }
 
 /// What everything that belongs to the plugin says, without what the cause says already.
-fn details(facts: &Facts, cause: &str) -> Vec<String> {
-    let named = facts.references.iter().filter_map(references::trouble);
-    let sentences = host_trouble(facts).into_iter().chain(named);
-    let packing = facts.packing.iter();
+fn details(observed: &Observed, cause: &str) -> Vec<String> {
+    let named = observed.references.iter().filter_map(references::trouble);
+    let sentences = host_trouble(observed).into_iter().chain(named);
+    let packing = observed.packing.iter();
     sentences
         .map(|sentence| (sentence.clone(), sentence))
-        .chain(packing.filter_map(|one| packing::trouble(one, facts.now)))
-        .chain(facts.pods.iter().filter_map(pods::trouble))
+        .chain(packing.filter_map(|one| packing::trouble(one, observed.now)))
+        .chain(observed.pods.iter().filter_map(pods::trouble))
         .filter(|(words, _)| !is_said(words, cause))
         .map(|(_, line)| line)
         .collect()
@@ -163,12 +163,14 @@ fn is_summary(condition: &Condition) -> bool {
         .any(|type_| type_.name() == condition.type_)
 }
 
-fn host_trouble(facts: &Facts) -> Option<String> {
-    let (namespace, name) = facts.plugin.host_reference();
-    let host = match &facts.host {
-        Seen::There(host) => host,
-        Seen::Missing => return Some(format!("PaperclipHost {namespace}/{name} does not exist.")),
-        Seen::NotRead => return None,
+fn host_trouble(observed: &Observed) -> Option<String> {
+    let (namespace, name) = observed.plugin.host_reference();
+    let host = match &observed.host {
+        Lookup::Found(host) => host,
+        Lookup::Missing => {
+            return Some(format!("PaperclipHost {namespace}/{name} does not exist."));
+        }
+        Lookup::NotRead => return None,
     };
     let ready = ready_of(host)?;
     (ready.status != "True").then(|| {
@@ -186,9 +188,9 @@ fn ready_of(host: &PaperclipHost) -> Option<&Condition> {
 }
 
 /// The revision that serves in spite of it.
-fn goes_on(facts: &Facts) -> Option<String> {
-    let active = facts.plugin.status.as_ref()?.active_revision.as_ref()?;
-    let mut revisions = facts.revisions.iter();
+fn goes_on(observed: &Observed) -> Option<String> {
+    let active = observed.plugin.status.as_ref()?.active_revision.as_ref()?;
+    let mut revisions = observed.revisions.iter();
     let revision = revisions.find(|one| one.spec.number == active.number)?;
     let is_active = revision.status.as_ref()?.state == Some(RevisionState::Active);
     let version = &revision.spec.artifact.version;
@@ -196,8 +198,8 @@ fn goes_on(facts: &Facts) -> Option<String> {
 }
 
 /// Commands for a reason.
-fn next(reason: &str, facts: &Facts) -> Vec<String> {
-    let plugin = &facts.plugin;
+fn next(reason: &str, observed: &Observed) -> Vec<String> {
+    let plugin = &observed.plugin;
     let (namespace, name) = (plugin.namespace().unwrap_or_default(), plugin.name_any());
     let edit = format!("kubectl edit paperclipplugin {name} -n {namespace}");
     let logs = format!("kubectl paperclip logs {namespace}/{name} --tail 50");
@@ -217,7 +219,7 @@ fn next(reason: &str, facts: &Facts) -> Vec<String> {
     let policies = "kubectl get papercliptrustpolicies --output yaml".to_owned();
     match reason {
         Reason::Pending | Reason::Progressing => vec![tree],
-        Reason::Packing => packing::commands(&facts.packing),
+        Reason::Packing => packing::commands(&observed.packing),
         Reason::HostAbsent
         | Reason::HostNotFound
         | Reason::HostForbidden
@@ -238,7 +240,7 @@ fn next(reason: &str, facts: &Facts) -> Vec<String> {
         Reason::PluginIdTaken => vec!["kubectl get paperclipplugins --all-namespaces".into(), edit],
         Reason::NoPolicyMatches => vec![policies, edit],
         _ => match reason.class() {
-            Class::Transient => packing::commands(&facts.packing),
+            Class::Transient => packing::commands(&observed.packing),
             Class::Reference => vec![format!(
                 "kubectl paperclip reconcile {namespace}/{name}    # once it is there"
             )],

@@ -1,10 +1,10 @@
 //! `why`: the root cause, what follows from it, and what to do next.
 //!
-//! [`facts`] reads, [`explain`] decides what to say: it knows no cluster and no clock.
+//! [`observed`] reads, [`explain`] decides what to say: it knows no cluster and no clock.
 
 mod events;
 mod explain;
-mod facts;
+mod observed;
 mod packing;
 mod pods;
 mod references;
@@ -16,8 +16,8 @@ use crate::{args::PluginName, error::Error, output, plugin};
 
 pub(super) async fn run(session: &Session, name: &PluginName) -> Result<(), Error> {
     let plugin = plugin::read(&session.cluster, name).await?;
-    let facts = facts::read(session, &plugin).await;
-    let explanation = explain::explain(&facts);
+    let observed = observed::read(session, &plugin).await;
+    let explanation = explain::explain(&observed);
     output::answer(session.global.output, &explanation, || {
         Ok(explanation.text())
     })?;

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use paperclip_crds::labels;
 use paperclip_packing_api::report::parse_failure;
 
-use super::{facts::Packing, pods};
+use super::{observed::Packing, pods};
 use crate::table::age;
 
 /// What a Job that has not succeeded says: its own words, and the line about it.

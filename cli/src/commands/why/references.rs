@@ -2,7 +2,7 @@
 
 use paperclip_crds::labels;
 
-use super::facts::{Kind, Reference, Seen};
+use super::observed::{Kind, Lookup, Reference};
 
 /// Why the reference cannot be used, in the operator's words.
 pub(super) fn trouble(reference: &Reference) -> Option<String> {
@@ -11,15 +11,15 @@ pub(super) fn trouble(reference: &Reference) -> Option<String> {
         kind,
         name,
         key,
-        seen,
+        lookup,
     } = reference;
-    let what = match seen {
-        Seen::NotRead => return None,
-        Seen::Missing => "does not exist".to_owned(),
-        Seen::There(found) if *kind == Kind::Secret && !found.is_open => {
+    let what = match lookup {
+        Lookup::NotRead => return None,
+        Lookup::Missing => "does not exist".to_owned(),
+        Lookup::Found(found) if *kind == Kind::Secret && !found.is_open => {
             format!("lacks the label {}=true", labels::ALLOW_PLUGINS)
         }
-        Seen::There(found) => match key {
+        Lookup::Found(found) => match key {
             Some(key) if !found.keys.contains(key) => format!("has no key {key}"),
             _ => return None,
         },

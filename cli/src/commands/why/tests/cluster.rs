@@ -7,29 +7,29 @@ use super::*;
 #[test]
 fn quota_is_used_up() {
     let words = "pods \"pcp-tea-1\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::QuotaExceeded,
         &format!("The pod cannot be created: {words}."),
     );
-    facts.events = vec![warning(
+    observed.events = vec![warning(
         "ReplicaSet",
         "pcp-tea-1",
         "FailedCreate",
         &format!("Error creating: {words}"),
         5,
     )];
-    insta::assert_snapshot!("quota_is_used_up", told(&facts));
+    insta::assert_snapshot!("quota_is_used_up", told(&observed));
 }
 
 #[test]
 fn admission_refuses_the_pod() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::AdmissionRefused,
         "The pod cannot be created: admission webhook \"policy.example\" denied the request: images must be signed.",
     );
-    facts.events = vec![
+    observed.events = vec![
         warning(
             "ReplicaSet",
             "pcp-tea-1",
@@ -45,35 +45,35 @@ fn admission_refuses_the_pod() {
             90,
         ),
     ];
-    insta::assert_snapshot!("admission_refuses_the_pod", told(&facts));
+    insta::assert_snapshot!("admission_refuses_the_pod", told(&observed));
 }
 
 #[test]
 fn image_cannot_be_pulled() {
     let words = "Back-off pulling image \"registry.example/sidecar:1\"";
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::ImageUnavailable,
         &format!("Container fetch: its image cannot be pulled. {words}."),
     );
-    facts.pods = vec![pod(
+    observed.pods = vec![pod(
         "pcp-tea-1",
         vec![container("fetch", waiting("ImagePullBackOff", words))],
     )];
-    facts.events = vec![warning(
+    observed.events = vec![warning(
         "Pod",
         "pcp-tea-1",
         "Failed",
         "Failed to pull image: no such host",
         61,
     )];
-    insta::assert_snapshot!("image_cannot_be_pulled", told(&facts));
+    insta::assert_snapshot!("image_cannot_be_pulled", told(&observed));
 }
 
 #[test]
 fn no_node_has_room() {
     let words = "0/2 nodes are available: 2 Insufficient cpu.";
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::Unschedulable,
         &format!("The pod cannot be placed: {words}"),
@@ -85,21 +85,21 @@ fn no_node_has_room() {
         message: Some(words.into()),
         ..PodCondition::default()
     }]);
-    facts.pods = vec![pending];
-    facts.events = vec![warning("Pod", "pcp-tea-1", "FailedScheduling", words, 10)];
-    insta::assert_snapshot!("no_node_has_room", told(&facts));
+    observed.pods = vec![pending];
+    observed.events = vec![warning("Pod", "pcp-tea-1", "FailedScheduling", words, 10)];
+    insta::assert_snapshot!("no_node_has_room", told(&observed));
 }
 
 #[test]
 fn a_warning_is_told_once_and_the_newest_first() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::PodRefused,
         "The pod was refused.",
     );
     let mut often = warning("Pod", "pcp-tea-1", "Unhealthy", "the probe\nfailed", 7);
     often.count = Some(12);
-    facts.events = (1..8)
+    observed.events = (1..8)
         .map(|number| {
             warning(
                 "Pod",
@@ -111,7 +111,7 @@ fn a_warning_is_told_once_and_the_newest_first() {
         })
         .chain([often, warning("Pod", "pcp-tea-2", "Old", "number 1", 900)])
         .collect();
-    let told = explain(&facts).events;
+    let told = explain(&observed).events;
     assert_eq!(
         told[0],
         "7s ago, Pod pcp-tea-1: Unhealthy, 12 times: the probe failed"

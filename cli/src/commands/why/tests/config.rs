@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::commands::why::facts::{Kind, Outline, Reference};
+use crate::commands::why::observed::{Kind, Outline, Reference};
 
-fn reference(kind: Kind, seen: Seen<Outline>) -> Reference {
+fn reference(kind: Kind, lookup: Lookup<Outline>) -> Reference {
     Reference {
         field: match kind {
             Kind::ConfigMap => "spec.config.defaultFrom".into(),
@@ -14,12 +14,12 @@ fn reference(kind: Kind, seen: Seen<Outline>) -> Reference {
         kind,
         name: "access".into(),
         key: Some("password".into()),
-        seen,
+        lookup,
     }
 }
 
-fn outline(keys: &[&str], is_open: bool) -> Seen<Outline> {
-    Seen::There(Outline {
+fn outline(keys: &[&str], is_open: bool) -> Lookup<Outline> {
+    Lookup::Found(Outline {
         keys: keys
             .iter()
             .map(|key| (*key).to_owned())
@@ -30,69 +30,69 @@ fn outline(keys: &[&str], is_open: bool) -> Seen<Outline> {
 
 #[test]
 fn config_breaks_the_schema() {
-    let facts = held_by(
+    let observed = held_by(
         ConditionType::ConfigValid,
         Reason::ConfigInvalid,
         "The config breaks the package's instanceConfigSchema: /cups: \"many\" is not of type \"integer\".",
     );
-    insta::assert_snapshot!("config_breaks_the_schema", told(&facts));
+    insta::assert_snapshot!("config_breaks_the_schema", told(&observed));
 }
 
 #[test]
 fn config_is_refused_by_the_worker() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::ConfigValid,
         Reason::ConfigRejected,
         "The worker refused the config: no kettle holds 900 cups. The worker goes on with the config of revision 1.",
     );
-    facts.pods = vec![pod("pcp-tea-1", vec![container("worker", running())])];
-    insta::assert_snapshot!("config_is_refused_by_the_worker", told(&facts));
+    observed.pods = vec![pod("pcp-tea-1", vec![container("worker", running())])];
+    insta::assert_snapshot!("config_is_refused_by_the_worker", told(&observed));
 }
 
 #[test]
 fn secret_is_missing() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::ConfigValid,
         Reason::SecretUnavailable,
         "Secret access of spec.secrets mail does not exist. Create it: kubectl create secret generic access -n shop --from-file=password=FILE.",
     );
-    facts.references = vec![
-        reference(Kind::Secret, Seen::Missing),
+    observed.references = vec![
+        reference(Kind::Secret, Lookup::Missing),
         reference(Kind::ConfigMap, outline(&["user"], true)),
     ];
-    insta::assert_snapshot!("secret_is_missing", told(&facts));
+    insta::assert_snapshot!("secret_is_missing", told(&observed));
 }
 
 #[test]
 fn secret_is_not_labelled() {
     // The operator looked before the Secret was made.
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::ConfigValid,
         Reason::SecretUnavailable,
         "Secret access of spec.secrets mail does not exist.",
     );
-    facts.references = vec![reference(Kind::Secret, outline(&["password"], false))];
-    insta::assert_snapshot!("secret_is_not_labelled", told(&facts));
+    observed.references = vec![reference(Kind::Secret, outline(&["password"], false))];
+    insta::assert_snapshot!("secret_is_not_labelled", told(&observed));
 }
 
 #[test]
 fn a_reference_is_named_by_what_it_lacks() {
     use crate::commands::why::references::trouble;
-    let of = |kind, seen| trouble(&reference(kind, seen));
+    let of = |kind, lookup| trouble(&reference(kind, lookup));
     assert_eq!(of(Kind::Secret, outline(&["password"], true)), None);
-    assert_eq!(of(Kind::Secret, Seen::NotRead), None);
+    assert_eq!(of(Kind::Secret, Lookup::NotRead), None);
     assert_eq!(
         of(Kind::Secret, outline(&[], true)).as_deref(),
         Some("Secret access of spec.secrets mail has no key password.")
     );
     assert_eq!(
-        of(Kind::ConfigMap, Seen::Missing).as_deref(),
+        of(Kind::ConfigMap, Lookup::Missing).as_deref(),
         Some("ConfigMap access of spec.config.defaultFrom does not exist.")
     );
-    let credential = |seen| Reference {
+    let credential = |lookup| Reference {
         field: "spec.source.npm.credentialsSecret".into(),
         key: None,
-        ..reference(Kind::Secret, seen)
+        ..reference(Kind::Secret, lookup)
     };
     assert_eq!(trouble(&credential(outline(&["token"], true))), None);
     assert_eq!(

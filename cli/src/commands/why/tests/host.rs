@@ -4,37 +4,37 @@ use super::*;
 
 #[test]
 fn host_is_absent() {
-    let facts = held_by(
+    let observed = held_by(
         ConditionType::HostAttached,
         Reason::HostAbsent,
         "No process of host paperclip/main has a session with the plugin.",
     );
-    insta::assert_snapshot!("host_is_absent", told(&facts));
+    insta::assert_snapshot!("host_is_absent", told(&observed));
 }
 
 #[test]
 fn host_does_not_exist() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::HostAttached,
         Reason::HostNotFound,
         "PaperclipHost paperclip/main does not exist.",
     );
-    facts.host = Seen::Missing;
-    insta::assert_snapshot!("host_does_not_exist", told(&facts));
+    observed.host = Lookup::Missing;
+    insta::assert_snapshot!("host_does_not_exist", told(&observed));
 }
 
 #[test]
 fn host_is_not_ready() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::HostAttached,
         Reason::HostAbsent,
         "No process of host paperclip/main has a session with the plugin.",
     );
     let refused = "secrets \"main-client-tls\" is forbidden";
-    facts.host = Seen::There(host(broken(
+    observed.host = Lookup::Found(host(broken(
         ConditionType::Ready,
         Reason::ApplyFailed,
         refused,
     )));
-    insta::assert_snapshot!("host_is_not_ready", told(&facts));
+    insta::assert_snapshot!("host_is_not_ready", told(&observed));
 }

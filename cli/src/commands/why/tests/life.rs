@@ -53,53 +53,53 @@ fn plugin_is_ready() {
 
 #[test]
 fn plugin_is_suspended() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::Suspended,
         "spec.suspend is set.",
     );
     also(
-        &mut facts,
+        &mut observed,
         broken(
             ConditionType::HostAttached,
             Reason::Suspended,
             "spec.suspend is set.",
         ),
     );
-    insta::assert_snapshot!("plugin_is_suspended", told(&facts));
+    insta::assert_snapshot!("plugin_is_suspended", told(&observed));
 }
 
 #[test]
 fn upgrade_was_rolled_back() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::RolledBack,
         "Revision 2 (1.1.0) did not come to serve within 300 s: The worker exited with code 1. Revision 1 runs again; revision 2 is not tried again until the resource requests something else.",
     );
-    facts.revisions = vec![
+    observed.revisions = vec![
         revision(1, "1.0.0", RevisionState::Active),
         revision(2, "1.1.0", RevisionState::Failed),
     ];
-    facts.plugin.status.as_mut().unwrap().active_revision = Some(RevisionStatus {
+    observed.plugin.status.as_mut().unwrap().active_revision = Some(RevisionStatus {
         name: "tea-1".into(),
         number: 1,
         added_capabilities: Vec::new(),
     });
-    insta::assert_snapshot!("upgrade_was_rolled_back", told(&facts));
+    insta::assert_snapshot!("upgrade_was_rolled_back", told(&observed));
 }
 
 #[test]
 fn operator_does_not_run() {
     let ready = condition(ConditionType::Ready, "True", Reason::Succeeded, "It works.");
-    let mut facts = known(plugin(vec![ready]));
-    facts.plugin.metadata.generation = Some(3);
-    insta::assert_snapshot!("operator_does_not_run", told(&facts));
+    let mut observed = known(plugin(vec![ready]));
+    observed.plugin.metadata.generation = Some(3);
+    insta::assert_snapshot!("operator_does_not_run", told(&observed));
 }
 
 #[test]
 fn every_reason_has_a_next_step() {
     for reason in Reason::ALL {
-        let facts = held_by(ConditionType::WorkerAvailable, *reason, "m");
-        assert!(!explain(&facts).next.is_empty(), "{reason}");
+        let observed = held_by(ConditionType::WorkerAvailable, *reason, "m");
+        assert!(!explain(&observed).next.is_empty(), "{reason}");
     }
 }

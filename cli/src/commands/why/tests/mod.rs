@@ -26,7 +26,7 @@ use paperclip_crds::v1alpha1::{
 
 use super::{
     explain::explain,
-    facts::{Facts, Seen},
+    observed::{Lookup, Observed},
 };
 
 const NOW: &str = "2026-11-21T10:00:00Z";
@@ -91,7 +91,7 @@ fn plugin(conditions: Vec<Condition>) -> PaperclipPlugin {
 
 /// What is known of a plugin that one stage keeps from being Ready: the operator puts the
 /// stage's words and its advice into `Ready`.
-fn held_by(type_: ConditionType, reason: Reason, words: &str) -> Facts {
+fn held_by(type_: ConditionType, reason: Reason, words: &str) -> Observed {
     let message = match reason.advice() {
         Some(advice) => format!("{words} {advice}"),
         None => words.to_owned(),
@@ -101,20 +101,20 @@ fn held_by(type_: ConditionType, reason: Reason, words: &str) -> Facts {
 }
 
 /// What is known of a plugin whose host is fine.
-fn known(plugin: PaperclipPlugin) -> Facts {
-    let mut facts = Facts::of(plugin, NOW.parse().unwrap());
-    facts.host = Seen::There(host(condition(
+fn known(plugin: PaperclipPlugin) -> Observed {
+    let mut observed = Observed::of(plugin, NOW.parse().unwrap());
+    observed.host = Lookup::Found(host(condition(
         ConditionType::Ready,
         "True",
         Reason::Succeeded,
         "The certificate is issued.",
     )));
-    facts
+    observed
 }
 
 /// Adds a condition to a plugin.
-fn also(facts: &mut Facts, condition: Condition) {
-    let status = facts.plugin.status.as_mut().unwrap();
+fn also(observed: &mut Observed, condition: Condition) {
+    let status = observed.plugin.status.as_mut().unwrap();
     status.conditions.push(condition);
 }
 
@@ -204,6 +204,6 @@ fn warning(kind: &str, name: &str, reason: &str, message: &str, seconds: i64) ->
     }
 }
 
-fn told(facts: &Facts) -> String {
-    explain(facts).text()
+fn told(observed: &Observed) -> String {
+    explain(observed).text()
 }

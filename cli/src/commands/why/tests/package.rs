@@ -3,7 +3,7 @@
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 
 use super::*;
-use crate::commands::why::facts::Packing;
+use crate::commands::why::observed::Packing;
 
 /// The plugin's packing Job, with pods whose `fetch` ended with these words.
 fn packing(failed: i32, active: i32, words: &[&str]) -> Packing {
@@ -34,13 +34,13 @@ fn failure(reason: &str, message: &str) -> String {
 #[test]
 fn packing_fails() {
     let words = "npm ended with code 1: ENOSPC: no space left on device.";
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::ArtifactReady,
         Reason::PackingFailed,
         "The packing Job failed.",
     );
-    facts.packing = vec![packing(2, 1, &[&failure("PackingFailed", words)])];
-    facts.events = vec![
+    observed.packing = vec![packing(2, 1, &[&failure("PackingFailed", words)])];
+    observed.events = vec![
         warning(
             "Job",
             "pack-tea-1",
@@ -56,56 +56,56 @@ fn packing_fails() {
             40,
         ),
     ];
-    insta::assert_snapshot!("packing_fails", told(&facts));
+    insta::assert_snapshot!("packing_fails", told(&observed));
 }
 
 #[test]
 fn packing_goes_on() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::ArtifactReady,
         Reason::Packing,
         "The packing Job of tea@1.0.0 runs.",
     );
-    facts.packing = vec![packing(0, 1, &[])];
-    insta::assert_snapshot!("packing_goes_on", told(&facts));
+    observed.packing = vec![packing(0, 1, &[])];
+    insta::assert_snapshot!("packing_goes_on", told(&observed));
 }
 
 #[test]
 fn version_is_unknown() {
     let words = "npm has tea, and not 1.0.0; it has 0.9.0, 1.1.0.";
-    let mut facts = held_by(ConditionType::ArtifactReady, Reason::VersionNotFound, words);
+    let mut observed = held_by(ConditionType::ArtifactReady, Reason::VersionNotFound, words);
     // The Job says the same once more, which is no news.
-    facts.packing = vec![packing(1, 0, &[&failure("VersionNotFound", words)])];
-    insta::assert_snapshot!("version_is_unknown", told(&facts));
+    observed.packing = vec![packing(1, 0, &[&failure("VersionNotFound", words)])];
+    insta::assert_snapshot!("version_is_unknown", told(&observed));
 }
 
 #[test]
 fn registry_is_down() {
-    let facts = held_by(
+    let observed = held_by(
         ConditionType::ArtifactReady,
         Reason::RegistryUnavailable,
         "GET https://registry.example/tea: connection refused.",
     );
-    insta::assert_snapshot!("registry_is_down", told(&facts));
+    insta::assert_snapshot!("registry_is_down", told(&observed));
 }
 
 #[test]
 fn manifest_is_invalid() {
-    let facts = held_by(
+    let observed = held_by(
         ConditionType::ArtifactReady,
         Reason::ManifestInvalid,
         "Plugin manifest of tea@1.0.0: capabilities[1] is \"everything\", wanted one of Paperclip's capabilities.",
     );
-    insta::assert_snapshot!("manifest_is_invalid", told(&facts));
+    insta::assert_snapshot!("manifest_is_invalid", told(&observed));
 }
 
 #[test]
 fn packing_that_must_not_be_read_is_told() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::ArtifactReady,
         Reason::PackingFailed,
         "The packing Job failed.",
     );
-    facts.not_read = vec!["list jobs in all namespaces: jobs.batch is forbidden".into()];
-    insta::assert_snapshot!("packing_is_forbidden", told(&facts));
+    observed.not_read = vec!["list jobs in all namespaces: jobs.batch is forbidden".into()];
+    insta::assert_snapshot!("packing_is_forbidden", told(&observed));
 }

@@ -4,13 +4,13 @@ use super::*;
 
 #[test]
 fn worker_crashes_again_and_again() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::WorkerExited,
         "The worker exited with code 1.",
     );
     also(
-        &mut facts,
+        &mut observed,
         broken(
             ConditionType::HostAttached,
             Reason::HostAbsent,
@@ -29,29 +29,29 @@ fn worker_crashes_again_and_again() {
         1,
         "Error: Cannot find module './kettle'\n    at node:internal/modules",
     ));
-    facts.pods = vec![pod(
+    observed.pods = vec![pod(
         "pcp-tea-1",
         vec![worker, container("sidecar", running())],
     )];
-    insta::assert_snapshot!("worker_crashes", told(&facts));
+    insta::assert_snapshot!("worker_crashes", told(&observed));
 }
 
 #[test]
 fn worker_hangs() {
-    let mut facts = held_by(
+    let mut observed = held_by(
         ConditionType::WorkerAvailable,
         Reason::WorkerUnresponsive,
         "The worker has not answered health for 30 s.",
     );
-    facts.pods = vec![pod("pcp-tea-1", vec![container("worker", running())])];
-    facts.events = vec![warning(
+    observed.pods = vec![pod("pcp-tea-1", vec![container("worker", running())])];
+    observed.events = vec![warning(
         "Pod",
         "pcp-tea-1",
         "Unhealthy",
         "Readiness probe failed: HTTP probe failed with statuscode: 503",
         9,
     )];
-    insta::assert_snapshot!("worker_hangs", told(&facts));
+    insta::assert_snapshot!("worker_hangs", told(&observed));
 }
 
 #[test]

@@ -27,9 +27,9 @@ use crate::{error::Error, plugin::Plugin};
 /// Label that the Job controller puts on a Job's pods.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
-/// What is known of a plugin.
+/// Observed state of a plugin and of all that it depends on.
 #[derive(Debug)]
-pub(super) struct Facts {
+pub(super) struct Observed {
     pub plugin: PaperclipPlugin,
     pub revisions: Vec<PaperclipPluginRevision>,
     pub pods: Vec<Pod>,
@@ -39,7 +39,7 @@ pub(super) struct Facts {
     pub events: Vec<Event>,
     /// ConfigMaps and Secrets that the spec names.
     pub references: Vec<Reference>,
-    pub host: Seen<PaperclipHost>,
+    pub host: Lookup<PaperclipHost>,
     /// What could not be read, and why.
     pub not_read: Vec<String>,
     pub now: Timestamp,
@@ -54,8 +54,8 @@ pub(super) struct Packing {
 
 /// An object that was asked for by name.
 #[derive(Debug)]
-pub(super) enum Seen<T> {
-    There(T),
+pub(super) enum Lookup<T> {
+    Found(T),
     Missing,
     NotRead,
 }
@@ -69,7 +69,7 @@ pub(super) struct Reference {
     pub name: String,
     /// None where one of several keys will do.
     pub key: Option<String>,
-    pub seen: Seen<Outline>,
+    pub lookup: Lookup<Outline>,
 }
 
 /// What a reference leads to.
@@ -87,8 +87,8 @@ pub(super) struct Outline {
     pub is_open: bool,
 }
 
-impl Facts {
-    /// Facts of a plugin of which nothing else was read.
+impl Observed {
+    /// Observed of a plugin of which nothing else was read.
     pub(super) fn of(plugin: PaperclipPlugin, now: Timestamp) -> Self {
         Self {
             plugin,
@@ -97,7 +97,7 @@ impl Facts {
             packing: Vec::new(),
             events: Vec::new(),
             references: Vec::new(),
-            host: Seen::NotRead,
+            host: Lookup::NotRead,
             not_read: Vec::new(),
             now,
         }
@@ -119,10 +119,10 @@ impl Facts {
 
 /// Reads what explains a plugin; of a Ready one nothing more. What the API server refuses is
 /// noted, for the rest explains much all the same.
-pub(super) async fn read(session: &Session, plugin: &Plugin) -> Facts {
-    let facts = Facts::of(plugin.parsed.clone(), Timestamp::now());
-    if facts.is_ready() {
-        return facts;
+pub(super) async fn read(session: &Session, plugin: &Plugin) -> Observed {
+    let observed = Observed::of(plugin.parsed.clone(), Timestamp::now());
+    if observed.is_ready() {
+        return observed;
     }
     let mut reader = Reader {
         session,
@@ -143,7 +143,7 @@ pub(super) async fn read(session: &Session, plugin: &Plugin) -> Facts {
     }
     let mut namespaces = BTreeSet::from([plugin.namespace()]);
     namespaces.extend(packing.iter().filter_map(|packing| packing.job.namespace()));
-    Facts {
+    Observed {
         revisions,
         pods,
         packing,
@@ -151,7 +151,7 @@ pub(super) async fn read(session: &Session, plugin: &Plugin) -> Facts {
         references: reader.references().await,
         host: reader.host().await,
         not_read: reader.refused,
-        ..facts
+        ..observed
     }
 }
 
@@ -274,7 +274,7 @@ impl Reader<'_> {
                 kind: Kind::ConfigMap,
                 name: name.clone(),
                 key: Some(key.clone()),
-                seen: self.named(name, outline_of_map).await,
+                lookup: self.named(name, outline_of_map).await,
             });
         }
         if let Some((field, name)) = spec.source.credential() {
@@ -283,7 +283,7 @@ impl Reader<'_> {
                 kind: Kind::Secret,
                 name: name.to_owned(),
                 key: None,
-                seen: self.named(name, outline_of_secret).await,
+                lookup: self.named(name, outline_of_secret).await,
             });
         }
         for secret in &spec.secrets {
@@ -292,14 +292,14 @@ impl Reader<'_> {
                 kind: Kind::Secret,
                 name: secret.secret_ref.name.clone(),
                 key: Some(secret.secret_ref.key.clone()),
-                seen: self.named(&secret.secret_ref.name, outline_of_secret).await,
+                lookup: self.named(&secret.secret_ref.name, outline_of_secret).await,
             });
         }
         references
     }
 
     /// An object of the plugin's namespace by name, reduced at once to what may be known of it.
-    async fn named<K>(&mut self, name: &str, outline: fn(K) -> Outline) -> Seen<Outline>
+    async fn named<K>(&mut self, name: &str, outline: fn(K) -> Outline) -> Lookup<Outline>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -308,18 +308,18 @@ impl Reader<'_> {
     {
         let namespace = self.plugin.namespace();
         match self.get(&namespace, name).await {
-            Seen::There(found) => Seen::There(outline(found)),
-            Seen::Missing => Seen::Missing,
-            Seen::NotRead => Seen::NotRead,
+            Lookup::Found(found) => Lookup::Found(outline(found)),
+            Lookup::Missing => Lookup::Missing,
+            Lookup::NotRead => Lookup::NotRead,
         }
     }
 
-    async fn host(&mut self) -> Seen<PaperclipHost> {
+    async fn host(&mut self) -> Lookup<PaperclipHost> {
         let (namespace, name) = self.plugin.parsed.host_reference();
         self.get(&namespace, &name).await
     }
 
-    async fn get<K>(&mut self, namespace: &str, name: &str) -> Seen<K>
+    async fn get<K>(&mut self, namespace: &str, name: &str) -> Lookup<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -329,9 +329,9 @@ impl Reader<'_> {
         let doing = format!("read {} {namespace}/{name}", K::kind(&()));
         let found = self.api(namespace).get_opt(name).await;
         match self.kept(found.map_err(|source| Error::cluster(doing, source))) {
-            Some(Some(found)) => Seen::There(found),
-            Some(None) => Seen::Missing,
-            None => Seen::NotRead,
+            Some(Some(found)) => Lookup::Found(found),
+            Some(None) => Lookup::Missing,
+            None => Lookup::NotRead,
         }
     }
 }

@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A log entry.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct LogEntry {
     /// UID of the plugin.
     pub plugin: String,
     /// Name of the pod.
@@ -43,12 +43,12 @@ pub struct Record {
 
 /// Entries that wait to be written.
 #[derive(Clone, Debug)]
-pub struct Records {
-    sender: mpsc::Sender<Record>,
-    receiver: Arc<Mutex<mpsc::Receiver<Record>>>,
+pub struct LogQueue {
+    sender: mpsc::Sender<LogEntry>,
+    receiver: Arc<Mutex<mpsc::Receiver<LogEntry>>>,
 }
 
-impl Default for Records {
+impl Default for LogQueue {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         Self {
@@ -58,9 +58,9 @@ impl Default for Records {
     }
 }
 
-impl Records {
+impl LogQueue {
     /// Has an entry written soon. One too many is dropped and counted.
-    pub fn keep(&self, record: Record, metrics: &Metrics) {
+    pub fn keep(&self, record: LogEntry, metrics: &Metrics) {
         if self.sender.try_send(record).is_err() {
             metrics.logs_dropped.inc();
         }
@@ -83,7 +83,7 @@ impl Records {
 
 async fn store(
     database: &Database,
-    batch: &[Record],
+    batch: &[LogEntry],
     since_trim: &mut HashMap<String, usize>,
 ) -> Result<(), DatabaseError> {
     let rows: Vec<_> = batch

@@ -6,7 +6,7 @@ use crate::manifest::Manifest;
 
 /// Manifest and artifact of one pod template.
 #[derive(Debug)]
-pub struct Facts {
+pub struct Release {
     /// The manifest, parsed.
     pub manifest: Manifest,
     /// The manifest as it came.
@@ -17,21 +17,21 @@ pub struct Facts {
     pub activation: u64,
 }
 
-/// Facts that cannot be read.
+/// Release that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("read the plugin manifest of the pod's hello")]
-pub struct FactsError(#[source] serde_json::Error);
+pub struct ReleaseError(#[source] serde_json::Error);
 
-impl Facts {
-    /// Reads the facts.
+impl Release {
+    /// Reads the release.
     pub fn read(
         manifest_json: &[u8],
         artifact_digest: String,
         activation: u64,
-    ) -> Result<Self, FactsError> {
+    ) -> Result<Self, ReleaseError> {
         Ok(Self {
-            manifest: Manifest::parse(manifest_json).map_err(FactsError)?,
-            manifest_json: serde_json::from_slice(manifest_json).map_err(FactsError)?,
+            manifest: Manifest::parse(manifest_json).map_err(ReleaseError)?,
+            manifest_json: serde_json::from_slice(manifest_json).map_err(ReleaseError)?,
             artifact_digest,
             activation,
         })

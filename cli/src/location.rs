@@ -10,22 +10,22 @@ use paperclip_oci::{
     source::Source,
 };
 
-use crate::{args::PlaceArguments, docker, error::Error};
+use crate::{args::LocationArguments, docker, error::Error};
 
-/// Opens the place that the arguments name, and finds the artifact's digest.
+/// Opens the location that the arguments name, and finds the artifact's digest.
 ///
 /// # Errors
 /// When it is neither a layout nor a reference, or what it names is not there.
-pub async fn open(arguments: &PlaceArguments) -> Result<(Source, Digest), Error> {
-    let PlaceArguments { place, .. } = arguments;
-    let doing = || format!("find the artifact {place}");
-    if let Some(layout) = Layout::open(Path::new(place)) {
+pub async fn open(arguments: &LocationArguments) -> Result<(Source, Digest), Error> {
+    let LocationArguments { location, .. } = arguments;
+    let doing = || format!("find the artifact {location}");
+    if let Some(layout) = Layout::open(Path::new(location)) {
         let digest = layout.image().map_err(|e| Error::artifact(doing(), e))?;
         return Ok((Source::Layout(layout), digest));
     }
-    let reference: Reference = place.parse().map_err(|why: ParseReferenceError| Error::Input {
+    let reference: Reference = location.parse().map_err(|why: ParseReferenceError| Error::Input {
         what: format!(
-            "{place} is no folder with an OCI image layout, and no reference: {why}; wanted a folder, \
+            "{location} is no folder with an OCI image layout, and no reference: {why}; wanted a folder, \
              HOST/REPOSITORY:TAG or HOST/REPOSITORY@DIGEST"
         ),
     })?;
@@ -40,7 +40,7 @@ pub async fn open(arguments: &PlaceArguments) -> Result<(Source, Digest), Error>
     Ok((source, digest))
 }
 
-fn connect(repository: &Repository, arguments: &PlaceArguments) -> Result<Source, Error> {
+fn connect(repository: &Repository, arguments: &LocationArguments) -> Result<Source, Error> {
     let address = repository.address.clone();
     let ca_pem = match &arguments.ca {
         Some(path) => Some(fs::read(path).map_err(|source| Error::ReadFile {
