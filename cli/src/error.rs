@@ -4,6 +4,7 @@ use std::{error::Error as StdError, fmt::Write as _, path::PathBuf};
 
 use http::StatusCode;
 use paperclip_artifact::inspect::InspectError;
+use paperclip_error_chain::chain_until;
 use paperclip_oci::{client::StoreError, source::SourceError};
 use paperclip_packer::local::LocalError;
 use paperclip_packing_api::report::{Failure, FailureReason};
@@ -167,20 +168,7 @@ impl Error {
     /// What the user reads: the chain of causes on one line, then what to do.
     #[must_use]
     pub fn report(&self) -> String {
-        let mut text = format!("error: {self}");
-        let mut cause = self.source();
-        while let Some(source) = cause {
-            if let Some(kube::Error::Api(status)) = source.downcast_ref() {
-                let _ = write!(text, ": {}", status.message);
-                break;
-            }
-            let said = source.to_string();
-            // Some libraries repeat their source in their own text.
-            if !text.contains(&said) {
-                let _ = write!(text, ": {said}");
-            }
-            cause = source.source();
-        }
+        let mut text = format!("error: {}", chain_until(self, api_message));
         if let Some(hint) = self.hint() {
             let _ = write!(text, "\nhint: {hint}");
         }
@@ -212,6 +200,14 @@ impl Error {
             },
             _ => None,
         }
+    }
+}
+
+/// The message of an answer of the API server, which says all that is below it.
+fn api_message(cause: &(dyn StdError + 'static)) -> Option<String> {
+    match cause.downcast_ref()? {
+        kube::Error::Api(status) => Some(status.message.clone()),
+        _ => None,
     }
 }
 

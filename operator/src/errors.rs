@@ -2,24 +2,12 @@
 
 use std::{error::Error, iter::successors};
 
-/// The error and everything below it, in one line. Of an answer of the API server, its message.
+use paperclip_error_chain::chain_until;
+
+/// The error and its causes, in one line; of an answer of the API server, its message.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = String::new();
-    for error in causes(error) {
-        let answer = answer(error);
-        let next = answer.map_or_else(|| error.to_string(), |status| status.message.clone());
-        if !text.ends_with(&next) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&next);
-        }
-        if answer.is_some() {
-            break;
-        }
-    }
-    text
+    chain_until(error, |cause| Some(answer(cause)?.message.clone()))
 }
 
 /// Whether the API server refused because the namespace is being deleted: nothing is

@@ -5,11 +5,10 @@ use paperclip_artifact::{
     lock_diff::{self, Change},
 };
 use paperclip_crds::v1alpha1::{ArtifactStatus, LockChange, LockChanges};
-use paperclip_error_chain::chain;
 use paperclip_oci::Digest;
 use paperclip_packing_api::{report::Pushed, request::PackRequest};
 
-use crate::context::Context;
+use crate::{context::Context, errors::chain};
 
 /// Most changes that a status lists; it says how many there are.
 const LISTED: usize = 50;
