@@ -59,7 +59,10 @@ mod tests {
 
     #[test]
     fn causes_follow_and_none_is_repeated() {
-        assert_eq!(chain(&failure(&["read x", "no such file"])), "read x: no such file");
+        assert_eq!(
+            chain(&failure(&["read x", "no such file"])),
+            "read x: no such file"
+        );
         let repeated = failure(&["read x: no such file", "no such file"]);
         assert_eq!(chain(&repeated), "read x: no such file");
     }

@@ -1,7 +1,6 @@
 //! What the operator decides from the spec alone, before it asks anybody.
 
-use std::net::IpAddr;
-
+use ipnet::IpNet;
 use jsonschema::error::ValidationErrorKind;
 use kube::ResourceExt;
 use paperclip_artifact::manifest::WHOLE_MANIFEST;
@@ -237,17 +236,17 @@ fn check_egress(worker: &WorkerSpec) -> Vec<Fault> {
     let wanted = "addresses as in 203.0.113.0/24";
     for (index, rule) in worker.egress.iter().enumerate() {
         let at = format!("/spec/worker/egress/{index}");
-        let network = Network::parse(&rule.cidr);
-        if network.is_none() {
+        let network = rule.cidr.parse::<IpNet>();
+        if network.is_err() {
             let at = format!("{at}/cidr");
             faults.push(fault(at, Reason::ApplyFailed, quoted(&rule.cidr), wanted));
         }
         for (position, except) in rule.except.iter().enumerate() {
             let at = format!("{at}/except/{position}");
             let refuse = |wanted| fault(at, Reason::ApplyFailed, quoted(except), wanted);
-            match (Network::parse(except), &network) {
-                (None, _) => faults.push(refuse(wanted.to_owned())),
-                (Some(inner), Some(outer)) if !outer.holds(&inner) => {
+            match (except.parse::<IpNet>(), &network) {
+                (Err(_), _) => faults.push(refuse(wanted.to_owned())),
+                (Ok(inner), Ok(outer)) if !is_part(&inner, outer) => {
                     faults.push(refuse(format!("a part of {}", rule.cidr)));
                 }
                 _ => {}
@@ -257,37 +256,9 @@ fn check_egress(worker: &WorkerSpec) -> Vec<Fault> {
     faults
 }
 
-/// A block of addresses.
-struct Network {
-    address: u128,
-    /// Bits of the address that count, of 128.
-    prefix: u32,
-    is_v4: bool,
-}
-
-impl Network {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        let prefix: u32 = prefix.parse().ok()?;
-        let (address, width, is_v4) = match address {
-            IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32, true),
-            IpAddr::V6(v6) => (u128::from(v6), 128, false),
-        };
-        (prefix <= width).then_some(Self {
-            address,
-            prefix,
-            is_v4,
-        })
-    }
-
-    /// Whether the other is a smaller block of this one.
-    fn holds(&self, other: &Self) -> bool {
-        let mask = u128::MAX.checked_shl(128 - self.prefix).unwrap_or(0);
-        self.is_v4 == other.is_v4
-            && self.prefix < other.prefix
-            && self.address & mask == other.address & mask
-    }
+/// Whether a block of addresses is a smaller one of the other.
+fn is_part(inner: &IpNet, outer: &IpNet) -> bool {
+    outer.contains(inner) && outer.prefix_len() < inner.prefix_len()
 }
 
 #[cfg(test)]
