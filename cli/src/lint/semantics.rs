@@ -267,15 +267,15 @@ mod tests {
 
     #[test]
     fn addresses_are_read_and_compared_by_their_leading_bits() {
-        let network = |text: &str| Network::parse(text).unwrap();
-        let holds = |outer: &str, inner: &str| network(outer).holds(&network(inner));
+        let network = |text: &str| text.parse::<IpNet>().unwrap();
+        let holds = |outer: &str, inner: &str| is_part(&network(inner), &network(outer));
         assert!(holds("0.0.0.0/0", "10.0.0.0/8"));
         assert!(holds("2001:db8::/32", "2001:db8:1::/48"));
         assert!(!holds("10.0.0.0/8", "10.0.0.0/8"));
         assert!(!holds("10.0.0.0/8", "11.0.0.0/16"));
         assert!(!holds("::/0", "10.0.0.0/8"));
         for wrong in ["10.0.0.0", "10.0.0.0/33", "::/129", "example.com/8", ""] {
-            assert!(Network::parse(wrong).is_none(), "{wrong}");
+            assert!(wrong.parse::<IpNet>().is_err(), "{wrong}");
         }
     }
 

@@ -91,7 +91,10 @@ mod tests {
             invocation_company: Some("c"),
             ..NOTHING
         };
-        assert_eq!(resolve(origin, &CompanyScope::Own), Scope::Company("c".into()));
+        assert_eq!(
+            resolve(origin, &CompanyScope::Own),
+            Scope::Company("c".into())
+        );
         let origin = Origin {
             invocation_id: "i",
             ..NOTHING

@@ -465,7 +465,7 @@ pub(super) async fn create<T>(
     let jobs = api.list(&ours).await;
     let jobs = jobs.map_err(ReconcileError::request("listing the packing Jobs"))?;
     let running = jobs.iter().filter(|job| queue::runs(job)).count();
-    let of = ObjectRef::from_obj(plugin);
+    let of = ObjectRef::from_obj(&plugin.object);
     let message = match queue.ask(&name, of, (running, limit), context.now()) {
         Turn::After(before) => format!(
             "{package} waits to be packed: {running} packing Jobs run, of {limit} at once, and {before} wait before it."

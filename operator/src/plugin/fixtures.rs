@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use clap::Parser;
 use k8s_openapi::api::core::v1::Pod;
-use paperclip_crds::v1alpha1::RevisionArtifact;
 use paperclip_bridge::v1::WatchStatusResponse;
+use paperclip_crds::v1alpha1::RevisionArtifact;
 pub use paperclip_testkit::{assert_restricted, fixtures::*};
 
 use super::{Plugin, desired::Desired};

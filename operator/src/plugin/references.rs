@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(first.len(), 1, "each Secret once");
         assert_eq!(of(&plugin, ["a", "b"]), first);
         assert_ne!(of(&plugin, ["b", "a"]), first);
-        plugin.metadata.namespace = Some("another".into());
+        plugin.key.namespace = "another".into();
         assert_ne!(of(&plugin, ["a", "b"]), first);
     }
 

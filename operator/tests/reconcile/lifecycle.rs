@@ -510,6 +510,7 @@ fn ended_packing(world: &World, code: i32, message: &Value) -> String {
     pod.metadata = ObjectMeta {
         name: Some(format!("{job}-1")),
         namespace: Some("paperclip-system".into()),
+        uid: Some(format!("pod of {job}")),
         labels: Some(BTreeMap::from([
             ("batch.kubernetes.io/job-name".into(), job.clone()),
             ("job-name".into(), job.clone()),

@@ -8,7 +8,7 @@ use paperclip_crds::v1alpha1::{PaperclipPluginStatus, Reason};
 use paperclip_operator::{
     context::Context,
     plugin::{
-        Finding, Verdict,
+        Finding, Plugin, Verdict,
         artifact::Stage,
         verification::{SignatureRequirement, accept, refused, requirement, verify},
     },
@@ -29,6 +29,10 @@ fn policy(name: &str, spec: Value) -> Value {
         "apiVersion": "plugins.paperclip.ing/v1alpha1", "kind": "PaperclipTrustPolicy",
         "metadata": {"name": name}, "spec": spec,
     })
+}
+
+fn plugin() -> Plugin {
+    Plugin::parse(fixtures::plugin()).unwrap()
 }
 
 fn signed_by(keyid: &str) -> Value {
@@ -61,9 +65,7 @@ impl Cluster {
     }
 
     async fn asked(&self) -> SignatureRequirement {
-        requirement(&self.context, &fixtures::plugin())
-            .await
-            .unwrap()
+        requirement(&self.context, &plugin()).await.unwrap()
     }
 
     async fn verify(&mut self) -> Verdict {
@@ -72,7 +74,7 @@ impl Cluster {
     }
 
     async fn verify_at(&mut self, stage: &Stage) -> Verdict {
-        let (plugin, asked) = (fixtures::plugin(), self.asked().await);
+        let (plugin, asked) = (plugin(), self.asked().await);
         let verdict = verify(&self.context, &plugin, &asked, stage, &mut self.status);
         verdict.await.unwrap()
     }
@@ -239,7 +241,7 @@ async fn what_the_packing_job_found_needs_no_job_of_its_own() {
     cluster.put("signed", json!({"require": signed_by("SHA256:a")}));
     let asked = cluster.asked().await;
     let proofs = ["signed: npmSignature by SHA256:a".to_owned()];
-    let (context, plugin) = (cluster.context.clone(), fixtures::plugin());
+    let (context, plugin) = (cluster.context.clone(), plugin());
     accept(&context, &plugin, &asked, &proofs, &mut cluster.status).unwrap();
     let wanted = Finding::yes("signed: npmSignature by SHA256:a.");
     assert_eq!(cluster.verify().await, Verdict::Holds(wanted));
@@ -269,7 +271,7 @@ async fn what_the_packing_job_refused_is_told_in_its_words_until_a_policy_change
 #[tokio::test]
 async fn npms_word_does_not_count_for_a_copy_and_who_signed_the_image_does() {
     let cluster = Cluster::new().await;
-    let mut plugin = fixtures::plugin();
+    let mut plugin = plugin();
     let oci = json!({"oci": {"repository": "oci.example/plugins/tea", "tag": "v1"}});
     plugin.spec.source = serde_json::from_value(oci).unwrap();
     cluster.put("signed", json!({"require": signed_by("SHA256:a")}));

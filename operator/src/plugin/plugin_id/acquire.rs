@@ -131,7 +131,7 @@ async fn list(
     let claims = select(context, &format!("{}={uid}", labels::PLUGIN_UID)).await?;
     Ok(claims
         .into_iter()
-        .filter(|(claim, _)| claim.holder.uid == uid)
+        .filter(|(claim, _)| claim.holder.uid == *uid)
         .collect())
 }
 
