@@ -154,7 +154,7 @@ async fn request(
 /// namespace: it has repositories of its own, since who may pull is told by repository.
 fn repository_of(context: &Context, plugin: &Plugin, request: &PackRequest) -> String {
     let namespace = &plugin.key.namespace;
-    let own = || credential::owner(&context.fingerprints, &namespace);
+    let own = || credential::owner(&context.fingerprints, namespace);
     let owner = request.owner().map(str::to_owned);
     match owner.or_else(|| request.single_file.is_some().then(own)) {
         Some(owner) => naming::repository_of_owner(&owner, &request.package),

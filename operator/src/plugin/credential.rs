@@ -67,7 +67,7 @@ pub async fn access(context: &Context, plugin: &Plugin) -> Result<Option<Access>
             let namespace = &plugin.key.namespace;
             let default = &context.args.npm_registry;
             let create = format!("Create it in namespace {namespace}");
-            references::open(found, field, (name, &namespace), &create)
+            references::open(found, field, (name, namespace), &create)
                 .and_then(|secret| files(source, default, field, &secret))
         }
         None => Ok(BTreeMap::new()),
@@ -82,7 +82,7 @@ pub async fn access(context: &Context, plugin: &Plugin) -> Result<Option<Access>
     let namespace = &plugin.key.namespace;
     let fingerprints = &context.fingerprints;
     Ok(Some(Access {
-        tenant: tenant(fingerprints, &namespace, source, &files),
+        tenant: tenant(fingerprints, namespace, source, &files),
         files,
     }))
 }

@@ -463,7 +463,11 @@ pub fn resolve_progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progr
 
 /// Progress of a verification.
 #[must_use]
-pub fn verify_progress(job: &Job, package: &str, pods: &[ObservedPod]) -> Progress<VerificationReport> {
+pub fn verify_progress(
+    job: &Job,
+    package: &str,
+    pods: &[ObservedPod],
+) -> Progress<VerificationReport> {
     progress_to(VERIFY, job, package, pods)
 }
 

@@ -175,7 +175,7 @@ async fn bring_about(
 ) -> Result<(Findings, Action), ReconcileError> {
     let namespace = &plugin.key.namespace;
     let access = observe_host(context, plugin).await?;
-    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), namespace);
     let name = format!("pcp-{}", plugin.name_any());
     let observed = deployments.get_opt(&name).await;
     let mut deployment = observed.map_err(ReconcileError::request("reading the Deployment"))?;
@@ -241,8 +241,8 @@ async fn bring_about(
         deployment = Some(scale(context, observed, 0).await?);
     }
     let uid = &plugin.key.uid;
-    context.pods.settled(&uid).await;
-    let pods = context.pods.of_plugin(&uid);
+    context.pods.settled(uid).await;
+    let pods = context.pods.of_plugin(uid);
     let attached = worker::host(deployment.as_ref(), &pods, &host);
     if let Some(counts) = worker::capabilities(deployment.as_ref(), &pods) {
         status.capabilities = counts;
@@ -340,7 +340,7 @@ async fn observe_host(context: &Context, plugin: &Plugin) -> Result<HostAccess, 
             if host
                 .spec
                 .allowed_namespaces
-                .allows(&namespace, &host_namespace) =>
+                .allows(namespace, &host_namespace) =>
         {
             HostAccess::Allowed
         }

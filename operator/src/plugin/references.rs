@@ -85,7 +85,7 @@ pub async fn map_text(
     field: &str,
 ) -> Result<String, Unfinished<Finding>> {
     let namespace = &plugin.key.namespace;
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(ReconcileError::request(
         "reading a ConfigMap that the spec names",
     ))?;
@@ -107,7 +107,7 @@ async fn secret_value(
 ) -> Result<String, Unfinished<Finding>> {
     let found = secret(context, plugin, &wanted.secret_ref.name).await?;
     let namespace = &plugin.key.namespace;
-    take(found, wanted, &namespace).map_err(Unfinished::Blocked)
+    take(found, wanted, namespace).map_err(Unfinished::Blocked)
 }
 
 /// A Secret of the plugin's namespace, read by name.
@@ -120,7 +120,7 @@ pub async fn secret(
     name: &str,
 ) -> Result<Option<Secret>, ReconcileError> {
     let namespace = &plugin.key.namespace;
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
     let found = api.get_opt(name).await;
     found.map_err(ReconcileError::request(
         "reading a Secret that the spec names",

@@ -215,13 +215,13 @@ pub async fn list(
 
 fn revisions_of(context: &Context, plugin: &Plugin) -> Api<PaperclipPluginRevision> {
     let namespace = &plugin.key.namespace;
-    Api::namespaced(context.client.clone(), &namespace)
+    Api::namespaced(context.client.clone(), namespace)
 }
 
 async fn observe(context: &Context, plugin: &Plugin) -> Vec<ObservedPod> {
     let uid = &plugin.key.uid;
-    context.pods.settled(&uid).await;
-    context.pods.of_plugin(&uid)
+    context.pods.settled(uid).await;
+    context.pods.of_plugin(uid)
 }
 
 /// Decisions for one step of a pass.
@@ -363,7 +363,7 @@ impl<'a> Step<'a> {
             return Ok(observed);
         };
         let namespace = &plugin.key.namespace;
-        let before = handed_over(context, &namespace, &plugin.name_any()).await?;
+        let before = handed_over(context, namespace, &plugin.name_any()).await?;
         let candidate = self.asked.wanted.as_ref().ok().and_then(|(_, config)| {
             let wanted = self.wanted.as_ref()?;
             let offered = self.is_active(wanted)
@@ -407,7 +407,7 @@ impl<'a> Step<'a> {
         let number = number_of(&newest.spec).to_string();
         let limits = limits::fingerprint(plugin);
         let namespace = &plugin.key.namespace;
-        let api: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+        let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
         for seen in pods_of(pods, newest.spec.activation) {
             let status = seen
                 .status

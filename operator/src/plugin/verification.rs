@@ -209,10 +209,10 @@ async fn matching(
     mut policies: Vec<Arc<PaperclipTrustPolicy>>,
 ) -> Result<Vec<Arc<PaperclipTrustPolicy>>, ReconcileError> {
     let namespace = &plugin.key.namespace;
-    let labels = context.reflectors.labels_of(&namespace).await?;
+    let labels = context.reflectors.labels_of(namespace).await?;
     let (package, registry) = trust_policy::origin(context, plugin);
     let subject = PolicySubject {
-        namespace: &namespace,
+        namespace,
         labels: &labels,
         package: &package,
         registry: &registry,

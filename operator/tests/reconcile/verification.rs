@@ -97,7 +97,7 @@ impl Cluster {
         pod.labels_mut().insert(label, job.name_any());
         let (wake, _) = tokio::sync::mpsc::unbounded_channel();
         self.context.pods.observe(Event::Apply(pod), &wake);
-        self.verify().await
+        Box::pin(self.verify()).await
     }
 }
 

@@ -269,12 +269,12 @@ async fn release(
     spare: &[&(Claim, ConfigMap)],
 ) -> Result<(), ReconcileError> {
     let uid = &plugin.key.uid;
-    context.pods.settled(&uid).await;
+    context.pods.settled(uid).await;
     if !context.pods.are_listed() {
         return Ok(());
     }
     let observed = Observed {
-        pods: &context.pods.of_plugin(&uid),
+        pods: &context.pods.of_plugin(uid),
         ..*observed
     };
     for (claim, object) in spare {
