@@ -188,9 +188,7 @@ fn verify_request(digest: &Digest, demand: &Policies, copied: bool) -> VerifyReq
 
 #[tokio::test]
 async fn what_no_policy_trusts_leaves_no_byte_in_the_store() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let store = StoreClient::new(registry.options()).unwrap();
     let work = ready().await;
     let demand = npm_signature(&key());
@@ -229,9 +227,7 @@ async fn what_no_policy_trusts_leaves_no_byte_in_the_store() {
 
 #[tokio::test]
 async fn what_a_policy_trusts_is_pushed_with_a_record_and_needs_no_other_judge() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let store = StoreClient::new(registry.options()).unwrap();
     let (work, npm_key) = (ready().await, key());
     record_signature(work.path(), &npm_key);
@@ -775,10 +771,7 @@ async fn signature_holds_for_openssl() {
         ]);
         openssl.output()
     };
-    let Ok(held) = verify(&payload) else {
-        eprintln!("skipped: no program openssl");
-        return;
-    };
+    let held = verify(&payload).expect("the program openssl, a package of every distribution");
     assert!(held.status.success(), "{held:?}");
     let tampered = [&payload[..], b" "].concat();
     assert!(!verify(&tampered).unwrap().status.success());

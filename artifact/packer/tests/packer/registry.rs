@@ -21,9 +21,7 @@ use crate::support::real::{RealRegistry, job, run, step};
 
 #[tokio::test]
 async fn image_comes_back_by_digest_and_tag() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let store = StoreClient::new(registry.options()).unwrap();
     store.ping().await.unwrap();
     let layer = LayerBuilder::new()
@@ -70,9 +68,7 @@ async fn image_comes_back_by_digest_and_tag() {
 
 #[tokio::test]
 async fn referrers_are_found_after_a_push_and_a_second_push_adds_only_what_is_missing() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let store = StoreClient::new(registry.options()).unwrap();
     let image = ImageBuilder::new().build();
     let digest = store.push_image("plugins/p", &image, &[]).await.unwrap();
@@ -109,9 +105,7 @@ async fn referrers_are_found_after_a_push_and_a_second_push_adds_only_what_is_mi
 
 #[tokio::test]
 async fn two_that_push_referrers_at_once_lose_none_of_the_same() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let store = StoreClient::new(registry.options()).unwrap();
     let image = ImageBuilder::new().build();
     let digest = store.push_image("plugins/p", &image, &[]).await.unwrap();
@@ -125,9 +119,7 @@ async fn two_that_push_referrers_at_once_lose_none_of_the_same() {
 
 #[tokio::test]
 async fn credential_and_certificate_are_required() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let wrong = Credentials {
         username: "pusher".into(),
         password: "guess".into(),
@@ -157,9 +149,7 @@ async fn credential_and_certificate_are_required() {
 
 #[tokio::test]
 async fn artifact_comes_back_under_its_tag_and_type() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let store = StoreClient::new(registry.options()).unwrap();
     let kind = inputs::LOCK_MEDIA_TYPE;
     assert_eq!(
@@ -215,9 +205,7 @@ fn request(registry: &RealRegistry) -> PackRequest {
 
 #[tokio::test]
 async fn lock_that_another_packing_recorded_wins() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let request = request(&registry);
     let work = tempfile::tempdir().unwrap();
     let message = step("fetch", &registry, work.path(), &request).await;
@@ -256,9 +244,7 @@ async fn lock_that_another_packing_recorded_wins() {
 
 #[tokio::test]
 async fn job_packs_into_the_store_records_the_lock_and_a_pod_can_pull() {
-    let Some(registry) = RealRegistry::start().await else {
-        return;
-    };
+    let registry = RealRegistry::start().await;
     let request = request(&registry);
     let first = job(&registry, &request).await;
     let second = job(&registry, &request).await;

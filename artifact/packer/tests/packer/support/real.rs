@@ -47,14 +47,12 @@ impl Drop for RealRegistry {
 }
 
 impl RealRegistry {
-    /// One with TLS and a credential, if this machine has the program.
-    pub async fn start() -> Option<Self> {
-        let Some(program) = program() else {
-            eprintln!(
-                "skipped: no registry program; set PAPERCLIP_TEST_REGISTRY or bring the test cluster up once"
-            );
-            return None;
-        };
+    /// One with TLS and a credential.
+    pub async fn start() -> Self {
+        let program = program().expect(
+            "no registry program: `cargo run -p paperclip-tests --bin cluster -- tool registry` \
+             builds it, and PAPERCLIP_TEST_REGISTRY names another",
+        );
         support::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -105,7 +103,7 @@ impl RealRegistry {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        Some(registry)
+        registry
     }
 
     /// Where `username`, `password` and `ca.crt` are, and what it holds under `data`.
