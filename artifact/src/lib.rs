@@ -14,7 +14,6 @@ pub mod integrity;
 pub mod limits;
 pub mod lock;
 pub mod lock_diff;
-pub mod manifest;
 pub mod native;
 pub mod provenance;
 pub mod pull;

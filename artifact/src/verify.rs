@@ -24,7 +24,6 @@ use crate::inspect::{Facts, InspectError, Opened, OpenedImage, kind};
 use crate::installed;
 use crate::limits;
 use crate::lock::Lock;
-use crate::manifest;
 use crate::native;
 use crate::provenance;
 use crate::pull::{self, PullError};
@@ -256,7 +255,7 @@ fn check_facts(
             }
         }
     }
-    manifest::validate(&facts.plugin_manifest)
+    paperclip_plugin_manifest::validate(&facts.plugin_manifest)
         .map_err(|e| refused("the plugin manifest", e.to_string()))?;
     let lock = parse_lock(opened, facts)?;
     let found = Digest::of(&facts.lock);

@@ -17,7 +17,7 @@ use crate::npm::toolchain::{Toolchain, ToolchainError};
 use crate::sandbox::evaluate::Evaluator;
 use crate::steps::assemble::Assembled;
 use crate::steps::error::PackError;
-use crate::steps::fetch::Package;
+use crate::steps::package::Package;
 use crate::steps::work::Work;
 
 /// The lock's file beside the layout, to pack from again.

@@ -6,8 +6,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use paperclip_artifact::manifest::{self, ManifestError};
 use paperclip_oci::canonical;
+use paperclip_plugin_manifest::ManifestError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ impl SingleFile {
     /// Names the first field that breaks its rule.
     pub fn check(&self) -> Result<(), SingleFileError> {
         self.files()?;
-        Ok(manifest::validate(&self.manifest)?)
+        Ok(paperclip_plugin_manifest::validate(&self.manifest)?)
     }
 
     /// Path of the worker file in the package.

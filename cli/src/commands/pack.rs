@@ -10,7 +10,7 @@ use paperclip_artifact_format::platform::{Platform, Platforms};
 use paperclip_packer::{
     local::{self, Local, Progress},
     npm::registry::Registry,
-    steps::{assemble::Assembled, fetch::Package},
+    steps::{assemble::Assembled, package::Package},
 };
 use paperclip_packing_api::{naming, resolve, single_file::SingleFile};
 use serde_json::{Value, json};

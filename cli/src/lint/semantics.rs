@@ -3,7 +3,6 @@
 use ipnet::IpNet;
 use jsonschema::error::ValidationErrorKind;
 use kube::ResourceExt;
-use paperclip_artifact::manifest::WHOLE_MANIFEST;
 use paperclip_crds::v1alpha1::{
     NpmSource, PaperclipHost, PaperclipPlugin, PluginSecret, PluginSource, Reason, WorkerSpec,
 };
@@ -12,6 +11,7 @@ use paperclip_packing_api::{
     resolve::is_range,
     single_file::{SingleFile, SingleFileError},
 };
+use paperclip_plugin_manifest::WHOLE_MANIFEST;
 use serde_json::{Map, Value};
 
 use super::{Fault, document::escape, schema::wanted, shown};

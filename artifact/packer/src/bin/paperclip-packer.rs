@@ -20,7 +20,7 @@ use paperclip_packer::sandbox::evaluate::{Evaluator, SEAL_COMMAND, SEAL_FAILED};
 use paperclip_packer::sandbox::seal::Seal;
 use paperclip_packer::source::promote;
 use paperclip_packer::steps::assemble::Assembled;
-use paperclip_packer::steps::fetch::{Package, RemoteTarball, Terms};
+use paperclip_packer::steps::package::{Package, RemoteTarball, Terms};
 use paperclip_packer::steps::publish::{self, Publication};
 use paperclip_packer::steps::verify;
 use paperclip_packer::steps::work::Work;

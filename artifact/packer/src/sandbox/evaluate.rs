@@ -11,9 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use paperclip_artifact::manifest::{self, ManifestError};
 use paperclip_artifact::{bounded, limits};
 use paperclip_oci::canonical;
+use paperclip_plugin_manifest::ManifestError;
 use serde_json::Value;
 
 use crate::npm::toolchain::Toolchain;
@@ -118,7 +118,7 @@ impl Evaluator {
                 file,
                 why: format!("it printed something that is no JSON: {e}"),
             })?;
-        manifest::validate(&manifest)?;
+        paperclip_plugin_manifest::validate(&manifest)?;
         check_worker(&folder, &manifest)?;
         let size = canonical::compact(&manifest).len() as u64;
         if size > limits::PLUGIN_MANIFEST {

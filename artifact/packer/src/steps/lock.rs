@@ -7,7 +7,7 @@ use paperclip_oci::client::{StoreClient, StoreError};
 
 use crate::npm::install::Npm;
 use crate::steps::error::PackError;
-use crate::steps::fetch::Package;
+use crate::steps::package::Package;
 use crate::steps::work::LockOrigin;
 
 pub(super) async fn choose_lock(

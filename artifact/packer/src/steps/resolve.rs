@@ -7,7 +7,7 @@ use crate::npm::install::Npm;
 use crate::npm::registry::{Registry, RegistryClient};
 use crate::npm::toolchain::Toolchain;
 use crate::steps::error::PackError;
-use crate::steps::fetch::RemoteTarball;
+use crate::steps::package::RemoteTarball;
 use crate::steps::work::Work;
 
 impl Work {

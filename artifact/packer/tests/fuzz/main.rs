@@ -20,7 +20,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use mutate::Random;
 use paperclip_artifact::lock::Lock;
-use paperclip_artifact::{limits, manifest, pull};
+use paperclip_artifact::{limits, pull};
 use paperclip_artifact_format::platform::Platform;
 use paperclip_oci::Digest;
 use paperclip_packer::npm::archive::{self, Budget, Rule};
@@ -236,7 +236,7 @@ fn plugin_manifests() {
         let Ok(manifest) = serde_json::from_slice::<Value>(&text) else {
             continue;
         };
-        match manifest::validate(&manifest) {
+        match paperclip_plugin_manifest::validate(&manifest) {
             Ok(()) => run.taken += 1,
             Err(error) => assert!(!error.to_string().is_empty()),
         }

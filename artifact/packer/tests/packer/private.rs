@@ -12,7 +12,7 @@ use base64::Engine as _;
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_packer::npm::registry::Registry;
 use paperclip_packer::steps::error::PackError;
-use paperclip_packer::steps::fetch::Package;
+use paperclip_packer::steps::package::Package;
 use paperclip_packer::steps::work::Work;
 use paperclip_packing_api::report::{Failure, FailureReason};
 use serde_json::json;

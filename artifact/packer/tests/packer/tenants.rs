@@ -18,7 +18,7 @@ use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::client::{StoreClient, StoreOptions};
 use paperclip_packer::npm::registry::Registry;
 use paperclip_packer::steps::error::PackError;
-use paperclip_packer::steps::fetch::{Package, RemoteTarball, Terms};
+use paperclip_packer::steps::package::{Package, RemoteTarball, Terms};
 use paperclip_packer::steps::work::Work;
 use paperclip_packing_api::login::Login;
 use paperclip_packing_api::report::{self, Failure, FailureReason, StepReport};

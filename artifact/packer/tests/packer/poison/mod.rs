@@ -14,7 +14,7 @@ use paperclip_packer::npm::registry::{Registry, RegistryClient};
 use paperclip_packer::npm::tarballs::{self, Sources};
 use paperclip_packer::npm::toolchain::Toolchain;
 use paperclip_packer::steps::error::PackError;
-use paperclip_packer::steps::fetch::Package;
+use paperclip_packer::steps::package::Package;
 use paperclip_packer::steps::work::Work;
 use paperclip_packing_api::report::Failure;
 use paperclip_packing_api::report::FailureReason::{self, PackageRefused, RegistryUnavailable};

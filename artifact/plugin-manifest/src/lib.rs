@@ -1,10 +1,12 @@
 //! Paperclip's rules for a plugin manifest, checked again in Rust.
 //!
+//! [`releases`] says which release of Paperclip added what.
 //! `shape` says how a rule for one value reads, `fields` is the table of all fields,
 //! `features` holds what spans fields: capabilities, uniqueness, routes and the user interface.
 
 mod features;
 mod fields;
+pub mod releases;
 mod shape;
 mod text;
 
@@ -61,7 +63,8 @@ impl ManifestError {
     }
 }
 
-/// Checks a manifest against every rule of Paperclip's install.
+/// Checks a manifest against every rule of Paperclip's install, of whichever known release takes
+/// most; see [`releases`].
 ///
 /// # Errors
 /// Names the first field that breaks a rule, what was found and what is wanted.
@@ -233,7 +236,9 @@ mod tests {
         assert!(validate(&slot("sidebar", json!({"routePath": "mine"}))).is_err());
         assert!(validate(&slot("detailTab", json!({}))).is_err());
         assert!(validate(&slot("dashboardWidget", json!({}))).is_err());
-        assert!(validate(&slot("issueHeaderAction", json!({}))).is_err());
+        assert!(validate(&slot("nowhere", json!({}))).is_err());
+        // A later release took it first.
+        assert_eq!(validate(&slot("issueHeaderAction", json!({}))), Ok(()));
         let mut without = slot("page", json!({}));
         without["entrypoints"] = json!({"worker": "w.js"});
         assert!(refusal(&without).contains("entrypoints.ui"));

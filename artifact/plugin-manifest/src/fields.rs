@@ -255,6 +255,7 @@ const ENVIRONMENT_DRIVER: Record = strict(&[
     optional("supportsTemplateDelete", Boolean),
     optional("supportsLoginPty", Boolean),
     optional("supportsSetupTokenLogin", Boolean),
+    optional("supportsTasks", Boolean),
     optional(
         "interactiveSetupConnectionTypes",
         list_of(&text(1, 100), 0, 10),
@@ -469,7 +470,7 @@ const ENTITY_TYPES: [&str; 8] = [
 ];
 
 /// Places that take slots and launchers, then those for slots only.
-const SLOT_TYPES: [&str; 15] = [
+const SLOT_TYPES: [&str; 17] = [
     "page",
     "settingsPage",
     "sidebar",
@@ -485,6 +486,8 @@ const SLOT_TYPES: [&str; 15] = [
     "commentContextMenuItem",
     "routeSidebar",
     "companySettingsPage",
+    "issueHeaderAction",
+    "appShellOverlay",
 ];
 const LAUNCHER_ZONES: [&str; 13] = [
     "page",
