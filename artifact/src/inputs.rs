@@ -1,4 +1,4 @@
-//! What an artifact is made from, and the names that follow from it.
+//! The inputs of an artifact, and the tags that follow from them.
 
 use paperclip_artifact_format::platform::Platforms;
 use paperclip_oci::digest::Digest;

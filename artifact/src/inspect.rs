@@ -33,7 +33,7 @@ pub enum InspectError {
         what: String,
         /// The artifact.
         artifact: Digest,
-        /// What went wrong.
+        /// The cause.
         source: Box<SourceError>,
     },
     /// A part is whole and breaks a rule.
@@ -43,7 +43,7 @@ pub enum InspectError {
         what: String,
         /// The artifact.
         artifact: Digest,
-        /// What was found and what is wanted.
+        /// The finding, and the rule.
         why: String,
     },
     /// A referrer is not there.

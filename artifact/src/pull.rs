@@ -45,7 +45,7 @@ pub enum PullError {
     Store {
         /// The artifact.
         digest: Digest,
-        /// What went wrong.
+        /// The cause.
         #[source]
         source: Box<StoreError>,
     },
@@ -62,7 +62,7 @@ pub enum PullError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Unpacking was interrupted.

@@ -42,7 +42,7 @@ pub enum TreeError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// An entry breaks a rule.

@@ -52,7 +52,7 @@ impl Refusal {
 pub struct Policy {
     /// Its name, for messages and records.
     pub name: String,
-    /// What must hold.
+    /// The requirements.
     pub require: Vec<Requirement>,
 }
 

@@ -31,7 +31,7 @@ pub enum ImageError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A path cannot be one inside an image.

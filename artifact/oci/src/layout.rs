@@ -30,7 +30,7 @@ pub enum LayoutError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file could not be read.
@@ -38,7 +38,7 @@ pub enum LayoutError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file is not what it should be.
@@ -46,7 +46,7 @@ pub enum LayoutError {
     Refused {
         /// The file.
         path: PathBuf,
-        /// What was found and what is wanted.
+        /// The finding, and the rule.
         why: String,
     },
 }

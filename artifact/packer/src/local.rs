@@ -34,7 +34,7 @@ pub struct Local<'a> {
     pub program: PathBuf,
 }
 
-/// What is being done, for whoever waits.
+/// The progress of a packing, for whoever waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The pinned Node and npm are brought.

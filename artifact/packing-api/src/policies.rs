@@ -37,7 +37,7 @@ impl Policies {
         }
     }
 
-    /// What must hold.
+    /// The requirements.
     #[must_use]
     pub fn policies(&self) -> &[Policy] {
         &self.policies

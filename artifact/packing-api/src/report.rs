@@ -1,4 +1,4 @@
-//! What a packing step reports: the JSON in a container's termination message.
+//! The report of a packing step: the JSON in a container's termination message.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What `fetch` reports.
+/// The report of `fetch`.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Fetched {
@@ -36,7 +36,7 @@ pub struct Fetched {
     pub packages: usize,
 }
 
-/// What `evaluate` reports.
+/// The report of `evaluate`.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Evaluated {
@@ -48,7 +48,7 @@ pub struct Evaluated {
     pub manifest_digest: Digest,
 }
 
-/// What `push` reports: where the artifact is.
+/// The report of `push`: the place of the artifact.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Pushed {

@@ -1,4 +1,4 @@
-//! What a packing Job is asked for: the JSON in `PAPERCLIP_PACK_REQUEST`.
+//! The request to a packing Job: the JSON in `PAPERCLIP_PACK_REQUEST`.
 
 use paperclip_artifact::integrity;
 use paperclip_artifact_format::platform::Platforms;

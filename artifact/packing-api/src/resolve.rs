@@ -1,4 +1,4 @@
-//! What a source stands for at the moment: the exact version that npm would take for a range or
+//! The resolution of a source: the exact version that npm would take for a range or
 //! a dist-tag, the package in a tarball, the image under a tag.
 //!
 //! A tenant's own registry or credential is asked this first, whatever the store holds: who may

@@ -34,9 +34,9 @@ pub enum SingleFileError {
     Field {
         /// Path of the field.
         field: &'static str,
-        /// What is there.
+        /// The value found.
         found: String,
-        /// What must be.
+        /// The rule.
         wanted: &'static str,
     },
     /// A rule of Paperclip's for plugin manifests.

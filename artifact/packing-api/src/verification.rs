@@ -59,7 +59,7 @@ impl VerifyRequest {
     }
 }
 
-/// What the step reports.
+/// The report of the step.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct VerificationReport {

@@ -44,13 +44,13 @@ impl ManifestError {
         &self.field
     }
 
-    /// What is there.
+    /// The value found.
     #[must_use]
     pub fn found(&self) -> &str {
         &self.found
     }
 
-    /// What must be.
+    /// The rule.
     #[must_use]
     pub fn wanted(&self) -> &str {
         &self.wanted

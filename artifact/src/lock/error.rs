@@ -13,7 +13,7 @@ pub enum LockError {
         package: String,
         /// The version wanted.
         version: String,
-        /// How it differs.
+        /// The difference.
         why: String,
     },
     /// One entry breaks a rule.

@@ -43,7 +43,7 @@ pub enum SignError {
     Store {
         /// The artifact.
         artifact: Digest,
-        /// What went wrong.
+        /// The cause.
         source: Box<StoreError>,
     },
 }
@@ -66,7 +66,7 @@ pub enum CheckError {
     Store {
         /// The artifact.
         artifact: Digest,
-        /// What went wrong.
+        /// The cause.
         source: Box<StoreError>,
     },
 }

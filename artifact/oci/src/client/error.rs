@@ -12,7 +12,7 @@ pub enum StoreError {
     Credential {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// Address or certificate cannot be used.
@@ -20,7 +20,7 @@ pub enum StoreError {
     Setup {
         /// Address of the store.
         address: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// No answer.
@@ -28,9 +28,9 @@ pub enum StoreError {
     Unreachable {
         /// Address of the store.
         address: String,
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What the HTTP client said.
+        /// The HTTP client's error.
         source: reqwest::Error,
     },
     /// An answer that says no.
@@ -38,7 +38,7 @@ pub enum StoreError {
     Refused {
         /// Address of the store.
         address: String,
-        /// What was asked for.
+        /// The request.
         action: String,
         /// Status of the answer.
         status: StatusCode,
@@ -50,9 +50,9 @@ pub enum StoreError {
     Mismatch {
         /// Address of the store.
         address: String,
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// How it differs.
+        /// The difference.
         why: String,
     },
     /// A pulled blob could not be kept.
@@ -60,7 +60,7 @@ pub enum StoreError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

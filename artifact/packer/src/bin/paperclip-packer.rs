@@ -100,10 +100,10 @@ struct StoreAccess {
     store_dir: PathBuf,
 }
 
-/// Where a step leaves its outcome.
+/// The file for a step's report.
 #[derive(Args)]
 struct ReportFile {
-    /// File that takes the outcome
+    /// File that takes the report
     #[arg(long, env = "PAPERCLIP_PACK_TERMINATION_LOG", default_value_os_t = report::termination_log())]
     termination_log: PathBuf,
 }

@@ -113,9 +113,9 @@ pub struct Broken {
     pub rule: Rule,
     /// The entry, escaped; none when the whole archive is at fault.
     pub entry: Option<String>,
-    /// What was found.
+    /// The value found.
     pub found: String,
-    /// What was wanted.
+    /// The wanted value.
     pub wanted: String,
 }
 
@@ -151,7 +151,7 @@ impl Broken {
 pub struct ArchiveError {
     /// Package and version.
     pub package: String,
-    /// What is wrong.
+    /// The fault.
     pub broken: Box<Broken>,
 }
 

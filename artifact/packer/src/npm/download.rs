@@ -25,7 +25,7 @@ pub enum TarballError {
     Fetch {
         /// Package and version.
         package: String,
-        /// What went wrong.
+        /// The cause.
         source: FetchError,
     },
     /// A tarball breaks a rule.
@@ -45,7 +45,7 @@ pub enum TarballError {
     Cache {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// This program is ending.

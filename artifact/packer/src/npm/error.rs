@@ -18,7 +18,7 @@ pub enum InstallError {
     PackageNotFound {
         /// Package and version.
         package: String,
-        /// What the registry, or npm, said.
+        /// The message of the registry, or of npm.
         message: String,
     },
     /// The package is there, and the version is not.
@@ -26,29 +26,29 @@ pub enum InstallError {
     VersionNotFound {
         /// Package and version.
         package: String,
-        /// What the registry, or npm, said.
+        /// The message of the registry, or of npm.
         message: String,
     },
     /// The registry did not serve us.
     #[error("cannot {action}: the registry is not available: {message}")]
     Registry {
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What npm said.
+        /// npm's message.
         message: String,
     },
     /// The registry does not let us in.
     #[error("cannot {action}: the registry denies access: {message}")]
     AccessDenied {
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What npm said.
+        /// npm's message.
         message: String,
     },
     /// The package is at fault.
     #[error("cannot {action}: {message}")]
     Refused {
-        /// What was asked for.
+        /// The request.
         action: String,
         /// What npm, or this module, said.
         message: String,
@@ -70,27 +70,27 @@ pub enum InstallError {
     /// The registry did not answer npm's questions, or not as it may.
     #[error("cannot {action}")]
     Fetch {
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What went wrong.
+        /// The cause.
         source: FetchError,
     },
     /// npm failed in a way that tells nothing about the package.
     #[error("cannot {action}: npm failed: {message}")]
     Npm {
-        /// What was asked for.
+        /// The request.
         action: String,
-        /// What npm said.
+        /// npm's message.
         message: String,
     },
     /// The work folder or npm itself could not be used.
     #[error("cannot {action} in {}", path.display())]
     Work {
-        /// What was tried.
+        /// The attempt.
         action: String,
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -20,7 +20,7 @@ pub enum NormaliseError {
     Remove {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

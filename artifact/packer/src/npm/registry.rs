@@ -68,13 +68,13 @@ pub enum FetchError {
     Setup {
         /// URL of the registry.
         registry: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// The registry sent us to where nothing of it may be.
     #[error("cannot get {url}")]
     Forbidden {
-        /// What was asked for.
+        /// The request.
         url: String,
         /// The rule and what breaks it.
         source: Forbidden,
@@ -82,15 +82,15 @@ pub enum FetchError {
     /// No answer, or not all of it.
     #[error("cannot get {url}: {why}")]
     Unreachable {
-        /// What was asked for.
+        /// The request.
         url: String,
-        /// What the HTTP client said.
+        /// The HTTP client's error.
         why: String,
     },
     /// An answer that says no.
     #[error("cannot get {url}: it answered {status}")]
     Status {
-        /// What was asked for.
+        /// The request.
         url: String,
         /// Status of the answer.
         status: StatusCode,
@@ -100,7 +100,7 @@ pub enum FetchError {
         "cannot get {url}: it breaks the rule `answer-size`: found more than {limit} bytes, wanted at most {limit}"
     )]
     TooLarge {
-        /// What was asked for.
+        /// The request.
         url: String,
         /// The bound.
         limit: u64,
@@ -108,17 +108,17 @@ pub enum FetchError {
     /// The answer does not decompress.
     #[error("cannot get {url}: its compressed answer is broken: {why}")]
     Encoding {
-        /// What was asked for.
+        /// The request.
         url: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// What was read could not be kept.
     #[error("cannot keep {url}")]
     Write {
-        /// What was asked for.
+        /// The request.
         url: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

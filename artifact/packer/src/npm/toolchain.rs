@@ -61,7 +61,7 @@ pub enum ToolchainError {
     Fetch {
         /// Package and version.
         package: String,
-        /// What went wrong.
+        /// The cause.
         why: String,
     },
     /// The tarball is not the pinned one.
@@ -75,7 +75,7 @@ pub enum ToolchainError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

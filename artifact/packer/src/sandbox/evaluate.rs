@@ -86,7 +86,7 @@ pub enum EvaluateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -58,7 +58,7 @@ pub enum SealError {
     Limit {
         /// The resource.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: nix::Error,
     },
     /// A path to be read is not there.
@@ -78,7 +78,7 @@ pub enum SealError {
     Execute {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

@@ -38,7 +38,7 @@ pub enum PromoteError {
     Look {
         /// Repository and tag.
         reference: String,
-        /// What went wrong.
+        /// The cause.
         source: SourceError,
     },
     /// It is for other nodes.
@@ -62,7 +62,7 @@ pub enum PromoteError {
     Work {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -49,9 +49,9 @@ pub enum TarballSourceError {
         url: String,
         /// The field.
         field: &'static str,
-        /// What is there.
+        /// The value found.
         found: String,
-        /// What must be.
+        /// The rule.
         wanted: &'static str,
     },
     /// It has no `package.json` that can be read.
@@ -59,7 +59,7 @@ pub enum TarballSourceError {
     Description {
         /// Where it is.
         url: String,
-        /// What is wrong.
+        /// The fault.
         why: String,
     },
     /// The file could not be read again.
@@ -67,7 +67,7 @@ pub enum TarballSourceError {
     Read {
         /// Where it came from.
         url: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

@@ -120,7 +120,7 @@ pub enum PackError {
     Work {
         /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// The cause.
         why: String,
     },
 }

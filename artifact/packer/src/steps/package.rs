@@ -5,7 +5,7 @@ use paperclip_packing_api::request::PackRequest;
 
 use crate::npm::registry::Registry;
 
-/// What to pack.
+/// A package to pack.
 #[derive(Clone, Debug)]
 pub struct Package<'a> {
     /// Name of the package.

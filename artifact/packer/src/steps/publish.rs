@@ -72,7 +72,7 @@ pub enum PublishError {
     Work {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }

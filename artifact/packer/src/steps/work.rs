@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::steps::error::PackError;
 
-/// Where a lock came from.
+/// The origin of a lock.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum LockOrigin {
