@@ -1,4 +1,4 @@
-//! Whether a worker's call stays in the company it was made for.
+//! The rule that a worker's call stays in the company it was made for.
 
 use paperclip_bridge::v1::RpcError;
 use paperclip_protocol::{

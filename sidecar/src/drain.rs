@@ -1,4 +1,4 @@
-//! The way out: hosts are told, calls finish, the worker is shut down.
+//! Draining: hosts hear of it, calls finish, the worker is shut down.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whether the cluster's network keeps this pod's egress closed, found out by trying.
+//! Egress of this pod, tried: does the cluster's network keep it closed?
 //!
 //! A NetworkPolicy is a wish: some networks grant it, some ignore it, and the API server
 //! says yes to both. So the sidecar, which shares the worker's network, now and then dials
@@ -36,7 +36,7 @@ async fn attempt(target: SocketAddr) -> Egress {
     }
 }
 
-/// What an attempt says of the network. A refusal by the other side is no denial: the
+/// The verdict of an attempt on the network. A refusal by the other side is no denial: the
 /// packet arrived.
 fn judge(failure: Option<ErrorKind>) -> Egress {
     match failure {

@@ -5,7 +5,7 @@ use paperclip_bridge::v1::RpcError;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// What a line of the worker is.
+/// A line of the worker, parsed.
 #[derive(Debug, PartialEq)]
 pub enum FromWorker {
     /// An answer to a request of ours. The id is None when it is not one of ours.
@@ -19,14 +19,14 @@ pub enum FromWorker {
     Request {
         /// Number or string, as written.
         id: Bytes,
-        /// What is asked and for which invocation.
+        /// The method, its params and the invocation.
         message: Message,
     },
     /// A notification.
     Notification(Message),
 }
 
-/// What requests and notifications share.
+/// The common part of requests and notifications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     /// The method.
@@ -129,7 +129,7 @@ pub(crate) fn rpc_error(raw: &RawValue) -> RpcError {
     }
 }
 
-/// Whether bytes are one JSON value.
+/// True for bytes that are one JSON value.
 pub fn is_json(bytes: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(bytes).is_ok()
 }

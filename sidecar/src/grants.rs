@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// How often counts that only grew are shown. Each time is a message to the operator.
 const SHOWN_EVERY: Duration = Duration::from_secs(60);
 
-/// What the worker may ask hosts for, counted.
+/// Capabilities of the worker, counted.
 ///
 /// The names are those of the protocol and of the plugin manifest, so their number is bounded
 /// whatever a worker does.

@@ -1,4 +1,4 @@
-//! What /metrics says.
+//! The metrics of /metrics.
 
 use std::sync::Mutex;
 
@@ -84,90 +84,46 @@ impl Metrics {
     pub fn new(grants: Scraped) -> Self {
         let mut registry = Registry::with_prefix("paperclip_sidecar");
         let calls = Family::default();
-        let refused = Family::default();
-        let cancelled = Counter::default();
-        let late_answers = Counter::default();
-        let noise = Counter::default();
-        let oversized = Counter::default();
-        let repeated_events = Counter::default();
-        let joined_runs = Counter::default();
-        let dropped_records = Counter::default();
-        let held_back = Counter::default();
-        let refused_peers = Counter::default();
-        let restarts = Counter::default();
-        let sessions = Gauge::default();
         registry.register("calls", "Calls by direction and outcome", calls.clone());
+        let refused = Family::default();
         registry.register(
             "refused_calls",
             "Calls that a limit refused, by limit",
             refused.clone(),
         );
-        registry.register(
-            "cancelled_calls",
-            "Calls that their host gave up",
-            cancelled.clone(),
-        );
-        registry.register(
-            "late_answers",
-            "Answers that nobody waited for any more",
-            late_answers.clone(),
-        );
-        registry.register(
-            "stdout_noise",
-            "Lines on the worker's stdout that were no messages",
-            noise.clone(),
-        );
-        registry.register(
-            "stdout_oversized",
-            "Lines on the worker's stdout beyond the limit, dropped",
-            oversized.clone(),
-        );
-        registry.register(
-            "dropped_records",
-            "Lines of the worker that no host keeps, since there were too many",
-            dropped_records.clone(),
-        );
-        registry.register(
-            "held_back_lines",
-            "Lines after which the worker was not read for a while, since it asks, tells or prints too much",
-            held_back.clone(),
-        );
-        registry.register(
-            "worker_restarts",
-            "Restarts of the worker",
-            restarts.clone(),
-        );
-        registry.register(
-            "repeated_events",
-            "Events that a second host told, dropped",
-            repeated_events.clone(),
-        );
-        registry.register(
-            "joined_runs",
-            "Jobs that joined the run of their slot",
-            joined_runs.clone(),
-        );
-        registry.register(
-            "refused_peers",
-            "Peers at the shim's socket that were not the shim",
-            refused_peers.clone(),
-        );
-        registry.register_collector(Box::new(grants));
+        let sessions = Gauge::default();
         registry.register("sessions", "Open sessions", sessions.clone());
+        registry.register_collector(Box::new(grants));
+        let mut counter = |name, help| counter(&mut registry, name, help);
         Self {
+            cancelled: counter("cancelled_calls", "Calls that their host gave up"),
+            late_answers: counter("late_answers", "Answers that nobody waited for any more"),
+            noise: counter(
+                "stdout_noise",
+                "Lines on the worker's stdout that were no messages",
+            ),
+            oversized: counter(
+                "stdout_oversized",
+                "Lines on the worker's stdout beyond the limit, dropped",
+            ),
+            dropped_records: counter(
+                "dropped_records",
+                "Lines of the worker that no host keeps, since there were too many",
+            ),
+            held_back: counter(
+                "held_back_lines",
+                "Lines after which the worker was not read for a while, since it asks, tells or prints too much",
+            ),
+            restarts: counter("worker_restarts", "Restarts of the worker"),
+            repeated_events: counter("repeated_events", "Events that a second host told, dropped"),
+            joined_runs: counter("joined_runs", "Jobs that joined the run of their slot"),
+            refused_peers: counter(
+                "refused_peers",
+                "Peers at the shim's socket that were not the shim",
+            ),
             registry: Mutex::new(registry),
             calls,
             refused,
-            cancelled,
-            late_answers,
-            noise,
-            oversized,
-            repeated_events,
-            joined_runs,
-            dropped_records,
-            held_back,
-            refused_peers,
-            restarts,
             sessions,
         }
     }
@@ -192,4 +148,11 @@ impl Metrics {
         }
         rendered
     }
+}
+
+/// A counter of the registry.
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Counter {
+    let counter = Counter::default();
+    registry.register(name, help, counter.clone());
+    counter
 }

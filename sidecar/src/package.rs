@@ -1,4 +1,4 @@
-//! What the artifact folder says about the plugin.
+//! The plugin as its artifact folder describes it.
 
 use std::{
     collections::BTreeSet,
@@ -36,7 +36,7 @@ pub enum PackageError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file is not what it should be.
@@ -44,7 +44,7 @@ pub enum PackageError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's error.
         source: serde_json::Error,
     },
     /// A path leads out of the artifact.

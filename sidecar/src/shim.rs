@@ -30,7 +30,7 @@ const HELLO: u16 = 500;
 /// Refused peers are logged this often at most.
 const LOGGED: Duration = Duration::from_secs(1);
 
-/// What happens at the shim.
+/// An event at the shim.
 #[derive(Debug)]
 pub enum ShimEvent {
     /// A shim is there: the keys of what was delivered to workers.
@@ -43,7 +43,7 @@ pub enum ShimEvent {
     Worker {
         /// Its process id, as the shim sees it.
         pid: i32,
-        /// What an earlier sidecar wanted kept; empty for a fresh worker.
+        /// State that an earlier sidecar kept; empty for a fresh worker.
         remembered: Vec<u8>,
         /// The worker's stdin, to write.
         stdin: UnixStream,

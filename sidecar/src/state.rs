@@ -7,7 +7,7 @@ use paperclip_bridge::v1::{
 
 use crate::watch;
 
-/// What hosts and the operator see of the pod.
+/// The state of the pod, as hosts and the operator see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodState {
     /// The phase that hosts route by.
@@ -20,16 +20,16 @@ pub struct PodState {
     pub config: ConfigState,
     /// The config that the worker runs with, without secret values, as JSON.
     pub config_json: Bytes,
-    /// What became of the last attempt to leave the pod.
+    /// The verdict of the last attempt to leave the pod.
     pub egress: Egress,
-    /// What became of the capabilities, as of a moment ago.
+    /// Uses and denials of capabilities, as of a moment ago.
     pub capabilities: Vec<CapabilityUse>,
     /// Sessions that proved both directions lately.
     pub hosts: Vec<AttachedHost>,
 }
 
 impl PodState {
-    /// Whether the pod is ready: initialised, healthy, not on its way out.
+    /// True when the pod is ready: initialised, healthy, not on its way out.
     pub fn is_ready(&self) -> bool {
         self.phase == Phase::Serving && self.worker.healthy
     }

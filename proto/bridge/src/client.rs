@@ -58,7 +58,7 @@ pub enum ConnectError {
     Transport {
         /// The address.
         address: SocketAddr,
-        /// What the transport said.
+        /// The transport's error.
         source: tonic::transport::Error,
     },
     /// The pod refused the stream.
@@ -74,7 +74,7 @@ pub enum ConnectError {
     Hello {
         /// The address.
         address: SocketAddr,
-        /// What came instead.
+        /// The frame that came instead.
         why: &'static str,
     },
 }
@@ -110,7 +110,7 @@ fn session_over() -> CallError {
     CallError::NotSent("the session is over".into())
 }
 
-/// What a pod says on its own.
+/// A message of a pod that is no answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// The worker asks; answer with [`SessionSender::respond`].
@@ -363,7 +363,7 @@ impl SessionSender {
         self.0.over.cancelled().await;
     }
 
-    /// Whether the session is over.
+    /// True when the session is over.
     pub fn is_closed(&self) -> bool {
         self.0.over.is_cancelled()
     }

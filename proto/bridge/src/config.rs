@@ -31,10 +31,10 @@ pub struct DeliveredConfig {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivationConfig {
-    /// What a worker of this activation accepted before. A worker that starts gets it first.
+    /// The config that a worker of this activation accepted before. A worker that starts gets it first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<ConfigRevision>,
-    /// What the worker is asked to accept. A worker without an active config serves only
+    /// The config that the worker is to accept. A worker without an active config serves only
     /// once it has accepted this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidate: Option<ConfigRevision>,

@@ -1,4 +1,4 @@
-//! What the operator tells a sidecar of its pod: `facts.json`, an annotation of the pod
+//! Facts of a pod for its sidecar, from the operator: `facts.json`, an annotation of the pod
 //! template that the downward API mounts. It never changes for a pod.
 
 use serde::{Deserialize, Serialize};

@@ -58,7 +58,7 @@ pub enum LinkError {
     Decode(#[from] prost::DecodeError),
 }
 
-/// What every frame can be, whichever way it travels.
+/// The kinds of frames, whichever way they travel.
 #[derive(Debug)]
 pub enum Kind<F> {
     /// The peer wants a pong.
@@ -179,7 +179,7 @@ impl<F: Frame> Sender<F> {
             .map_err(TrySendError::into_inner)
     }
 
-    /// Whether a frame is too large to travel whole.
+    /// True for a frame that is too large to travel whole.
     pub fn takes_chunks(&self, frame: &F) -> bool {
         frame.encoded_len() > self.max_frame
     }
@@ -206,7 +206,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Whether both directions proved themselves within two ping periods.
+    /// True when both directions proved themselves within two ping periods.
     pub fn is_fresh(&self) -> bool {
         let fresh = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() <= 2 * PING_INTERVAL);
         fresh(self.answered) && fresh(self.asked)
@@ -340,7 +340,7 @@ where
     }
 }
 
-/// What a receiver yields.
+/// An item of a receiver.
 #[derive(Debug)]
 pub enum Event<I> {
     /// A whole frame.

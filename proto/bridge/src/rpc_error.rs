@@ -24,13 +24,13 @@ impl RpcError {
         }
     }
 
-    /// Whether the worker has not seen the call.
+    /// True when the worker has not seen the call.
     #[must_use]
     pub fn is_not_sent(&self) -> bool {
         self.code == WORKER_UNAVAILABLE && self.says_not_sent()
     }
 
-    /// Whether the worker has not seen the call, also where a limit is why.
+    /// True when the worker has not seen the call, also where a limit is why.
     #[must_use]
     pub fn was_unseen(&self) -> bool {
         matches!(self.code, WORKER_UNAVAILABLE | LIMIT_EXCEEDED | TIMEOUT) && self.says_not_sent()

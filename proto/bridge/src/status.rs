@@ -21,10 +21,10 @@ pub const DOMAIN: &str = "plugins.paperclip.ing";
 pub const CODE_KEY: &str = "jsonrpcCode";
 /// Full name of the message that holds the whole error.
 const RPC_ERROR: &str = "paperclip.plugin.v1.RpcError";
-/// What a client is told to wait before it calls a plugin again that was not there.
+/// The time that a client is to wait before it calls a plugin again that was not there.
 const RETRY_SECONDS: i64 = 1;
 
-/// What a JSON-RPC code is in gRPC.
+/// A JSON-RPC code and its code in gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The code of the worker protocol.

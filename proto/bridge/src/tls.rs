@@ -59,7 +59,7 @@ pub enum TlsError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file is not PEM of the wanted kind.
@@ -67,7 +67,7 @@ pub enum TlsError {
     Parse {
         /// The part: certificate chain, private key or CA.
         what: &'static str,
-        /// What the parser said.
+        /// The parser's error.
         source: pem::Error,
     },
     /// A file holds no certificate.
@@ -84,7 +84,7 @@ pub enum TlsError {
     ClientVerifier(#[source] rustls::server::VerifierBuilderError),
 }
 
-/// What a handshake needs.
+/// The material of a handshake.
 struct Material {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -178,7 +178,7 @@ struct Seen {
     stamp: Stamp,
 }
 
-/// What tells one state of the folder's files from the next.
+/// Modification times and sizes of the folder's files.
 type Stamp = [Option<(SystemTime, u64)>; 3];
 
 fn stamp(dir: &Path) -> Stamp {
@@ -237,7 +237,7 @@ impl<T> Source<T> {
 }
 
 impl Folder {
-    /// Whether the files differ from when they were last looked at; looks at most every `interval`.
+    /// True when the files differ from when they were last looked at; looks at most every `interval`.
     fn changed(&self, interval: Duration) -> bool {
         let Ok(mut seen) = self.seen.lock() else {
             return false;
@@ -391,7 +391,7 @@ async fn accept(
 /// The other end of a connection, in the extensions of each request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Who it is, by its verified certificate.
+    /// Its identity, by its verified certificate.
     pub identity: Identity,
     /// Where it dials from.
     pub address: SocketAddr,

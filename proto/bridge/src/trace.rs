@@ -64,7 +64,7 @@ impl Traces {
         Ok(Self(Some(Exporting { provider, tracer })))
     }
 
-    /// Whether spans are made.
+    /// True when spans are made.
     #[must_use]
     pub fn are_on(&self) -> bool {
         self.0.is_some()

@@ -20,7 +20,7 @@ use crate::{Identity, identity_of};
 pub struct PeerVerifier {
     /// Authorities, one of which must have signed the chain.
     pub roots: Arc<RootCertStore>,
-    /// What checks signatures.
+    /// The provider that checks signatures.
     pub provider: Arc<CryptoProvider>,
     /// The wanted identity.
     pub peer: Identity,

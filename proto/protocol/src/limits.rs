@@ -1,6 +1,6 @@
 //! Limits of a plugin's calls: as the operator hands them to sidecars, and as hosts hear of them.
 //!
-//! What is absent is the platform's default, which stands here and nowhere else.
+//! An absent limit is the platform's default, which stands here and nowhere else.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ impl Limits {
         self.queue.map_or(QUEUE, |limit| limit as usize)
     }
 
-    /// Whether a payload of so many bytes may pass.
+    /// True when a payload of so many bytes may pass.
     #[must_use]
     pub fn admits(&self, bytes: usize) -> bool {
         self.payload_bytes

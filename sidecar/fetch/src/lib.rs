@@ -116,7 +116,7 @@ mod tests {
 
     const REPOSITORY: &str = "plugins/p";
 
-    /// What the registry holds, by path.
+    /// The content of the registry, by path.
     type Content = Arc<Mutex<BTreeMap<String, Bytes>>>;
 
     async fn serve(State(content): State<Content>, request: Request) -> Response {

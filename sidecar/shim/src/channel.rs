@@ -37,7 +37,7 @@ pub struct Received {
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// What to do when the other end has no room.
+/// The step to take when the other end has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     /// Wait a little, then fail.

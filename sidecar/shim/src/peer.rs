@@ -20,7 +20,7 @@ use crate::channel::Channel;
 /// How often what a worker left is looked for.
 const ROUNDS: usize = 100;
 
-/// Whether the listener that `channel` reached is no process that this one started, at any
+/// True when the listener that `channel` reached is no process that this one started, at any
 /// remove. A process that cannot be looked up counts as one.
 pub fn is_outside(channel: &Channel) -> io::Result<bool> {
     let listener = getsockopt(&channel.as_fd(), PeerCredentials)?.pid();
@@ -36,7 +36,7 @@ fn own() -> i32 {
     i32::try_from(process::id()).unwrap_or(i32::MAX)
 }
 
-/// Whether a process was started by `from`, at any remove, or is it. None when one on the way is
+/// True when a process was started by `from`, at any remove, or is it. None when one on the way is
 /// gone.
 fn descends(process: i32, from: i32) -> Option<bool> {
     let mut at = process;
@@ -89,7 +89,7 @@ fn processes() -> io::Result<Vec<i32>> {
     Ok(numbers.collect())
 }
 
-/// Whether a process is there and not only waits to be reaped.
+/// True when a process is there and not only waits to be reaped.
 fn lives(process: i32) -> bool {
     stat(process, 0).is_some_and(|state| !matches!(&*state, "Z" | "X"))
 }
@@ -99,7 +99,7 @@ fn parent(process: i32) -> Option<i32> {
     stat(process, 1)?.parse().ok()
 }
 
-/// What the kernel says of a process behind its name: its state first, then its parent.
+/// The fields of a process in /proc behind its name: its state first, then its parent.
 fn stat(process: i32, at: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name stands in parentheses, and may hold some itself.

@@ -1,4 +1,4 @@
-//! What shim and sidecar say to each other, one packet a message.
+//! The messages between shim and sidecar, one packet each.
 //!
 //! A packet is one byte for the kind and then its fields, each a big-endian `u32` length
 //! and so many bytes. A list is a field that holds fields. Numbers are fields in decimal.
@@ -8,7 +8,7 @@
 /// Largest packet. It must fit the kernel's default socket buffer with room to spare.
 pub const MAX_PACKET: usize = 160 * 1024;
 
-/// What the sidecar tells the shim.
+/// A command of the sidecar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Start a worker. Ignored while one runs.
@@ -38,7 +38,7 @@ pub struct Start {
     pub environment: Vec<(String, String)>,
 }
 
-/// What the shim tells the sidecar.
+/// A report of the shim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// First on each connection, with a descriptor of the socket's folder that holds its lock:
@@ -50,7 +50,7 @@ pub enum Report {
     Worker {
         /// Its process id, as the shim sees it.
         pid: i32,
-        /// What was to be remembered; empty for a fresh worker.
+        /// State to be remembered; empty for a fresh worker.
         remembered: Vec<u8>,
     },
     /// The worker was not started, and why.

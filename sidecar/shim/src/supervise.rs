@@ -84,7 +84,7 @@ struct Shim {
     /// The socket's folder, open. The sidecar locks it through this descriptor; the lock stays
     /// for as long as it is open here, which no other process can bring about.
     proof: Option<File>,
-    /// Whether the listener at the socket was refused last time.
+    /// True when the listener at the socket was refused last time.
     refused: bool,
     /// Keys of what was delivered to the worker.
     delivered: DeliveredKeys,
@@ -159,7 +159,7 @@ impl Shim {
         }
     }
 
-    /// Whether the listener at the socket is a sidecar.
+    /// True when the listener at the socket is a sidecar.
     fn trusts(&mut self, channel: &Channel) -> bool {
         let is_outside = peer::is_outside(channel).unwrap_or(false);
         if !is_outside && !self.refused {

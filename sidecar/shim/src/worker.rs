@@ -32,7 +32,7 @@ pub struct Worker {
     pub stderr: Option<ChildStderr>,
     /// The end of what it wrote to stderr.
     pub tail: Tail,
-    /// What the sidecar wants back.
+    /// State that the sidecar gets back.
     pub remembered: Vec<u8>,
 }
 

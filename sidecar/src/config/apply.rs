@@ -19,7 +19,7 @@ use crate::multiplexer::Multiplexer;
 /// How long the worker may take over `validateConfig` and `configChanged`, as in the original.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the keeper finds out.
+/// The outcome of applying a config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigOutcome {
     /// The worker has what it needs to serve.
@@ -30,7 +30,7 @@ pub enum ConfigOutcome {
     NeedsRestart,
 }
 
-/// What to do next.
+/// The next step of applying config.
 #[derive(Clone, Debug, PartialEq)]
 enum Next {
     /// The worker accepted this before, or nobody asks it to.
@@ -45,7 +45,7 @@ enum Next {
 
 /// Decides from what the worker has, what was refused, and what is delivered.
 ///
-/// `has` is the revision this run of the worker was told of, none at its start; `accepted`
+/// `has` is the revision that was sent to this run of the worker, none at its start; `accepted`
 /// the one that an earlier run accepted.
 fn decide(has: Option<u64>, accepted: u64, refused: u64, delivered: &ActivationConfig) -> Next {
     let share = |config: &ConfigRevision| Arc::new(config.clone());
@@ -98,8 +98,8 @@ struct Validated {
 }
 
 impl ConfigApplier {
-    /// For a worker that answered `initialize` with this. `has` is the revision it was told
-    /// of already, by an earlier sidecar.
+    /// For a worker that answered `initialize` with this. `has` is the revision
+    /// that an earlier sidecar sent to it.
     pub fn new(
         multiplexer: Arc<Multiplexer>,
         delivered: watch::Receiver<ActivationConfig>,
@@ -150,7 +150,7 @@ impl ConfigApplier {
         }
     }
 
-    /// A worker that an earlier sidecar told of a revision knows it already.
+    /// A worker to which an earlier sidecar sent a revision has it already.
     fn take_over(&mut self) {
         let Some(has) = self.has else { return };
         let delivered = self.delivered.borrow().clone();
@@ -164,7 +164,7 @@ impl ConfigApplier {
                 self.hold(&Arc::new(config));
                 self.multiplexer.settings.mark_sent(has);
             }
-            // It is no more delivered, so the worker is told what is.
+            // It is no more delivered, so the worker is sent what is.
             None => self.has = None,
         }
     }
@@ -179,14 +179,14 @@ impl ConfigApplier {
         self.hold(&config);
         self.multiplexer.announce_config().await;
         let is_empty = config.config.is_empty() && config.secrets.is_empty();
-        let told = match had.is_none() && is_empty {
+        let sent = match had.is_none() && is_empty {
             true => Ok(()),
             false => self.tell(&config).await,
         };
         // Only now: a successor of this sidecar tells the worker again what it may not know.
         self.multiplexer.settings.mark_sent(config.revision);
         self.multiplexer.remember();
-        match told {
+        match sent {
             Err(error) if error.code == jsonrpc::METHOD_NOT_IMPLEMENTED && !is_first => {
                 Some(ConfigOutcome::NeedsRestart)
             }
@@ -246,10 +246,10 @@ impl ConfigApplier {
             "config": filled(config.config.clone(), &config.secrets),
             "companyId": DEFAULT_COMPANY,
         });
-        let told = self
+        let call = self
             .multiplexer
             .internal_call("configChanged", to_bytes(&params), TIMEOUT);
-        told.await.map(drop)
+        call.await.map(drop)
     }
 
     fn hold(&self, config: &Arc<ConfigRevision>) {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_a_refusal_are_told() {
+    fn the_words_of_a_refusal_are_kept() {
         assert_eq!(verdict(br#"{"ok":true,"errors":[]}"#), Ok(()));
         let refused = verdict(br#"{"ok":false,"errors":["a: no","b: no"]}"#);
         assert_eq!(refused, Err("a: no; b: no".into()));

@@ -62,7 +62,7 @@ fn adopt(gate: &Arc<Gate>, limits: Limits) {
 fn read(folder: &Path, activation: u64) -> io::Result<(ActivationConfig, Limits)> {
     let bytes = fs::read(folder.join(FILE_NAME))?;
     let mut delivered: DeliveredConfig = serde_json::from_slice(&bytes).map_err(|error| {
-        // The parser's words may quote a secret, so only its place is told.
+        // The parser's words may quote a secret, so only its place is logged.
         tracing::error!(
             line = error.line(),
             column = error.column(),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use redact::Redactor;
 
-/// What the worker runs with, shared by everything that speaks to it.
+/// Config and secrets that the worker runs with, shared by everything that speaks to it.
 #[derive(Debug, Default)]
 pub struct Settings(RwLock<Held>);
 

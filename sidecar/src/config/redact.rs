@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What stands where a value stood.
+/// The text in place of a value.
 const REDACTED: &str = "[redacted]";
 /// Shorter values would take ordinary words out of every text.
 const SHORTEST: usize = 4;
@@ -69,12 +69,12 @@ mod tests {
     #[test]
     fn a_value_is_taken_out_in_each_of_its_forms() {
         let redactor = Redactor::default().with(["pa\"ss", "ab", "line one\nline two"].into_iter());
-        let told = |text: &str| redactor.apply(text);
-        assert_eq!(told("x pa\"ss y"), "x [redacted] y");
-        assert_eq!(told(r#"{"k":"pa\"ss"}"#), r#"{"k":"[redacted]"}"#);
-        assert_eq!(told("cGEic3M="), "[redacted]=");
-        assert_eq!(told("got line two"), "got [redacted]");
-        assert_eq!(told("ab stays"), "ab stays");
+        let redacted = |text: &str| redactor.apply(text);
+        assert_eq!(redacted("x pa\"ss y"), "x [redacted] y");
+        assert_eq!(redacted(r#"{"k":"pa\"ss"}"#), r#"{"k":"[redacted]"}"#);
+        assert_eq!(redacted("cGEic3M="), "[redacted]=");
+        assert_eq!(redacted("got line two"), "got [redacted]");
+        assert_eq!(redacted("ab stays"), "ab stays");
         assert!(!format!("{redactor:?}").contains("pa"));
     }
 

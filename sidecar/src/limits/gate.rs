@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 use super::{Limit, Refusal};
 use crate::{session_id::SessionId, watch};
 
-/// Who calls: a session, or none for single calls.
+/// The caller: a session, or none for single calls.
 pub type Origin = Option<SessionId>;
 
 /// The gate.
@@ -37,7 +37,7 @@ struct State {
     inside: usize,
     /// Calls that wait, by who made them.
     waiting: BTreeMap<Origin, VecDeque<Waiter>>,
-    /// Who has calls that wait, in the order of their turns.
+    /// Callers with calls that wait, in the order of their turns.
     turns: VecDeque<Origin>,
     /// How many wait.
     count: usize,
@@ -71,7 +71,7 @@ impl Rate {
 #[derive(Debug)]
 struct Waiter(oneshot::Sender<Result<Place, Refusal>>);
 
-/// What comes next.
+/// The next step of the queue.
 enum Next {
     /// This one goes in; it was counted.
     Enters(Waiter),

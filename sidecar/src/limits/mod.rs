@@ -56,7 +56,7 @@ impl Limit {
 pub struct Refusal {
     /// Which one.
     pub limit: Limit,
-    /// What the caller is told.
+    /// The error that the caller gets.
     pub error: RpcError,
 }
 

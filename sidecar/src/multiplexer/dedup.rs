@@ -1,7 +1,7 @@
-//! What reaches the worker once, however many hosts say it: events by id, jobs by slot.
+//! Deduplication: events by id and jobs by slot reach the worker once, however many hosts send them.
 //!
-//! Both are kept past the end of a worker: what its predecessor was told of may have been done.
-//! What is kept is bounded; the oldest goes first.
+//! Both are kept past the end of a worker: its predecessor may have acted on what was delivered.
+//! The keys are bounded in number; the oldest goes first.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::watch;
 
-/// Events that are known for having been told.
+/// Events whose keys are kept.
 const EVENTS: usize = 8192;
 /// Slots whose runs ended.
 const SLOTS: usize = 1024;
@@ -87,7 +87,7 @@ impl EventKey {
     }
 }
 
-/// What is kept of a key for a sidecar to come.
+/// The part of a key that is kept for the next sidecar.
 type ShortKey = [u8; delivered::KEY];
 
 fn short(key: &Key) -> ShortKey {
@@ -119,7 +119,7 @@ impl Journal {
     }
 }
 
-/// The events that the worker was told.
+/// The events that were delivered to the worker.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     seen: HashSet<EventKey>,
@@ -141,7 +141,7 @@ impl Events {
         true
     }
 
-    /// Takes over what workers were told by an earlier sidecar. Gives the last that were not
+    /// Takes over the keys of an earlier sidecar. Gives the last of its own that were not
     /// among it.
     fn restore(&mut self, keys: &[u8]) -> Vec<u8> {
         let theirs: HashSet<EventKey> = events_of(keys).collect();

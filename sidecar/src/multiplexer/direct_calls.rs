@@ -20,7 +20,7 @@ use crate::{envelope, limits::Place, session_id::SessionId};
 /// Larger params are copied by a task, away from the lock.
 const LARGE: usize = 64 * 1024;
 
-/// What became of a request.
+/// The outcome of trying to send a request at once.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// It is with the worker, until then.
@@ -183,7 +183,7 @@ impl Multiplexer {
     }
 }
 
-/// Whether a request may pass unseen.
+/// True for a request that the sidecar has nothing to do for.
 fn is_plain(request: &Request) -> bool {
     let is_json = |bytes: &[u8]| bytes.is_empty() || envelope::is_json(bytes);
     request.params_json.len() + request.invocation_json.len() <= LARGE

@@ -59,7 +59,7 @@ impl Multiplexer {
     }
 }
 
-/// What is to be known of an invocation, under its id.
+/// The facts of an invocation, under its id.
 pub(super) fn note(
     invocation: &[u8],
     session: Option<SessionId>,

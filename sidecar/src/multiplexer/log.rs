@@ -1,4 +1,4 @@
-//! What the worker says for people, as structured records of this program.
+//! Logs of the worker, as structured records of this program.
 
 use bytes::Bytes;
 use serde::Deserialize;

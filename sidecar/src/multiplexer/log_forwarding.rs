@@ -1,4 +1,4 @@
-//! What the worker says for people, on its way to a host that keeps it: lines of stderr and of
+//! Logs of the worker, on their way to a host that keeps them: lines of stderr and of
 //! stdout that are no message. Redacted before they come here.
 //!
 //! A host may be slow, or not there yet: so many records wait, so many pass in a second, and what
@@ -51,7 +51,7 @@ impl Default for LogForwarding {
 }
 
 impl LogForwarding {
-    /// Whether the pod's log takes one more line of stderr now.
+    /// True when the pod's log takes one more line of stderr now.
     pub(super) fn is_logged(&self) -> bool {
         self.logged.check().is_ok()
     }

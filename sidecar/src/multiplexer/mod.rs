@@ -70,17 +70,17 @@ const NOTIFICATION_LIFE: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug)]
 pub struct Multiplexer {
     inner: Mutex<Inner>,
-    /// What the worker may ask hosts for.
+    /// Capabilities of the worker.
     pub grants: Arc<Grants>,
     /// The state of the pod.
     pub state: StateBoard,
-    /// What /metrics says.
+    /// The metrics of /metrics.
     pub metrics: Metrics,
     /// Where spans go.
     traces: Traces,
     /// Config and secrets that the worker runs with.
     pub settings: Settings,
-    /// What calls have to pass before the worker sees them.
+    /// The gate that calls pass before the worker sees them.
     pub gate: Arc<Gate>,
     /// Told when sessions come and go.
     sessions_changed: watch::Sender<u64>,
@@ -146,14 +146,14 @@ enum OpenKind {
     Internal,
 }
 
-/// What must outlive a sidecar, beside the worker itself.
+/// State that must outlive a sidecar, beside the worker itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remembered {
     /// Ids below this were given out.
     pub next_id: u64,
     /// The subscriptions of the worker.
     pub subscriptions: Vec<Bytes>,
-    /// Number of the revision whose config the worker was told of.
+    /// Number of the revision whose config was sent to the worker.
     pub config_revision: u64,
 }
 
@@ -189,7 +189,7 @@ impl Multiplexer {
         })
     }
 
-    /// What the worker's calls to hosts take their permits from.
+    /// The permits of the worker's calls to hosts.
     fn worker_request_permits(&self) -> Arc<Semaphore> {
         let permits = self
             .worker_requests
@@ -240,7 +240,7 @@ impl Multiplexer {
         self.forward_log("stderr", &line);
     }
 
-    /// What a successor of this sidecar needs.
+    /// The state for the next sidecar.
     pub fn remembered(&self) -> Remembered {
         let inner = self.lock();
         Remembered {
@@ -289,11 +289,15 @@ impl Multiplexer {
         self.settled.notify_waiters();
     }
 
-    /// Tells the worker something. Without a worker it is dropped, as the original does; so is
-    /// an event that another host told before, also to an earlier sidecar.
-    pub async fn notify(&self, told: Notification, origin: SessionId) -> Result<(), RpcError> {
-        let (method, params) = (&*told.method, &told.params_json);
-        let mut invocation = told.invocation_json;
+    /// Notifies the worker. Without a worker the notification is dropped, as the original does; so is
+    /// an event that another host sent before, also to an earlier sidecar.
+    pub async fn notify(
+        &self,
+        notification: Notification,
+        origin: SessionId,
+    ) -> Result<(), RpcError> {
+        let (method, params) = (&*notification.method, &notification.params_json);
+        let mut invocation = notification.invocation_json;
         check_json(params, "params")?;
         check_json(&invocation, "the invocation")?;
         self.check_size(params.len(), || format!("params of {method}"))?;
@@ -311,8 +315,8 @@ impl Multiplexer {
             lines
         };
         let kind = SpanKind::Consumer;
-        let span = self.begin_span(kind, method, &told.traceparent, &mut invocation);
-        // Kept first: a sidecar that ends between the two has told too little, never twice.
+        let span = self.begin_span(kind, method, &notification.traceparent, &mut invocation);
+        // Kept first: a sidecar that ends between the two has delivered too little, never twice.
         let is_kept = event.is_none_or(|event| self.journal.keep_event(event));
         let sent = match is_kept {
             true => {

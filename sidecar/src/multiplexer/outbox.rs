@@ -1,4 +1,4 @@
-//! What a host is told and does not ask for, in order, without the worker waiting for it.
+//! Frames for a host that are no answers, in order, without the worker waiting for it.
 //!
 //! A host that reads slowly has its news kept, up to a bound. Beyond that it is left behind where
 //! another host keeps up; where none does, the worker is what is too fast, and waits.
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 /// Room for what waits, in KiB.
 const ROOM: u32 = 16 * 1024;
 
-/// What waits for one host.
+/// Frames that wait for one host.
 #[derive(Debug)]
 pub(super) struct Outbox {
     room: Arc<Semaphore>,
@@ -30,7 +30,7 @@ impl Outbox {
         (Self { room, queue }, receiver)
     }
 
-    /// Whether the host is less than half of the bound behind.
+    /// True while the host is less than half of the bound behind.
     pub(super) fn keeps_up(&self) -> bool {
         self.room.available_permits() > ROOM as usize / 2
     }

@@ -34,7 +34,7 @@ pub struct Pipes {
 }
 
 impl Pipes {
-    /// Whether the worker was held back a moment ago, since it says too much.
+    /// True when the worker was held back a moment ago, since it writes too much.
     pub fn is_throttled(&self) -> bool {
         self.throttle.is_throttling()
     }

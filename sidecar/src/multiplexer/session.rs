@@ -86,7 +86,7 @@ impl Session {
         }
     }
 
-    /// Whether the host reads what it is told about as fast as it comes.
+    /// True while the host reads its frames as fast as they come.
     pub(super) fn keeps_up(&self) -> bool {
         self.outbox.keeps_up()
     }
@@ -108,7 +108,7 @@ impl Session {
         }
     }
 
-    /// Detaches a host that does not read what it is told.
+    /// Detaches a host that does not read its frames.
     pub(super) fn leave_behind(&self) {
         let host = &self.host.host_name;
         tracing::warn!(host, "a host that does not read was detached");
@@ -179,7 +179,7 @@ impl Session {
         waiting.is_some_and(|waiting| waiting.send(outcome).is_ok())
     }
 
-    /// A subscription, as the host is told of it. Its answer changes nothing.
+    /// A subscription as a frame. Its answer changes nothing.
     pub(super) fn subscription(&self, message: &Message) -> SessionResponse {
         let request = self.request(message, super::DEFAULT_TIMEOUT);
         session_response::Frame::Request(request).into()
@@ -210,24 +210,24 @@ impl Session {
     }
 }
 
-/// The config that the worker runs with from now on, as hosts are told of it.
+/// The config that the worker runs with from now on, as a frame.
 pub(super) fn config_changed(config_json: Bytes) -> SessionResponse {
     session_response::Frame::ConfigChanged(ConfigChanged { config_json }).into()
 }
 
-/// A notification of the worker, as hosts are told of it.
+/// A notification of the worker, as a frame.
 pub(super) fn notification(message: Message) -> SessionResponse {
-    let told = Notification {
+    let notification = Notification {
         method: message.method,
         params_json: message.params,
         invocation_json: Bytes::new(),
         invocation_id: message.invocation_id,
         traceparent: message.traceparent,
     };
-    session_response::Frame::Notification(told).into()
+    session_response::Frame::Notification(notification).into()
 }
 
-/// What became of a question to a host.
+/// The outcome of a request to a host.
 #[derive(Debug)]
 pub(super) enum HostAnswer {
     /// It answered, or took too long.
@@ -238,7 +238,7 @@ pub(super) enum HostAnswer {
     Detached,
 }
 
-/// Whether asking twice does no harm.
+/// True for a method that may be called twice.
 pub(super) fn is_repeatable(method: &str) -> bool {
     methods::find(method).is_some_and(|method| method.is_repeatable)
 }

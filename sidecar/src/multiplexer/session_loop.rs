@@ -241,7 +241,9 @@ impl FrameHandler<'_> {
             session_request::Frame::Response(response) => {
                 settle(self.multiplexer, self.session, response);
             }
-            session_request::Frame::Notification(told) => self.tell_worker(told).await,
+            session_request::Frame::Notification(notification) => {
+                self.notify_worker(notification).await
+            }
             session_request::Frame::Cancel(cancel) => self.give_up(cancel.id),
             _ => {}
         }
@@ -289,9 +291,9 @@ impl FrameHandler<'_> {
         }
     }
 
-    async fn tell_worker(&self, told: Notification) {
-        let method = told.method.clone();
-        let outcome = self.multiplexer.notify(told, self.session.id).await;
+    async fn notify_worker(&self, notification: Notification) {
+        let method = notification.method.clone();
+        let outcome = self.multiplexer.notify(notification, self.session.id).await;
         if let Err(error) = outcome {
             tracing::warn!(
                 method,

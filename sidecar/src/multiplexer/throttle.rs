@@ -1,4 +1,4 @@
-//! How much a worker may say for itself: what it asks, tells and prints. Answers to calls are free.
+//! Throttling of a worker's output: requests, notifications and stray lines. Answers are free.
 //!
 //! All of it is work for the host, which other plugins share, and for the log of the node. A worker
 //! that says too much is not read for a while: its own pipe fills, and its own words wait.
@@ -26,7 +26,7 @@ const BURSTS_PER_SECOND: u32 = 10;
 /// How long it is remembered that a worker was held back.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// What a worker says for itself.
+/// Output of a worker that is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
     /// A request or a notification.
@@ -45,7 +45,7 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// The pace that a pod keeps.
+    /// The limits of every pod.
     #[must_use]
     pub fn standard() -> Self {
         Self::of(
@@ -99,7 +99,7 @@ impl Throttle {
         self.is_released.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the worker was held back a moment ago.
+    /// True when the worker was held back a moment ago.
     #[must_use]
     pub fn is_throttling(&self) -> bool {
         let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);

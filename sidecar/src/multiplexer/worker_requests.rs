@@ -1,4 +1,4 @@
-//! What the worker says: answers, requests for a host, notifications.
+//! Messages of the worker: answers, requests for a host, notifications.
 
 use std::{
     sync::{Arc, atomic::Ordering},

@@ -120,7 +120,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     probes.context("serving probes")?.context("serving probes")
 }
 
-/// What the worker may ask hosts for: what is granted and declared.
+/// Capabilities of the worker: those that are granted and declared.
 fn granted(facts: &Facts, package: &Package) -> Grants {
     let granted = facts.granted.iter().cloned().collect();
     Grants::new(&package.capabilities, &granted)

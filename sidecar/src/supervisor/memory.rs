@@ -1,4 +1,4 @@
-//! What outlives a sidecar: kept by the shim, for the sidecar that comes next.
+//! State that outlives a sidecar: kept by the shim, for the sidecar that comes next.
 
 use bytes::Bytes;
 use paperclip_shim::protocol::MAX_PACKET;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::multiplexer::Remembered;
 
-/// What the next sidecar needs, as the shim keeps it.
+/// State for the next sidecar, as the shim keeps it.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Memory {

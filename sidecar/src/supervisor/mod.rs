@@ -24,6 +24,7 @@ use paperclip_bridge::{
 use paperclip_protocol::jsonrpc;
 use paperclip_shim::protocol::{Command, Exit};
 use tokio::{
+    net::UnixStream,
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
@@ -47,7 +48,7 @@ const HEALTH: Duration = Duration::from_secs(5);
 /// How long to read on after the worker ended, while descendants hold its stdout.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Tells the supervisor that the worker is meant to end.
+/// Marks that the worker is meant to end.
 #[derive(Clone, Debug, Default)]
 pub struct Stopping(Arc<AtomicBool>);
 
@@ -62,7 +63,7 @@ impl Stopping {
     }
 }
 
-/// What tasks of the supervisor find out about the run of that number.
+/// Findings of the supervisor's tasks about the run of that number.
 #[derive(Debug)]
 enum Finding {
     Initialized(u64, Result<Bytes, Failure>),
@@ -83,7 +84,7 @@ struct Run {
     initialized: bool,
     /// Why the sidecar itself ends this run.
     doomed: Option<Failure>,
-    /// What brings config to this run, until the run ends.
+    /// The task that applies config to this run, until the run ends.
     applier: Option<AbortOnDropHandle<()>>,
 }
 
@@ -105,7 +106,7 @@ pub struct Supervisor {
     asking_health: bool,
 }
 
-/// Runs the supervisor until the shim's events end. `terminating` is told when the shim is
+/// Runs the supervisor until the shim's events end. `terminating` is cancelled when the shim is
 /// asked to stop.
 pub async fn run(
     multiplexer: Arc<Multiplexer>,
@@ -164,8 +165,8 @@ pub async fn run(
 impl Supervisor {
     async fn take(&mut self, event: ShimEvent) {
         match event {
-            ShimEvent::Hello(told) => {
-                let missing = self.multiplexer.restore_delivered(&told);
+            ShimEvent::Hello(keys) => {
+                let missing = self.multiplexer.restore_delivered(&keys);
                 if !missing.is_empty() {
                     self.shim.send(&Command::Delivered(missing));
                 }
@@ -183,50 +184,7 @@ impl Supervisor {
                 remembered,
                 stdin,
                 stdout,
-            } => {
-                if self.plan.version.is_err() {
-                    return;
-                }
-                let memory = Memory::decode(&remembered);
-                let is_ours = std::mem::take(&mut self.is_starting);
-                self.runs += 1;
-                let adopted = memory.is_some();
-                if let Some((_, remembered)) = &memory {
-                    self.multiplexer.restore(remembered.clone());
-                }
-                self.run = Some(Run {
-                    number: self.runs,
-                    pipes: multiplexer::run_pipes(
-                        &self.multiplexer,
-                        stdin,
-                        stdout,
-                        adopted,
-                        Throttle::standard(),
-                    ),
-                    initialized: false,
-                    doomed: None,
-                    applier: None,
-                });
-                self.multiplexer
-                    .state
-                    .update(|state| state.worker.running = true);
-                match memory {
-                    Some((result, remembered)) => {
-                        tracing::info!(pid, "a running worker was taken over");
-                        self.configure(&result, Some(remembered.config_revision));
-                        self.serve(result);
-                    }
-                    None if is_ours => {
-                        tracing::info!(pid, "worker started");
-                        self.initialize();
-                    }
-                    None => self.doom(Failure {
-                        reason: WorkerReason::LeftUninitialized,
-                        message: "an earlier sidecar left the worker before it was initialised"
-                            .into(),
-                    }),
-                }
-            }
+            } => self.attach(pid, &remembered, stdin, stdout),
             ShimEvent::Refused(message) => {
                 self.is_starting = false;
                 tracing::error!(message, "the worker was not started");
@@ -236,6 +194,45 @@ impl Supervisor {
             ShimEvent::Stderr(line) => self.multiplexer.worker_stderr(&line),
             ShimEvent::Terminating => {}
             ShimEvent::Lost => self.lost(),
+        }
+    }
+
+    /// Takes a worker over, or begins with one that was started.
+    fn attach(&mut self, pid: i32, remembered: &[u8], stdin: UnixStream, stdout: UnixStream) {
+        if self.plan.version.is_err() {
+            return;
+        }
+        let memory = Memory::decode(remembered);
+        if let Some((_, remembered)) = &memory {
+            self.multiplexer.restore(remembered.clone());
+        }
+        let (adopted, throttle) = (memory.is_some(), Throttle::standard());
+        self.runs += 1;
+        self.run = Some(Run {
+            number: self.runs,
+            pipes: multiplexer::run_pipes(&self.multiplexer, stdin, stdout, adopted, throttle),
+            initialized: false,
+            doomed: None,
+            applier: None,
+        });
+        self.multiplexer
+            .state
+            .update(|state| state.worker.running = true);
+        let is_ours = std::mem::take(&mut self.is_starting);
+        match memory {
+            Some((result, remembered)) => {
+                tracing::info!(pid, "a running worker was taken over");
+                self.configure(&result, Some(remembered.config_revision));
+                self.serve(result);
+            }
+            None if is_ours => {
+                tracing::info!(pid, "worker started");
+                self.initialize();
+            }
+            None => self.doom(Failure {
+                reason: WorkerReason::LeftUninitialized,
+                message: "an earlier sidecar left the worker before it was initialised".into(),
+            }),
         }
     }
 
@@ -304,10 +301,10 @@ impl Supervisor {
         }
     }
 
-    /// Begins to bring config to the worker. `has` is the revision that it was told of.
+    /// Begins to bring config to the worker. `has` is the revision that was sent to it.
     fn configure(&mut self, initialize_result: &[u8], has: Option<u64>) {
         let Some(run) = &mut self.run else { return };
-        let (found, mut told) = mpsc::channel(4);
+        let (found, mut outcomes) = mpsc::channel(4);
         let applier = ConfigApplier::new(
             self.multiplexer.clone(),
             self.delivered.clone(),
@@ -318,7 +315,7 @@ impl Supervisor {
         let (number, findings) = (run.number, self.findings.clone());
         let work = async move {
             let pass_on = async {
-                while let Some(found) = told.recv().await {
+                while let Some(found) = outcomes.recv().await {
                     let _ = findings.send(Finding::Config(number, found)).await;
                 }
             };
@@ -485,7 +482,7 @@ impl Supervisor {
 
 const SIGKILL: i32 = 9;
 
-/// Whether a reason speaks of no failure of the worker.
+/// True for a reason that is no failure of the worker.
 fn is_waiting(reason: WorkerReason) -> bool {
     matches!(
         reason,

@@ -12,7 +12,7 @@ use crate::package::{Package, marker_of_this_node};
 /// How the worker is to be started.
 #[derive(Clone, Debug)]
 pub struct WorkerPlan {
-    /// What the shim is told.
+    /// The command for the shim.
     pub start: Start,
     /// Params of `initialize`.
     pub initialize: Bytes,

@@ -19,9 +19,9 @@ pub enum IssueError {
     /// Making or signing failed.
     #[error("issuing a certificate for {subject}")]
     Issue {
-        /// Who it was for.
+        /// The subject.
         subject: String,
-        /// What the library said.
+        /// The library's error.
         source: rcgen::Error,
     },
     /// The stored authority is unusable.

@@ -18,7 +18,7 @@ fn validity(certificate: &str) -> Option<(OffsetDateTime, OffsetDateTime)> {
     Some((at(validity.not_before)?, at(validity.not_after)?))
 }
 
-/// Whether a leaf is to be issued anew: it is unreadable, past two thirds of its life, or of
+/// True for a leaf that is to be issued anew: it is unreadable, past two thirds of its life, or of
 /// another authority; or it is yet to begin, which is what a clock leaves behind that was wrong
 /// for a while.
 #[must_use]

@@ -31,14 +31,14 @@ pub enum Name {
     Dns(String),
 }
 
-/// What a leaf states.
+/// The statement of a leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     /// Its names.
     pub names: Vec<Name>,
-    /// Whether it is for dialling.
+    /// True for a leaf that dials.
     pub is_client: bool,
-    /// Whether it is for being dialled.
+    /// True for a leaf that is dialled.
     pub is_server: bool,
     /// When it begins to hold.
     pub begin: OffsetDateTime,
@@ -47,7 +47,7 @@ pub struct Statement {
 }
 
 impl Subject {
-    /// What a leaf for it states that is issued at `now`: hosts and the operator dial, plugins and
+    /// The statement of a leaf for it, issued at `now`: hosts and the operator dial, plugins and
     /// servers are dialled.
     #[must_use]
     pub fn statement(&self, now: OffsetDateTime) -> Statement {

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::{Company, find};
 
-/// What a call asks for.
+/// The company that a call is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CompanyScope<'a> {
     /// Nothing of a company.
@@ -62,7 +62,7 @@ pub fn company_scope<'a>(method: &str, params: &'a [u8]) -> Result<CompanyScope<
     })
 }
 
-/// Whether params set a member, in JavaScript's sense of true.
+/// True when params set a member, in JavaScript's sense of true.
 pub fn sets(params: &[u8], member: &str) -> Result<bool, Unreadable> {
     let members = Members::read(params)?;
     let value = members.0.get(member).map(|value| value.get());
@@ -102,7 +102,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Whether JavaScript trims it.
+/// True for a character that JavaScript trims.
 fn is_blank(character: char) -> bool {
     character == '\u{FEFF}' || (character.is_whitespace() && character != '\u{85}')
 }

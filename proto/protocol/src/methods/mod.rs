@@ -17,7 +17,7 @@ use company::sets;
 pub use company::{CompanyScope, Unreadable, company_scope};
 pub use version::{OFFERED, Unsupported, offered};
 
-/// Who speaks, and whether an answer is wanted.
+/// The speaker, and whether it wants an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// A host asks the worker.
@@ -56,7 +56,7 @@ pub enum Company {
     Event,
 }
 
-/// What the sidecar does with a message, other than pass it on.
+/// The sidecar's own part in a message, other than passing it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handling {
     /// Nothing.
@@ -88,17 +88,17 @@ pub enum Handling {
 pub struct Method {
     /// Its name.
     pub name: &'static str,
-    /// Who speaks.
+    /// The speaker.
     pub direction: Direction,
-    /// What the manifest must declare for it.
+    /// The capability that the plugin manifest must declare.
     pub capability: Option<&'static str>,
     /// A member of its params that needs a capability of its own when it is set.
     pub also: Option<(&'static str, &'static str)>,
     /// Where it names a company.
     pub company: Company,
-    /// What the sidecar does with it.
+    /// The sidecar's own part in it.
     pub handling: Handling,
-    /// Whether doing it twice is as good as once.
+    /// True when calling it twice is as good as once.
     pub is_repeatable: bool,
 }
 
@@ -122,7 +122,7 @@ pub fn worker_request(name: &str) -> Option<&'static Method> {
     find(name).filter(|method| method.direction == Direction::WorkerRequest)
 }
 
-/// What the sidecar does with a message of this name. A method that the protocol does not have
+/// The sidecar's own part in a message of this name. A method that the protocol does not have
 /// passes.
 #[must_use]
 pub fn handling(name: &str) -> Handling {

@@ -68,7 +68,7 @@ impl Method {
     }
 }
 
-/// What hosts ask and tell workers.
+/// Requests and notifications of hosts.
 const TO_WORKER: &[Method] = &[
     serves("initialize", Company::None)
         .handled(Handling::Initialize)
@@ -120,7 +120,7 @@ const TO_WORKER: &[Method] = &[
     hears("agents.sessions.event", Company::None),
 ];
 
-/// What workers ask hosts.
+/// Requests of workers.
 const TO_HOST: &[Method] = &[
     asks("config.get", "", Company::Own)
         .handled(Handling::FillResult)
@@ -469,7 +469,7 @@ const TO_HOST: &[Method] = &[
     .repeatable(),
 ];
 
-/// What workers tell hosts. `log` is told as well as asked and stands there.
+/// Notifications of workers. `log` comes as a request as well, and stands there.
 const TOLD: &[Method] = &[
     tells("streams.open", Company::Required).handled(Handling::Streams),
     tells("streams.emit", Company::Required).handled(Handling::Streams),
