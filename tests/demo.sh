@@ -19,13 +19,18 @@ may push to; URL is an npm registry that its pods reach (default: the one npm us
 TEXT
 }
 
-name=demo kubeconfig='' registry='' npm=$(npm config get registry 2>/dev/null || true)
+arguments=()
+name=demo down='' kubeconfig='' registry='' npm=$(npm config get registry 2>/dev/null || true)
 while [[ $# -gt 0 ]]; do
   case $1 in
-    --down) cluster down --name "$name"; exit ;;
-    --kubeconfig) kubeconfig=$2; shift ;;
-    --image-registry) registry=$2; shift ;;
-    --npm-registry) npm=$2; shift ;;
+    --down) down=yes arguments+=(--down) ;;
+    --kubeconfig)
+      kubeconfig=$(cd "${OLDPWD:-.}" && realpath "$2")
+      arguments+=(--kubeconfig "$kubeconfig")
+      shift
+      ;;
+    --image-registry) registry=$2 arguments+=(--image-registry "$2"); shift ;;
+    --npm-registry) npm=$2 arguments+=(--npm-registry "$2"); shift ;;
     --help | -h) usage; exit ;;
     *) usage >&2; exit 2 ;;
   esac
@@ -33,9 +38,19 @@ while [[ $# -gt 0 ]]; do
 done
 
 prepare_machine
-say "1/5 building the bring-up and the CLI"
-cargo build --locked --quiet -p paperclip-tests -p kubectl-paperclip
-export PATH=$CARGO_TARGET_DIR/debug:$PATH
+enter_checkout tests/demo.sh ${arguments[@]+"${arguments[@]}"}
+
+export PAPERCLIP_PROGRAMS=$CARGO_TARGET_DIR/release
+export PATH=$PAPERCLIP_PROGRAMS:$PATH
+if [[ -n $down ]]; then
+  build_programs release cluster
+  cluster down --name "$name"
+  exit
+fi
+say "1/5 building the bring-up, the CLI and the programs of our images"
+[[ -n $kubeconfig ]] || start_go_builds release
+build_programs release cluster kubectl-paperclip "${image_programs[@]}"
+build_static release
 
 if [[ -n $kubeconfig ]]; then
   export KUBECONFIG=$kubeconfig

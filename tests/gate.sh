@@ -1,64 +1,62 @@
 #!/usr/bin/env bash
-# Runs all tests: formatting, lints, licences, unit and integration tests, then the
-# end-to-end suite on a two-node cluster of its own. Installs and builds what it
-# needs, keeps builds in the user's cache folder, and says what it is doing.
+# Runs all tests: formatting, lints, licences, unit and integration tests, and the end-to-end
+# suite on two-node clusters of its own. Installs and builds what it needs, keeps builds in
+# the user's cache folder, and says what it is doing. Tested is what lies in this working tree,
+# committed or not, but for what git ignores; see `enter_checkout`.
 #
-# The last line reads `N passed, N failed, N skipped`; the exit code is 0 only when
-# nothing failed. Each skip is printed with its reason.
+# Options are those of the program `gate`, which runs what is built here: `--clusters 0`, for
+# example, leaves the end-to-end suite out.
+#
+# A table of the stages stands above the last line, `N passed, N failed, N skipped`; the exit
+# code is 0 only when nothing failed. Each skip is printed with its reason.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 # shellcheck source=tests/lib.sh
 source tests/lib.sh
 
+export PAPERCLIP_GATE_STARTED=${PAPERCLIP_GATE_STARTED:-$EPOCHSECONDS}
+prepare_machine
+enter_checkout tests/gate.sh "$@"
+
 # Errors carry their chain; backtraces of the test harness only hide it.
 export RUST_BACKTRACE=0
+started=$PAPERCLIP_GATE_STARTED
+unset PAPERCLIP_GATE_STARTED
+export PAPERCLIP_PROGRAMS=$CARGO_TARGET_DIR/debug
+messages=$CARGO_TARGET_DIR/gate-messages.json
 
-# Runs cargo test and adds what it counted.
-cargo_tests() {
-  local name=$1 log
-  shift
-  log=$(mktemp)
-  say "$name"
-  cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log"
-  local status=${PIPESTATUS[0]} p f i
-  read -r p f i < <(awk '/^test result:/ { p += $4; f += $6; i += $8 } END { print p + 0, f + 0, i + 0 }' "$log")
-  rm -f "$log"
-  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + i))
-  if [[ $status -ne 0 ]]; then
-    # A test binary that does not build or dies counts as a failure of its own.
-    [[ $f -gt 0 ]] || failed=$((failed + 1))
-    failures+=("$name")
-  fi
+# Seconds since the gate began.
+elapsed() {
+  echo $((EPOCHSECONDS - started))
 }
 
-cluster_name="gate-$$"
-finish() {
-  say "taking the cluster $cluster_name down"
-  cluster down --name "$cluster_name" || true
+# Everything that is run below, with one profile and one set of features: tests, programs and,
+# of these, images.
+build_everything() {
+  mkdir -p "$CARGO_TARGET_DIR" &&
+    start_go_builds dev &&
+    cargo build --locked --quiet --workspace --all-targets \
+      --message-format=json-render-diagnostics >"$messages" &&
+    build_static dev
+}
+
+entered=$(elapsed)
+say "building tests and programs"
+if ! build_everything; then
+  failed=1 failures=("build")
   closing_line
-}
-
-prepare_machine
-check "formatting" cargo fmt --all --check
-check "licences, bans and sources of dependencies" cargo_deny
-check "lints" cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
-# Tests of the artifact store run against the real registry.
-PAPERCLIP_TEST_REGISTRY=$(cluster tool registry) && export PAPERCLIP_TEST_REGISTRY
-cargo_tests "unit and integration tests" --workspace --exclude paperclip-tests
-cargo_tests "tests of the harness" -p paperclip-tests --lib --bins
-check "charts" lint_charts
-check "gRPC contract" lint_contract
-
-check "programs that the suite runs as a user would" cargo build --locked --quiet -p kubectl-paperclip -p paperclip-packer
-
-say "a two-node cluster of its own, with the platform installed: $cluster_name"
-if cluster up --name "$cluster_name" && cluster images --name "$cluster_name" && cluster install --name "$cluster_name"; then
-  export PAPERCLIP_TEST_CLUSTER=$cluster_name
-  cargo_tests "end-to-end suite" -p paperclip-tests --test e2e -- --test-threads=1 --skip audit_ --skip long_ --skip last_
-  cargo_tests "audit log of the whole suite" -p paperclip-tests --test e2e -- --test-threads=1 audit_
-  cargo_tests "uninstallation, which ends the platform" -p paperclip-tests --test e2e -- --test-threads=1 last_
-else
-  failed=$((failed + 1))
-  failures+=("cluster bring-up")
+  exit 1
 fi
-finish
+built=$(elapsed)
+
+# What this starts and leaves running on a cluster does not keep the checkout. A signal is
+# passed on, so that clusters go.
+"$PAPERCLIP_PROGRAMS/gate" --messages "$messages" --programs "$PAPERCLIP_PROGRAMS" \
+  --started "$started" --stage "checkout=0-$entered" --stage "build=$entered-$built" "$@" 9>&- &
+gate=$!
+trap 'kill -TERM "$gate" 2>/dev/null' INT TERM HUP
+while true; do
+  wait "$gate"
+  status=$?
+  kill -0 "$gate" 2>/dev/null || exit "$status"
+done

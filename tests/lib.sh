@@ -1,6 +1,9 @@
 # Shell functions that the scripts in this folder share. Sourced, not run.
 
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/paperclip-kubernetes/target}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/paperclip-kubernetes
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
+# Programs that bring their own libc name their target, or procedural macros would be static too.
+static_target=x86_64-unknown-linux-gnu
 
 # Says what is happening, with the time, on standard error.
 say() {
@@ -10,30 +13,104 @@ say() {
 # Fails early, with what to do, when a toolchain is missing.
 prepare_machine() {
   local missing=()
-  for program in cargo go node npm apt-get; do
+  for program in cargo go node npm apt-get git flock; do
     command -v "$program" >/dev/null || missing+=("$program")
   done
   if [[ ${#missing[@]} -gt 0 ]]; then
-    echo "not found: ${missing[*]}. Needed are a Debian machine with Rust (rustup), Go 1.26 or later, Node.js with npm, and root." >&2
+    echo "not found: ${missing[*]}. Needed are a Debian machine with Rust (rustup), Go 1.26 or later, Node.js with npm, git, and root." >&2
     exit 1
   fi
   if [[ $(id -u) -ne 0 ]]; then
     echo "run this as root: it makes network namespaces and mounts for two Kubernetes nodes." >&2
     exit 1
   fi
-  claim_target_folder
 }
 
-# Cargo tells two checkouts that share a target folder apart only by the times of their
-# files, so the sources of the checkout that builds next must be the newest.
-claim_target_folder() {
-  local owner=$CARGO_TARGET_DIR/checkout
-  mkdir -p "$CARGO_TARGET_DIR"
-  if [[ $(cat "$owner" 2>/dev/null) != "$PWD" ]]; then
-    git ls-files -z | xargs -0 touch --no-create
-    echo "$PWD" >"$owner"
+# Goes on in the checkout below the cache folder, brought to what lies in this working tree:
+# what git tracks, as it is now, and what it neither tracks nor ignores. Files that did not
+# change keep their times there, so that a fresh clone, too, builds what changed only; what is
+# gone here is gone there. The checkout and its builds are one run's at a time.
+#
+# enter_checkout SCRIPT ARGUMENTS… runs the script of that checkout in place of this one.
+enter_checkout() {
+  local script=$1 checkout=$cache/checkout
+  shift
+  if [[ $PWD == "$checkout" && -n ${PAPERCLIP_ORIGIN:-} ]]; then
+    return
   fi
+  # Of a git hook, for example. They would name this repository to every git below.
+  # shellcheck disable=SC2046
+  unset $(git rev-parse --local-env-vars)
+  mkdir -p "$cache"
+  exec 9>>"$cache/checkout.lock"
+  if ! flock --nonblock 9; then
+    say "process $(cat "$cache/checkout.lock"), or what it started, uses $checkout; waiting for its end"
+    flock 9
+  fi
+  echo $$ >"$cache/checkout.lock"
+  if ! update_checkout "$checkout"; then
+    say "making $checkout anew"
+    rm -rf "$checkout"
+    update_checkout "$checkout" || exit 1
+  fi
+  export PAPERCLIP_ORIGIN=$PWD
+  cd "$checkout" && exec bash "$script" "$@"
 }
+
+# Git, whoever owns the clone.
+git_as_found() {
+  git -c safe.directory='*' -c user.name=gate -c user.email=gate@localhost -c core.hooksPath=/dev/null "$@"
+}
+
+# Makes a checkout equal to this working tree.
+update_checkout() {
+  local checkout=$1 commit
+  commit=$(commit_of_working_tree) || return 1
+  git_as_found init --quiet "$checkout" || return 1
+  rm -f "$checkout"/.git/*.lock
+  git_as_found push --quiet --force "$checkout" "$commit:refs/gate/tested" &&
+    git_as_found -C "$checkout" checkout --quiet --force --detach refs/gate/tested &&
+    git_as_found -C "$checkout" clean -ffdxq
+}
+
+# A commit without history of what lies in this working tree. The index stays as it is.
+commit_of_working_tree() {
+  local index tree status=0
+  index=$(mktemp) || return 1
+  cp "$(git_as_found rev-parse --git-path index)" "$index" &&
+    GIT_INDEX_FILE=$index git_as_found add --all &&
+    tree=$(GIT_INDEX_FILE=$index git_as_found write-tree) &&
+    git_as_found commit-tree "$tree" -m "the working tree" || status=1
+  rm -f "$index"
+  return "$status"
+}
+
+# Builds in the background, while cargo has its turn, what the cluster needs of Go. Whoever
+# needs such a program waits for it; what fails here fails there again, and is said there.
+start_go_builds() {
+  cargo build --locked --quiet --profile "$1" -p paperclip-test-programs || return 1
+  "$PAPERCLIP_PROGRAMS/paperclip-test-programs" 9>&- &
+  trap 'jobs -p | xargs -r kill 2>/dev/null' EXIT
+}
+
+# Builds these programs of ours with a profile, beside each other.
+build_programs() {
+  local profile=$1 program arguments=()
+  shift
+  for program in "$@"; do arguments+=(--bin "$program"); done
+  cargo build --locked --quiet --workspace --profile "$profile" "${arguments[@]}"
+}
+
+# Builds what brings its own libc, since it runs in images that are not ours.
+build_static() {
+  local profile=$1
+  RUSTFLAGS=-Ctarget-feature=+crt-static \
+    cargo build --locked --quiet --target "$static_target" --profile "$profile" \
+    -p paperclip-shim -p paperclip-plugin-example-tally
+}
+
+# Programs in our images.
+image_programs=(paperclip-operator paperclip-sidecar paperclip-fetch paperclip-host paperclip-packer)
 
 # Counts of the checks below, for the last line of a run.
 passed=0 failed=0 skipped=0
@@ -67,9 +144,10 @@ closing_line() {
   [[ $failed -eq 0 ]]
 }
 
-# The bring-up of the test cluster, built on first use.
+# The bring-up of the test cluster, as built. What it starts and leaves running does not keep
+# the checkout.
 cluster() {
-  cargo run --locked --quiet -p paperclip-tests --bin cluster -- "$@"
+  "${PAPERCLIP_PROGRAMS:?the folder of our programs}/cluster" "$@" 9>&-
 }
 
 # Counts instructions; from Debian, on first use.
@@ -78,48 +156,4 @@ install_valgrind() {
   say "installing valgrind"
   apt-get update -qq &&
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind >/dev/null
-}
-
-# Licences, bans and sources. The advisory database is not in a package registry,
-# so advisories are a command of their own, see deny.toml.
-cargo_deny() {
-  local version=0.20.2
-  local root=${XDG_CACHE_HOME:-$HOME/.cache}/paperclip-kubernetes/cargo-deny-$version
-  if [[ ! -x $root/bin/cargo-deny ]]; then
-    say "building cargo-deny $version (first time: about 4 minutes)"
-    cargo install --quiet --locked --root "$root" --version "$version" cargo-deny || return 1
-  fi
-  "$root/bin/cargo-deny" --log-level error check licenses bans sources
-}
-
-# The gRPC contract: style, format, and nothing taken away of what was released.
-lint_contract() {
-  local version=1.75.0
-  local root=${XDG_CACHE_HOME:-$HOME/.cache}/paperclip-kubernetes/buf-$version
-  if [[ ! -x $root/node_modules/.bin/buf ]]; then
-    mkdir -p "$root" && echo '{"private":true}' >"$root/package.json" &&
-      npm install --prefix "$root" --no-audit --no-fund --silent "@bufbuild/buf@$version" || return 1
-  fi
-  local buf=$root/node_modules/.bin/buf
-  (cd proto/bridge && "$buf" lint && "$buf" format --diff --exit-code && "$buf" breaking proto --against released --config buf.yaml)
-}
-
-# Every chart, as strictly as Helm can, and what it renders from each of its ci/*.yaml, which
-# stands in tests/golden/charts. PAPERCLIP_UPDATE_GOLDEN=1 writes that anew.
-lint_charts() {
-  local helm chart values golden status=0
-  helm=$(cluster tool helm) || return 1
-  for chart in charts/*/; do
-    "$helm" lint --strict --quiet "$chart" || return 1
-    for values in "$chart"ci/*.yaml; do
-      [[ -f $values ]] || continue
-      golden=tests/golden/charts/$(basename "$chart")-$(basename "$values")
-      if [[ -n ${PAPERCLIP_UPDATE_GOLDEN:-} ]]; then
-        "$helm" template release "$chart" --namespace paperclip --values "$values" >"$golden" || return 1
-      fi
-      "$helm" template release "$chart" --namespace paperclip --values "$values" |
-        diff --unified "$golden" - || status=1
-    done
-  done
-  return "$status"
 }

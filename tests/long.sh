@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The long run: benchmarks against the promises in numbers, Helm 3, and what the test
 # cluster promises of itself. Needs no cluster: it brings up its own and takes them down.
+# Runs what lies in this working tree, as the gate does.
 #
 # `bash tests/long.sh [PART…]` runs the named parts alone: a benchmark, by the name of its
 # subcommand (bridge, rivals, sizes, hosts, instructions, idle, apply, pack, nodes, neighbours,
@@ -22,16 +23,14 @@ finish() {
   closing_line
 }
 
-release=$CARGO_TARGET_DIR/release
-static=x86_64-unknown-linux-gnu
-
-# The programs as shipped: the shim brings its own libc, as in the images.
+# What brings clusters up and measures, and the programs of our images. Those that are measured
+# by themselves are built as shipped: without the features that other packages ask for.
 build_for_release() {
-  cargo build --locked --quiet --release -p paperclip-sidecar &&
+  start_go_builds release &&
+    build_programs release cluster bench kubectl-paperclip "${image_programs[@]}" &&
+    cargo build --locked --quiet --release -p paperclip-sidecar -p paperclip-fetch &&
     cargo build --locked --quiet --release -p paperclip-packer --bin paperclip-packer &&
-    cargo build --locked --quiet --release -p paperclip-tests --bin bench &&
-    RUSTFLAGS=-Ctarget-feature=+crt-static \
-      cargo build --locked --quiet --release --target "$static" -p paperclip-shim
+    build_static release
 }
 
 # Benchmarks of programs of this machine, and those on the cluster.
@@ -64,23 +63,23 @@ wanted() {
 bench() {
   local part=$1
   shift
-  "$release/bench" "$part" --figures "$figures/$part.json" "$@"
+  "$PAPERCLIP_PROGRAMS/bench" "$part" --figures "$figures/$part.json" "$@"
 }
 
 # A benchmark of programs of this machine.
 bench_programs() {
-  local shim=$CARGO_TARGET_DIR/$static/release/paperclip-shim more=()
+  local shim=$CARGO_TARGET_DIR/$static_target/release/paperclip-shim more=()
   if [[ $1 == instructions ]]; then
     install_valgrind || return 1
     more=(--profiles "$figures/profiles")
   fi
-  bench "$1" --sidecar "$release/paperclip-sidecar" --shim "$shim" ${more[@]+"${more[@]}"}
+  bench "$1" --sidecar "$PAPERCLIP_PROGRAMS/paperclip-sidecar" --shim "$shim" ${more[@]+"${more[@]}"}
 }
 
 # A benchmark on the cluster.
 bench_cluster() {
   local more=()
-  [[ $1 != pack ]] || more=(--packer "$release/paperclip-packer")
+  [[ $1 != pack ]] || more=(--packer "$PAPERCLIP_PROGRAMS/paperclip-packer")
   bench "$1" --name "$first" ${more[@]+"${more[@]}"}
 }
 
@@ -89,7 +88,7 @@ bench_report() {
   for part in "${local_benchmarks[@]}" "${cluster_benchmarks[@]}"; do
     [[ ! -f $figures/$part.json ]] || files+=("$figures/$part.json")
   done
-  "$release/bench" report --page docs/benchmarks.md ${files[@]+"${files[@]}"}
+  "$PAPERCLIP_PROGRAMS/bench" report --page "$PAPERCLIP_ORIGIN/docs/benchmarks.md" ${files[@]+"${files[@]}"}
 }
 
 # Every fuzz target of sidecar and packer, side by side: each program runs its own at once.
@@ -138,7 +137,7 @@ second_cluster_leaves_the_first_alone() {
 
 # kill -9 of an `up` that has begun and not ended; the next one ends.
 interrupted_up_is_made_good() {
-  "$CARGO_TARGET_DIR/debug/cluster" up --name "$second" &
+  "$PAPERCLIP_PROGRAMS/cluster" up --name "$second" 9>&- &
   local pid=$!
   sleep 3 # the moment that is tested, not a wait for anything
   kill -KILL "$pid" || return 1
@@ -162,9 +161,8 @@ warm_up_takes_under_a_minute() {
 
 # Tests of the suite that the gate leaves out.
 long_end_to_end() {
-  cargo build --locked --quiet -p kubectl-paperclip &&
-    PAPERCLIP_TEST_CLUSTER=$first cargo test --locked -p paperclip-tests --test e2e -- \
-      --test-threads=1 --nocapture long_
+  PAPERCLIP_TEST_CLUSTER=$first cargo test --locked --release -p paperclip-tests --test e2e -- \
+    --test-threads=1 --nocapture long_
 }
 
 install_with() {
@@ -251,9 +249,9 @@ on_clusters() {
 
 check_parts
 prepare_machine
-if wanted "${local_benchmarks[@]}" "${cluster_benchmarks[@]}"; then
-  check "programs, built for release" build_for_release
-fi
+enter_checkout tests/long.sh ${parts[@]+"${parts[@]}"}
+export PAPERCLIP_PROGRAMS=$CARGO_TARGET_DIR/release
+check "programs, built for release" build_for_release
 for part in "${local_benchmarks[@]}"; do
   ! wanted "$part" || check "benchmark: $part" bench_programs "$part"
 done

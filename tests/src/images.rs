@@ -4,7 +4,7 @@
 //! is the same tag, and nothing is pushed twice.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,10 +15,11 @@ use paperclip_oci::{
     image::{Compression, Image, ImageBuilder, Layer, LayerBuilder},
 };
 
+use paperclip_test_programs::cache::{self, Key};
+
 use crate::{
-    cache::{self, Key},
+    built,
     layout::{Layout, command_output},
-    platform::repository,
     process::log_tail,
     programs,
     progress::step,
@@ -29,8 +30,6 @@ use crate::{
 const USER: &str = "65532";
 /// User of the workers' image: another one, so that a worker does not own what its sidecar owns.
 const WORKER_USER: &str = "65533";
-/// Target that a static build must name, or procedural macros are built static too.
-const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Debian packages in the base of every image.
 const BASE_PACKAGES: &[&str] = &[
@@ -83,39 +82,10 @@ pub fn push_pause(layout: &Layout) -> Result<()> {
         .with_context(|| log_tail(layout, "registry"))
 }
 
-/// How the programs are compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Profile {
-    /// As shipped.
-    Release,
-    /// Faster to build, larger and slower.
-    Dev,
-}
-
-impl Profile {
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Dev => "debug",
-        }
-    }
-
-    fn argument(self) -> String {
-        format!(
-            "--profile={}",
-            if self == Self::Release {
-                "release"
-            } else {
-                "dev"
-            }
-        )
-    }
-}
-
-/// Builds every image, pushes what is missing, and returns the tag they share.
-pub fn build_and_push(store: StoreOptions, profile: Profile) -> Result<String> {
-    step("building our programs", || build_programs(profile))?;
-    let images = step("building images", || all_images(profile))?;
+/// Builds every image of the programs that were built beside this one, pushes what is missing,
+/// and returns the tag they share.
+pub fn build_and_push(store: StoreOptions) -> Result<String> {
+    let images = step("building images", all_images)?;
     let tag = common_tag(&images);
     let address = store.address.clone();
     let client = StoreClient::new(store)?;
@@ -163,47 +133,7 @@ fn common_tag(images: &[(&str, Image)]) -> String {
     key.finish()
 }
 
-fn target_dir() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .current_dir(repository())
-        .env("CARGO_TARGET_DIR", target_dir())
-        .args(["build", "--quiet"]);
-    command
-}
-
-fn build_programs(profile: Profile) -> Result<()> {
-    let argument = profile.argument();
-    command_output(cargo().arg(&argument).args([
-        "-p",
-        "paperclip-operator",
-        "-p",
-        "paperclip-sidecar",
-        "-p",
-        "paperclip-fetch",
-        "-p",
-        "paperclip-host",
-        "-p",
-        "paperclip-packer",
-    ]))?;
-    // The shim runs in images that are not ours, so it brings its own libc.
-    command_output(
-        cargo()
-            .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-            .args([&argument, "--target", STATIC_TARGET, "-p", "paperclip-shim"]),
-    )
-    .map(drop)
-}
-
-fn program(profile: Profile, name: &str) -> PathBuf {
-    target_dir().join(profile.folder()).join(name)
-}
-
-fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
+fn all_images() -> Result<Vec<(&'static str, Image)>> {
     let base = base_layer()?;
     let image = |layer: Layer, user: &str, entrypoint: &str| {
         ImageBuilder::new()
@@ -213,23 +143,23 @@ fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
             .entrypoint([entrypoint])
             .build()
     };
-    let ours = |name: &str| layer().file(&in_image(name), program(profile, name), 0o755);
-    let node = programs::node()?;
-    let shim = target_dir()
-        .join(STATIC_TARGET)
-        .join(profile.folder())
-        .join("paperclip-shim");
-    let sidecar = ours("paperclip-sidecar")
+    let sidecar = ours("paperclip-sidecar")?
         .file(
             &in_image("paperclip-fetch"),
-            program(profile, "paperclip-fetch"),
+            built::program("paperclip-fetch")?,
             0o755,
         )
-        .file(&in_image("paperclip-shim"), shim, 0o755);
+        // The shim runs in images that are not ours, so it brings its own libc.
+        .file(
+            &in_image("paperclip-shim"),
+            built::static_program("paperclip-shim")?,
+            0o755,
+        );
+    let node = programs::node()?;
     let packer = ImageBuilder::new()
         .layer(base.clone())
         .layer(layer().tree("opt/node", node.folder())?.build()?)
-        .layer(ours("paperclip-packer").build()?)
+        .layer(ours("paperclip-packer")?.build()?)
         .user(USER)
         .entrypoint([in_image("paperclip-packer")])
         .build();
@@ -239,7 +169,7 @@ fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
         (
             "paperclip-operator",
             image(
-                ours("paperclip-operator").build()?,
+                ours("paperclip-operator")?.build()?,
                 USER,
                 &in_image("paperclip-operator"),
             ),
@@ -251,7 +181,7 @@ fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
         (
             "paperclip-host",
             image(
-                ours("paperclip-host").build()?,
+                ours("paperclip-host")?.build()?,
                 USER,
                 &in_image("paperclip-host"),
             ),
@@ -271,6 +201,11 @@ fn all_images(profile: Profile) -> Result<Vec<(&'static str, Image)>> {
 /// A layer for a registry on the same machine, where compression costs more than it saves.
 fn layer() -> LayerBuilder {
     LayerBuilder::new().compression(Compression::None)
+}
+
+/// A layer with a program of ours.
+fn ours(name: &str) -> Result<LayerBuilder> {
+    Ok(layer().file(&in_image(name), built::program(name)?, 0o755))
 }
 
 fn in_image(program: &str) -> String {
@@ -339,6 +274,7 @@ fn certificate_bundle(folder: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::repository;
     use paperclip_artifact::toolchain::{NODE_VERSION, NPM_VERSION};
 
     #[test]

@@ -12,6 +12,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use paperclip_test_programs::cache::lock;
+pub use paperclip_test_programs::output as command_output;
 use serde::{Deserialize, Serialize};
 
 /// Clusters that can exist at once: slot numbers below this.
@@ -204,29 +206,6 @@ fn is_valid_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-/// Takes a lock that ends with the returned file, or with this process.
-pub fn lock(path: &Path) -> Result<File> {
-    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
-    file.lock()
-        .with_context(|| format!("lock {}", path.display()))?;
-    Ok(file)
-}
-
-/// Runs a command to its end and returns what it printed.
-pub fn command_output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?} ended with {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! up and down; [`Cluster`] is the same for tests.
 
 mod bring_up;
-mod cache;
+pub mod built;
 mod control_plane;
 mod image_registry;
 pub mod images;
@@ -228,21 +228,6 @@ impl Cluster {
         let mut arguments = vec!["exec", "-n", namespace, pod, "-c", container, "--"];
         arguments.extend_from_slice(command);
         self.kubectl(&arguments)
-    }
-
-    /// A program of this workspace, built beside the running one.
-    ///
-    /// # Errors
-    /// When it is not built.
-    pub fn program(&self, name: &str) -> Result<PathBuf> {
-        let mut path = std::env::current_exe()?;
-        while path.pop() {
-            let candidate = path.join(name);
-            if candidate.is_file() {
-                return Ok(candidate);
-            }
-        }
-        bail!("{name} is not built beside this program: build its crate with cargo first")
     }
 }
 

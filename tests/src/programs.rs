@@ -7,102 +7,19 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::{
+use paperclip_test_programs::{
     cache::{self, Key},
-    layout::command_output,
-    platform::repository,
-    progress::say,
-    toolchain,
+    output as command_output,
 };
+pub use paperclip_test_programs::{containerd, coredns, helm, helm3, kubernetes, registry};
+
+use crate::{progress::say, toolchain};
 use paperclip_artifact::toolchain::{
     NODE_INTEGRITY, NODE_PACKAGE, NODE_VERSION, NPM_INTEGRITY, NPM_VERSION,
 };
 use paperclip_packer::npm::toolchain::Toolchain;
-
-/// A Go module of ours, and what is built from it.
-struct GoProgram {
-    /// Name of the cache entry.
-    name: &'static str,
-    /// Folder below `tests/cluster/go`.
-    module: &'static str,
-    /// Packages to build, each into a program named after it.
-    packages: &'static [&'static str],
-    /// Build flags.
-    flags: &'static [&'static str],
-    /// What a first build costs on two cores.
-    cost: &'static str,
-}
-
-const KUBE: GoProgram = GoProgram {
-    name: "kube",
-    module: "kube",
-    packages: &["paperclip.ing/tests/cluster/kube"],
-    flags: &[
-        "-tags=providerless",
-        "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36",
-    ],
-    cost: "8 minutes",
-};
-
-const CONTAINERD: GoProgram = GoProgram {
-    name: "containerd",
-    module: "containerd",
-    packages: &[
-        "github.com/containerd/containerd/v2/cmd/containerd",
-        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-        "github.com/containerd/containerd/v2/cmd/ctr",
-    ],
-    flags: &[
-        "-tags=no_btrfs,no_devmapper,no_zfs,no_aufs",
-        "-ldflags=-s -w -X github.com/containerd/containerd/v2/version.Version=v2.3.2",
-    ],
-    cost: "2 minutes",
-};
-
-const REGISTRY: GoProgram = GoProgram {
-    name: "registry",
-    module: "tools",
-    packages: &["github.com/distribution/distribution/v3/cmd/registry"],
-    flags: &["-ldflags=-s -w"],
-    cost: "2 minutes",
-};
-
-const COREDNS: GoProgram = GoProgram {
-    name: "coredns",
-    module: "tools",
-    packages: &["github.com/coredns/coredns"],
-    flags: &["-ldflags=-s -w"],
-    cost: "3 minutes",
-};
-
-const HELM: GoProgram = GoProgram {
-    name: "helm",
-    module: "tools",
-    packages: &["helm.sh/helm/v4/cmd/helm"],
-    flags: &["-ldflags=-s -w"],
-    cost: "2 minutes",
-};
-
-const HELM3: GoProgram = GoProgram {
-    name: "helm3",
-    module: "helm3",
-    packages: &["helm.sh/helm/v3/cmd/helm"],
-    flags: &["-ldflags=-s -w"],
-    cost: "2 minutes",
-};
-
-/// Components in the one Kubernetes binary, each under its own name.
-const COMPONENTS: &[&str] = &[
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "kubectl",
-];
 
 /// Debian packages, and a file that shows each is installed.
 const DEBIAN: &[(&str, &str)] = &[
@@ -118,105 +35,14 @@ const DEBIAN: &[(&str, &str)] = &[
     ("util-linux", "/usr/bin/nsenter"),
 ];
 
-/// The Kubernetes component of this name, or kubectl, or etcd.
-pub fn kubernetes(component: &str) -> Result<PathBuf> {
-    ensure!(
-        COMPONENTS.contains(&component),
-        "{component} is no Kubernetes component"
-    );
-    Ok(build(&KUBE)?.join(component))
-}
-
-/// containerd, its shim or ctr.
-pub fn containerd(program: &str) -> Result<PathBuf> {
-    Ok(build(&CONTAINERD)?.join(program))
-}
-
-/// The CNCF registry.
-pub fn registry() -> Result<PathBuf> {
-    Ok(build(&REGISTRY)?.join("registry"))
-}
-
-/// CoreDNS.
-pub fn coredns() -> Result<PathBuf> {
-    Ok(build(&COREDNS)?.join("coredns"))
-}
-
-/// Helm 3, which some still use.
-pub fn helm3() -> Result<PathBuf> {
-    Ok(build(&HELM3)?.join("helm"))
-}
-
-/// Helm 4.
-pub fn helm() -> Result<PathBuf> {
-    Ok(build(&HELM)?.join("helm"))
-}
-
 /// Builds everything that is missing, so that a later failure is not a build's.
 pub fn prepare() -> Result<()> {
     install_debian_packages()?;
-    for program in [&CONTAINERD, &KUBE, &REGISTRY, &COREDNS, &HELM] {
-        build(program)?;
+    for program in paperclip_test_programs::all() {
+        program.build()?;
     }
     node()?;
     verdaccio().map(drop)
-}
-
-fn build(program: &GoProgram) -> Result<PathBuf> {
-    let module = repository().join("tests/cluster/go").join(program.module);
-    let key = go_key(program, &module)?;
-    cache::entry(program.name, &key, |into| {
-        say(format!(
-            "building {} (first time: about {}) …",
-            program.name, program.cost
-        ));
-        command_output(
-            Command::new("go")
-                .current_dir(&module)
-                .env("CGO_ENABLED", "0")
-                .env("GOFLAGS", "-mod=readonly")
-                .args(["build", "-trimpath"])
-                .args(program.flags)
-                .args(["-o", &format!("{}/", into.display())])
-                .args(program.packages),
-        )
-        .with_context(|| format!("build {}", program.name))?;
-        if program.name == KUBE.name {
-            for component in COMPONENTS {
-                std::os::unix::fs::symlink("kube", into.join(component))?;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Hash of all that goes into a Go build.
-fn go_key(program: &GoProgram, module: &Path) -> Result<String> {
-    let version = command_output(
-        Command::new("go")
-            .current_dir(module)
-            .args(["env", "GOVERSION"]),
-    )?;
-    let mut key = Key::default()
-        .part("go", version.trim().as_bytes())
-        .part("flags", program.flags.join("\n").as_bytes())
-        .part("packages", program.packages.join("\n").as_bytes());
-    let mut files: Vec<PathBuf> = fs::read_dir(module)
-        .with_context(|| format!("list {}", module.display()))?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    files.sort();
-    for file in files {
-        let name = file
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if name == "go.mod" || name == "go.sum" || name.ends_with(".go") {
-            key = key.part(&name, &fs::read(&file)?);
-        }
-    }
-    Ok(key.finish())
 }
 
 /// The pinned Node and npm.

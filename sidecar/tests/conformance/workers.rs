@@ -117,7 +117,7 @@ pub fn tally() -> Worker {
         for file in ["package.json", "dist/worker.js", "dist/manifest.js"] {
             fs::copy(example.join(file), package.join(file)).unwrap();
         }
-        let program = pod::built("paperclip-plugin-example-tally", "tally-worker");
+        let program = pod::built("tally-worker");
         fs::copy(program, package.join("bin/linux-x64/tally-worker")).unwrap();
     };
     Worker {

@@ -121,7 +121,7 @@ impl Host {
         ] {
             fs::write(folder.join(name), text).unwrap();
         }
-        let mut child = Command::new(pod::built("paperclip-host", "paperclip-host"))
+        let mut child = Command::new(pod::built("paperclip-host"))
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"])
             .args(["--host-namespace", "paperclip", "--host-name", "main"])

@@ -5,13 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use paperclip_oci::client::StoreOptions;
-use paperclip_tests::{
-    Cluster,
-    images::{self, Profile},
-    npm::proxy,
-    platform::Installation,
-    programs,
-};
+use paperclip_tests::{Cluster, images, npm::proxy, platform::Installation, programs};
 
 /// Two-node Kubernetes on this machine, for tests.
 #[derive(Parser)]
@@ -41,7 +35,8 @@ enum Command {
         /// Name of the program.
         name: String,
     },
-    /// Build the platform's images and push them to the cluster's registry, or to another.
+    /// Make the platform's images of the programs that were built with this one, and push them to
+    /// the cluster's registry, or to another.
     Images {
         #[command(flatten)]
         cluster: Named,
@@ -51,9 +46,6 @@ enum Command {
         /// Speak plain HTTP to that registry.
         #[arg(long, requires = "registry")]
         plain_http: bool,
-        /// How programs are compiled.
-        #[arg(long, value_enum, default_value = "release")]
-        profile: Profile,
     },
     /// Install the charts, with the images last pushed.
     Install {
@@ -131,7 +123,6 @@ fn run(command: Command) -> Result<()> {
             cluster,
             registry,
             plain_http,
-            profile,
         } => {
             let mut store = match registry {
                 Some(registry) => StoreOptions::plain(&registry),
@@ -139,7 +130,7 @@ fn run(command: Command) -> Result<()> {
             };
             store.plain_http =
                 plain_http || !store.address.contains('.') || is_address(&store.address);
-            print(images::build_and_push(store, profile)?)
+            print(images::build_and_push(store)?)
         }
         Command::Install {
             cluster,

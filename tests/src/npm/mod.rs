@@ -14,10 +14,10 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use paperclip_test_programs::cache;
 use serde_json::{Value, json};
 
 use crate::{
-    cache,
     layout::{Layout, command_output},
     process::{Daemon, eventually, log_tail},
     programs, wire,

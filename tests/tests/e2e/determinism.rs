@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use paperclip_tests::built;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -120,7 +121,7 @@ fn one_lock_gives_one_digest_in_the_cluster_and_outside() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let lock_file = folder.path().join("lock.json");
     std::fs::write(&lock_file, &lock)?;
-    let output = Command::new(cluster().program("paperclip-packer")?)
+    let output = Command::new(built::program("paperclip-packer")?)
         .args([
             "pack",
             "--package",

@@ -1,10 +1,20 @@
 //! The end-to-end suite: real API server, two nodes, containers, npm and Helm.
 //!
 //! Runs against the cluster named by `PAPERCLIP_TEST_CLUSTER`, where `cluster install`
-//! put the platform and a host. `tests/gate.sh` makes that cluster and runs the suite
-//! one test at a time; the tests named `audit_…` read the audit log of all others and
-//! come last. Evidence comes from outside our code: the worker's stored effect in the
-//! host's database, the registry's request counts, the API server's audit log.
+//! put the platform and a host, one test at a time. `tests/gate.sh` makes several clusters,
+//! which share the modules out; within a module its tests run in the order of their names.
+//!
+//! A test whose name begins so is run elsewhere:
+//!
+//! | prefix | run |
+//! |---|---|
+//! | `audit_` | on each cluster, after its modules: looks back at all that was done there |
+//! | `overall_` | once, after the modules of all clusters: looks back at all of them |
+//! | `last_` | once, after the modules of its cluster, from which it takes the platform |
+//! | `long_` | in the long run only |
+//!
+//! Evidence comes from outside our code: the worker's stored effect in the host's database,
+//! the registry's request counts, the API server's audit log.
 
 mod admission;
 mod audit;

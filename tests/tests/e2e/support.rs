@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use paperclip_tests::Cluster;
+use anyhow::{Context, Result, ensure};
 pub use paperclip_tests::eventually;
+use paperclip_tests::{Cluster, built};
 use serde_json::Value;
 
 /// Namespace and name of the `PaperclipHost` that `cluster install` made.
@@ -73,24 +73,12 @@ pub fn paperclip_json(namespace: &str, arguments: &[&str]) -> Result<Value> {
 
 /// `kubectl paperclip`, not yet run, for tests of its failures.
 pub fn paperclip_command(namespace: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(cli_path()?);
+    let mut command = Command::new(built::program("kubectl-paperclip")?);
     command
         .env("KUBECONFIG", cluster().kubeconfig())
         .args(["-n", namespace])
         .args(arguments);
     Ok(command)
-}
-
-/// The CLI built beside this test.
-fn cli_path() -> Result<PathBuf> {
-    let mut path = std::env::current_exe()?;
-    while path.pop() {
-        let candidate = path.join("kubectl-paperclip");
-        if candidate.is_file() {
-            return Ok(candidate);
-        }
-    }
-    bail!("kubectl-paperclip is not built beside this test: run cargo build -p kubectl-paperclip")
 }
 
 fn run(command: &mut Command) -> Result<String> {

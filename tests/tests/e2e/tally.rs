@@ -1,10 +1,8 @@
 //! A worker in another language than JavaScript, through the same path: built, packed and
 //! published as its author would, found in the registry like any other.
 
-use std::{path::Path, process::Command};
-
 use anyhow::{Context, Result, ensure};
-use paperclip_tests::platform::repository;
+use paperclip_tests::{built::static_program, platform::repository};
 use serde_json::Value;
 
 use crate::support::{
@@ -12,31 +10,7 @@ use crate::support::{
 };
 
 const PLUGIN: &str = "tally";
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "bin/linux-x64/tally-worker";
-
-/// Builds the program as `npm run build` of the package does, into the shared build folder.
-fn build(release: &Path) -> Result<()> {
-    let output = Command::new("cargo")
-        .current_dir(repository())
-        .env("RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .args(["build", "--locked", "--quiet", "--release"])
-        .args(["--target", TARGET, "-p", "paperclip-plugin-example-tally"])
-        .output()
-        .context("start cargo")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let builds = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| repository().join("target"), Into::into);
-    let built = builds.join(TARGET).join("release/tally-worker");
-    let target = release.join(PROGRAM);
-    std::fs::create_dir_all(target.parent().context("a file has a folder")?)?;
-    std::fs::copy(&built, target).with_context(|| format!("copy {}", built.display()))?;
-    Ok(())
-}
 
 fn publish() -> Result<()> {
     let package = repository().join("examples/plugins/tally");
@@ -51,7 +25,10 @@ fn publish() -> Result<()> {
         std::fs::create_dir_all(target.parent().context("a file has a folder")?)?;
         std::fs::copy(package.join(file), target).with_context(|| format!("copy {file}"))?;
     }
-    build(release.path())?;
+    let program = release.path().join(PROGRAM);
+    std::fs::create_dir_all(program.parent().context("a file has a folder")?)?;
+    // As `npm run build` of the package builds it, but for the profile.
+    std::fs::copy(static_program("tally-worker")?, program).context("copy the worker")?;
     cluster().npm().publish(release.path())
 }
 

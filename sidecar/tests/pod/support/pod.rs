@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -91,7 +91,7 @@ impl Pod {
         let delivered = json!({"activations": {"3": delivered}});
         write("config/config.json", &delivered.to_string());
         fs::create_dir(folder.path().join("run")).unwrap();
-        let shim = Command::new(shim())
+        let shim = Command::new(built("paperclip-shim"))
             .arg(folder.path().join("run/shim.sock"))
             .spawn()
             .unwrap();
@@ -324,18 +324,10 @@ fn facts(capabilities: &Value) -> Value {
     })
 }
 
-fn shim() -> PathBuf {
-    static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    SHIM.get_or_init(|| built("paperclip-shim", "paperclip-shim"))
-        .clone()
-}
-
-/// A program of another package, which is built here.
-pub fn built(package: &str, program: &str) -> PathBuf {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", package, "--bin", program])
-        .status()
-        .unwrap();
-    assert!(built.success());
-    PathBuf::from(env!("CARGO_BIN_EXE_paperclip-sidecar")).with_file_name(program)
+/// A program of another package. Tests start no cargo, so the workspace is built before them.
+pub fn built(program: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_paperclip-sidecar")).with_file_name(program);
+    let builds = "`cargo build --workspace --bins` builds the programs that tests start";
+    assert!(path.is_file(), "{program} is not built: {builds}");
+    path
 }

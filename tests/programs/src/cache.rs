@@ -5,16 +5,18 @@
 //! finished.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::layout::lock;
-
 /// The folder, `$XDG_CACHE_HOME/paperclip-kubernetes`.
+///
+/// # Errors
+/// When there is no home, or the folder cannot be made.
 pub fn root() -> Result<PathBuf> {
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(dir) if !dir.is_empty() => PathBuf::from(dir),
@@ -31,6 +33,7 @@ pub struct Key(Sha256);
 
 impl Key {
     /// Adds a named part.
+    #[must_use]
     pub fn part(mut self, name: &str, bytes: &[u8]) -> Self {
         for field in [name.as_bytes(), bytes] {
             self.0.update((field.len() as u64).to_be_bytes());
@@ -40,6 +43,7 @@ impl Key {
     }
 
     /// The hash, 16 hex digits.
+    #[must_use]
     pub fn finish(self) -> String {
         hex::encode(&self.0.finalize()[..8])
     }
@@ -47,6 +51,9 @@ impl Key {
 
 /// The folder of an entry, made by `make` in an empty folder if it is not there yet.
 /// Two programs that want the same entry make it once.
+///
+/// # Errors
+/// That of `make`, or when the cache folder cannot be written.
 pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let root = root()?;
     let path = root.join(format!("{name}-{key}"));
@@ -65,6 +72,17 @@ pub fn entry(name: &str, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> R
     make(&unfinished)?;
     fs::rename(&unfinished, &path).with_context(|| format!("keep {}", path.display()))?;
     Ok(path)
+}
+
+/// Takes a lock that ends with the returned file, or with this process.
+///
+/// # Errors
+/// When the file cannot be made or locked.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    file.lock()
+        .with_context(|| format!("lock {}", path.display()))?;
+    Ok(file)
 }
 
 #[cfg(test)]
