@@ -65,10 +65,10 @@ const REGISTRY: Program = Program {
 
 const COREDNS: Program = Program {
     name: "coredns",
-    module: "tools",
-    packages: &["github.com/coredns/coredns"],
+    module: "coredns",
+    packages: &["paperclip.ing/tests/cluster/coredns"],
     flags: &["-ldflags=-s -w"],
-    cost: "3 minutes",
+    cost: "1 minute",
 };
 
 const HELM: Program = Program {
