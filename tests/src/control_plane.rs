@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 
 use crate::{
+    inventory,
     layout::{Layout, command_output},
     pki::{Authority, Subject, write_key_pair},
     process::{Daemon, eventually, log_tail},
@@ -195,7 +196,7 @@ pub fn apply_base_objects(layout: &Layout) -> Result<()> {
     .map(drop)
 }
 
-/// Waits until every node is Ready and pods may be created.
+/// Waits until every node is Ready and everything is there that components make by themselves.
 pub fn wait_until_usable(layout: &Layout) -> Result<()> {
     eventually("both nodes to be Ready", Duration::from_secs(90), || {
         let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
@@ -217,17 +218,9 @@ pub fn wait_until_usable(layout: &Layout) -> Result<()> {
         });
         tails.collect::<Vec<_>>().join("\n")
     })?;
-    eventually(
-        "the default ServiceAccount",
-        Duration::from_secs(30),
-        || {
-            kubectl(
-                layout,
-                &["get", "serviceaccount", "default", "-n", "default"],
-            )
-            .map(drop)
-        },
-    )
+    eventually("the cluster to settle", Duration::from_secs(60), || {
+        inventory::is_settled(layout)
+    })
 }
 
 /// Runs kubectl as the administrator.
