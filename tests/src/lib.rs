@@ -20,6 +20,7 @@ pub mod platform;
 mod process;
 pub mod programs;
 mod progress;
+mod reader;
 pub mod sqlite;
 mod storage;
 mod toolchain;
@@ -31,6 +32,7 @@ pub use process::eventually;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result, bail};
@@ -40,12 +42,19 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{layout::Layout, npm::Npm};
+use serde_json::Value;
+
+use crate::{
+    layout::Layout,
+    npm::Npm,
+    reader::{Query, Reader},
+};
 
 /// A running cluster.
 pub struct Cluster {
     layout: Layout,
     kubectl: PathBuf,
+    reader: OnceLock<Reader>,
 }
 
 impl Cluster {
@@ -95,6 +104,7 @@ impl Cluster {
         Ok(Self {
             layout,
             kubectl: programs::kubernetes("kubectl")?,
+            reader: OnceLock::new(),
         })
     }
 
@@ -121,6 +131,33 @@ impl Cluster {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
         Ok(Client::try_from(config)?)
+    }
+
+    /// Reads one object or a list as JSON. The arguments are those of `kubectl get`; kubectl is
+    /// started only for those that the client of this process does not know.
+    ///
+    /// # Errors
+    /// When there is no such object or the API server cannot be asked.
+    pub fn get(&self, arguments: &[&str]) -> Result<Value> {
+        match Query::parse(arguments) {
+            Ok(query) => self.reader()?.get(&query),
+            Err(_) => {
+                let json = self.kubectl(&[&["get", "-o", "json"], arguments].concat())?;
+                Ok(serde_json::from_str(&json)?)
+            }
+        }
+    }
+
+    /// The client of this process for reads.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read.
+    pub fn reader(&self) -> Result<&Reader> {
+        if let Some(reader) = self.reader.get() {
+            return Ok(reader);
+        }
+        let reader = wire::on_a_thread(|| Reader::new(self.client()))?;
+        Ok(self.reader.get_or_init(|| reader))
     }
 
     /// Writes a kubeconfig that speaks as a ServiceAccount, for an hour.

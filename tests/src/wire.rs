@@ -6,13 +6,18 @@ use anyhow::{Context, Result, anyhow};
 
 /// Runs a future to its end on a thread of its own, whatever the caller runs in.
 pub fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    on_a_thread(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(future)
+    })
+}
+
+/// Runs something on a thread of its own, where it may block whatever the caller runs in.
+pub fn on_a_thread<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?
-                .block_on(future)
-        });
+        let thread = scope.spawn(run);
         thread.join().map_err(|_| anyhow!("a thread panicked"))?
     })
 }

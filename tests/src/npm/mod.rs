@@ -14,8 +14,10 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use flate2::{Compression, write::GzEncoder};
 use paperclip_test_programs::cache;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
 
 use crate::{
     layout::{Layout, command_output},
@@ -102,8 +104,7 @@ impl Npm {
                 .arg(&config);
             command_output(&mut npm)
         };
-        let url = format!("{}/{name}/{version}", self.url_on_this_machine());
-        if wire::get(&url).is_ok() {
+        if self.has(&manifest)? {
             npm(&["unpublish", &format!("{name}@{version}"), "--force"])?;
         }
         let archive = npm(&[
@@ -123,6 +124,29 @@ impl Npm {
         npm(&["publish", &archive.display().to_string(), "--tag=latest"]).map(drop)
     }
 
+    /// Publishes these files of a folder by one request, as `npm publish` would. A version that
+    /// is there is replaced by npm itself.
+    pub fn publish_files(&self, folder: &Path, files: &[&str]) -> Result<()> {
+        let manifest = fs::read(folder.join("package.json"))?;
+        let manifest: Value = serde_json::from_slice(&manifest)?;
+        if self.has(&manifest)? {
+            return self.publish(folder);
+        }
+        let tarball = tarball(folder, files)?;
+        let integrity = format!(
+            "sha512-{}",
+            BASE64_STANDARD.encode(Sha512::digest(&tarball))
+        );
+        self.publish_raw(&manifest, &tarball, &json!({"integrity": integrity}))
+    }
+
+    /// Whether the version of this `package.json` is published.
+    fn has(&self, manifest: &Value) -> Result<bool> {
+        let field = |name: &str| manifest[name].as_str().context("name and version");
+        let (name, version) = (field("name")?, field("version")?);
+        Ok(wire::get(&format!("{}/{name}/{version}", self.url_on_this_machine())).is_ok())
+    }
+
     /// Publishes what no author's npm would: this `package.json`, this tarball whatever is in
     /// it, and these words of the registry about it. A version that is there stays.
     pub fn publish_raw(&self, manifest: &Value, tarball: &[u8], dist: &Value) -> Result<()> {
@@ -130,7 +154,7 @@ impl Npm {
         let (name, version) = (field("name")?, field("version")?);
         let file = format!("{name}-{version}.tgz");
         let url = self.url_on_this_machine();
-        if wire::get(&format!("{url}/{name}/{version}")).is_ok() {
+        if self.has(manifest)? {
             return Ok(());
         }
         let mut described = manifest.clone();
@@ -158,6 +182,17 @@ impl Npm {
         )?;
         Ok(file)
     }
+}
+
+/// The files as npm packs them.
+fn tarball(folder: &Path, files: &[&str]) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for file in files {
+        archive
+            .append_path_with_name(folder.join(file), format!("package/{file}"))
+            .with_context(|| format!("pack {file}"))?;
+    }
+    Ok(archive.into_inner()?.finish()?)
 }
 
 /// Starts the three processes and waits until the registry answers.

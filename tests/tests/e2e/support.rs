@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 pub use paperclip_tests::eventually;
 use paperclip_tests::{Cluster, built};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Namespace and name of the `PaperclipHost` that `cluster install` made.
 pub const HOST_NAMESPACE: &str = "paperclip";
@@ -53,11 +53,9 @@ pub fn kubectl_with_input(arguments: &[&str], input: &str) -> Result<String> {
     run_with_input(&mut command, input)
 }
 
-/// Reads one object, or a list, as JSON.
+/// Reads one object, or a list, as JSON. The arguments are those of `kubectl get`.
 pub fn get(arguments: &[&str]) -> Result<Value> {
-    let mut all = vec!["get", "-o", "json"];
-    all.extend_from_slice(arguments);
-    Ok(serde_json::from_str(&kubectl(&all)?)?)
+    cluster().get(arguments)
 }
 
 /// Runs `kubectl paperclip` in a namespace and returns its standard output.
@@ -122,16 +120,16 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes the namespace, after removing what an earlier run left.
+    /// Makes the namespace, after removing what an earlier test or run left.
     pub fn create(name: &str) -> Result<Self> {
-        kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait"])?;
-        kubectl(&["create", "namespace", name])?;
-        kubectl(&[
-            "label",
-            "namespace",
-            name,
-            "pod-security.kubernetes.io/enforce=restricted",
-        ])?;
+        if get(&["namespace", name]).is_ok() {
+            kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait"])?;
+        }
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        });
+        kubectl_with_input(&["create", "-f", "-"], &namespace.to_string())?;
         Ok(Self {
             name: name.to_owned(),
         })
@@ -149,17 +147,14 @@ impl Namespace {
 
     /// Waits until the plugin is Ready.
     pub fn wait_ready(&self, plugin: &str, patience: Duration) -> Result<()> {
-        let object = format!("paperclipplugin/{plugin}");
-        let timeout = format!("--timeout={}s", patience.as_secs());
-        kubectl(&[
-            "wait",
-            "-n",
-            &self.name,
-            "--for=condition=Ready",
-            &timeout,
-            &object,
-        ])
-        .map(drop)
+        eventually("the plugin to be Ready", patience, || {
+            let object = get(&["paperclipplugin", plugin, "-n", &self.name])?;
+            let ready = condition(&object, "Ready");
+            let generation = &object["metadata"]["generation"];
+            let is_current = ready["observedGeneration"] == *generation;
+            ensure!(ready["status"] == "True" && is_current, "{ready}");
+            Ok(())
+        })
         .with_context(|| self.evidence())
     }
 
@@ -305,13 +300,13 @@ pub async fn host_rows(query: &'static str) -> Result<Vec<Value>> {
 
 /// The host's database file: its volume is a folder of this machine.
 fn host_database() -> Result<PathBuf> {
-    let claims = get(&["pvc", "-n", HOST_NAMESPACE])?;
+    let claims = get(&["persistentvolumeclaims", "-n", HOST_NAMESPACE])?;
     let claims = claims["items"].as_array().context("claims")?;
     let volume = claims
         .iter()
         .find_map(|claim| claim["spec"]["volumeName"].as_str())
         .context("the host has a bound volume")?;
-    let volume = get(&["pv", volume])?;
+    let volume = get(&["persistentvolume", volume])?;
     let folder = volume["spec"]["hostPath"]["path"]
         .as_str()
         .context("a hostPath volume")?;
@@ -374,7 +369,7 @@ pub fn publish(
         std::fs::create_dir_all(target.parent().context("a file has a folder")?)?;
         std::fs::write(target, text)?;
     }
-    cluster().npm().publish(release.path())?;
+    cluster().npm().publish_files(release.path(), files)?;
     published.insert(release_name);
     Ok(())
 }
