@@ -28,6 +28,7 @@ mod wire;
 
 pub use inventory::Inventory;
 pub use process::eventually;
+pub use wire::block_on;
 
 use std::{
     path::{Path, PathBuf},

@@ -5,6 +5,9 @@ use std::{thread, time::Duration};
 use anyhow::{Context, Result, anyhow};
 
 /// Runs a future to its end on a thread of its own, whatever the caller runs in.
+///
+/// # Errors
+/// That of the future.
 pub fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     on_a_thread(|| {
         tokio::runtime::Builder::new_current_thread()

@@ -65,8 +65,8 @@ fn tool_lists(namespace: &str, session: &str) -> Result<()> {
 }
 
 /// The stored deal of a session, from the host's database.
-async fn stored_deal(session: &str) -> Result<Value> {
-    let rows = host_rows("select state_key, value_json from plugin_state").await?;
+fn stored_deal(session: &str) -> Result<Value> {
+    let rows = host_rows("select state_key, value_json from plugin_state")?;
     let key = format!("deal:{session}");
     let row = rows
         .iter()
@@ -78,11 +78,11 @@ async fn stored_deal(session: &str) -> Result<Value> {
     }
 }
 
-#[tokio::test]
-async fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
+#[test]
+fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
     let namespace = commerce("e2e-commerce")?;
     send_intent(namespace.name(), "s-price")?;
-    let deal = stored_deal("s-price").await?;
+    let deal = stored_deal("s-price")?;
     ensure!(deal["price"] == PRICE, "stored {deal}");
     ensure!(deal["status"] == "quoted", "stored {deal}");
 
@@ -159,8 +159,8 @@ async fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
     namespace.wait_ready(PLUGIN, WARM)
 }
 
-#[tokio::test]
-async fn a_plugin_pod_holds_no_npm() -> Result<()> {
+#[test]
+fn a_plugin_pod_holds_no_npm() -> Result<()> {
     let namespace = commerce("e2e-no-npm")?;
     let workers = worker_processes(namespace.name(), PLUGIN)?;
     let worker = workers.first().context("the worker runs on this machine")?;

@@ -14,9 +14,9 @@ use crate::support::{
 
 const PLUGIN: &str = "inventory";
 
-/// A state value of this plugin in the host's database.
-async fn stored(uid: &str, key: &str) -> Result<Value> {
-    let rows = host_rows("select plugin_id, state_key, value_json from plugin_state").await?;
+/// A state value of the plugin of this uid in the host's database.
+pub fn stored(uid: &str, key: &str) -> Result<Value> {
+    let rows = host_rows("select plugin_id, state_key, value_json from plugin_state")?;
     let row = rows
         .iter()
         .find(|row| row["plugin_id"] == uid && row["state_key"] == key)
@@ -26,7 +26,8 @@ async fn stored(uid: &str, key: &str) -> Result<Value> {
     )?)
 }
 
-fn uid(namespace: &Namespace) -> Result<String> {
+/// UID of the plugin in this namespace.
+pub fn uid(namespace: &Namespace) -> Result<String> {
     let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])?;
     Ok(plugin["metadata"]["uid"]
         .as_str()
@@ -34,13 +35,14 @@ fn uid(namespace: &Namespace) -> Result<String> {
         .to_owned())
 }
 
-#[tokio::test]
-async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<()> {
+#[test]
+fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<()> {
     let namespace = inventory("e2e-inventory")?;
     let ns = namespace.name();
     let uid = uid(&namespace)?;
 
     // Tool: listed with its prefix, called, with config from the resource in its answer.
+    check_listed(&namespace, &uid)?;
     let plugin = paperclip_json(ns, &["-o", "json", "get", PLUGIN])?;
     ensure!(plugin.to_string().contains("add_stock"), "{plugin}");
     let answer = paperclip_json(
@@ -64,7 +66,7 @@ async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<
         answer["result"]["data"]["unit"] == "box",
         "config of the resource: {answer}"
     );
-    ensure!(stored(&uid, "articles").await?["tea"] == 2);
+    ensure!(stored(&uid, "articles")?["tea"] == 2);
 
     // Webhook.
     paperclip(
@@ -77,7 +79,7 @@ async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<
             r#"{"sku":"tea","quantity":4}"#,
         ],
     )?;
-    ensure!(stored(&uid, "articles").await?["tea"] == 6);
+    ensure!(stored(&uid, "articles")?["tea"] == 6);
 
     // Action, which emits an event, which the plugin's own subscription handles.
     paperclip(
@@ -90,22 +92,15 @@ async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<
             r#"{"sku":"salt","quantity":3}"#,
         ],
     )?;
-    let articles = async || stored(&uid, "articles").await;
-    for _ in 0..40 {
-        if articles().await?["salt"] == 3 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-    }
-    ensure!(
-        articles().await?["salt"] == 3,
-        "the event was handled: {}",
-        articles().await?
-    );
+    eventually("the event to be handled", WARM, || {
+        let articles = stored(&uid, "articles")?;
+        ensure!(articles["salt"] == 3, "{articles}");
+        Ok(())
+    })?;
 
     // Job.
     paperclip(ns, &["job", PLUGIN, "trigger", "recount", "--wait"])?;
-    let counters = stored(&uid, "counters").await?;
+    let counters = stored(&uid, "counters")?;
     ensure!(
         counters == json!({"tool": 1, "webhook": 1, "event": 1, "job": 1, "total": 9}),
         "{counters}"
@@ -123,9 +118,8 @@ async fn tool_webhook_job_event_data_and_action_leave_their_effects() -> Result<
     })
 }
 
-#[test]
-fn the_host_lists_a_declared_tool_with_its_prefix() -> Result<()> {
-    let namespace = inventory("e2e-tools")?;
+/// The host, asked from a pod by its Service, lists the declared tool with its prefix.
+fn check_listed(namespace: &Namespace, uid: &str) -> Result<()> {
     let token = kubectl(&[
         "create",
         "token",
@@ -138,11 +132,10 @@ fn the_host_lists_a_declared_tool_with_its_prefix() -> Result<()> {
         host_url()?,
         token.trim()
     );
-    let listed: Value = serde_json::from_str(&node_in_pod(&namespace, "tools", &script)?)?;
-    let uid = uid(&namespace)?;
+    let listed: Value = serde_json::from_str(&node_in_pod(namespace, "tools", &script)?)?;
     let ours = listed
         .as_array()
-        .and_then(|tools| tools.iter().find(|tool| tool["pluginId"] == uid.as_str()))
+        .and_then(|tools| tools.iter().find(|tool| tool["pluginId"] == uid))
         .with_context(|| format!("no tool of {uid} in {listed}"))?;
     ensure!(ours["name"] == "example.inventory:add_stock", "{ours}");
     ensure!(ours["parametersSchema"]["required"].is_array(), "{ours}");

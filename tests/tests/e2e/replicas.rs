@@ -86,12 +86,9 @@ pub fn post(bodies: Vec<Value>) -> Result<Vec<(StatusCode, Value)>> {
 fn done(namespace: &Namespace, kind: &str) -> Result<BTreeMap<String, Vec<String>>> {
     let plugin = get(&["paperclipplugin", PLUGIN, "-n", namespace.name()])?;
     let uid = &plugin["metadata"]["uid"];
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let rows = runtime.block_on(host_rows(
+    let rows = host_rows(
         "select plugin_id, state_key, value_json from plugin_state where state_key like 'relay-%'",
-    ))?;
+    )?;
     let mut all = BTreeMap::new();
     for row in rows.iter().filter(|row| row["plugin_id"] == *uid) {
         let key = row["state_key"].as_str().context("a key")?;

@@ -64,12 +64,9 @@ fn plugin(namespace: &Namespace) -> Result<Value> {
 /// What the worker wrote down, read from the host's database.
 fn ledger(namespace: &Namespace) -> Result<BTreeMap<String, u64>> {
     let uid = plugin(namespace)?["metadata"]["uid"].clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let rows = runtime.block_on(host_rows(
+    let rows = host_rows(
         "select plugin_id, state_key, value_json from plugin_state where state_key like 'call-%'",
-    ))?;
+    )?;
     let mut entries = BTreeMap::new();
     for row in rows.iter().filter(|row| row["plugin_id"] == uid) {
         let name = row["state_key"].as_str().context("a key")?;

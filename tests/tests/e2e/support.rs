@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 pub use paperclip_tests::eventually;
-use paperclip_tests::{Cluster, built};
+use paperclip_tests::{Cluster, block_on, built};
 use serde_json::{Value, json};
 
 /// Namespace and name of the `PaperclipHost` that `cluster install` made.
@@ -294,8 +294,9 @@ pub fn kill_all(processes: &[i32]) -> Result<()> {
 }
 
 /// Rows of the host's database, read from the volume beside the running host.
-pub async fn host_rows(query: &'static str) -> Result<Vec<Value>> {
-    paperclip_tests::sqlite::query(&host_database()?, query).await
+pub fn host_rows(query: &'static str) -> Result<Vec<Value>> {
+    let file = host_database()?;
+    block_on(paperclip_tests::sqlite::query(&file, query))
 }
 
 /// The host's database file: its volume is a folder of this machine.
