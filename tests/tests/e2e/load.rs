@@ -13,12 +13,19 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::support::{HOST, HOST_NAMESPACE, get, kubectl};
+use crate::support::{HOST, HOST_NAMESPACE, get, kill_all, kubectl};
 
 /// Longer than the host may hold a call and the worker may take over it.
 const GIVE_UP: Duration = Duration::from_secs(60);
 /// What takes longer than this was held.
 pub const HELD: Duration = Duration::from_millis(500);
+/// How long hosts hold a call at most.
+const HELD_AT_MOST: Duration = Duration::from_secs(10);
+/// Until a busy machine has noticed that a process was killed. A call of this time may have been
+/// sent to it.
+const NOTICED: Duration = Duration::from_millis(250);
+/// The part of the rate that must have been reached.
+const REACHED: f64 = 0.95;
 
 /// What became of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,14 +50,68 @@ pub struct Call {
     pub name: String,
     /// What became of it.
     pub outcome: Outcome,
-    /// How long that took.
+    /// When it began.
+    pub started: Instant,
+    /// How long it took.
     pub took: Duration,
+}
+
+impl Call {
+    fn ended(&self) -> Instant {
+        self.started + self.took
+    }
+}
+
+/// When processes were killed.
+pub struct Kill {
+    begun: Instant,
+    done: Instant,
+}
+
+impl Kill {
+    /// kill -9 of each.
+    pub fn all(processes: &[i32]) -> Result<Self> {
+        let begun = Instant::now();
+        kill_all(processes)?;
+        Ok(Self {
+            begun,
+            done: Instant::now(),
+        })
+    }
+}
+
+/// Somebody who may use the host's API, from this machine.
+pub struct Caller {
+    client: reqwest::Client,
+    execute: String,
+    token: String,
+}
+
+impl Caller {
+    /// Speaks as the account that the host's chart makes for clients.
+    pub fn new() -> Result<Self> {
+        let client = format!("{HOST}-client");
+        let token = kubectl(&["create", "token", &client, "-n", HOST_NAMESPACE])?;
+        Ok(Self {
+            client: reqwest::Client::builder().timeout(GIVE_UP).build()?,
+            execute: format!("{}/api/plugins/tools/execute", host_address()?),
+            token: token.trim().to_owned(),
+        })
+    }
+
+    /// Calls a tool, by its full name. Gives the status and the body of the answer.
+    pub async fn execute(&self, tool: &str, parameters: &Value) -> reqwest::Result<(u16, String)> {
+        let request = self.client.post(&self.execute).bearer_auth(&self.token);
+        let body = json!({"tool": tool, "parameters": parameters});
+        let response = request.json(&body).send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    }
 }
 
 /// Calls at a steady rate, made by a thread until told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    calls: JoinHandle<Result<Vec<Call>>>,
+    calls: JoinHandle<Result<Report>>,
 }
 
 impl Load {
@@ -58,11 +119,9 @@ impl Load {
     /// fall when answers are slow. Names of calls begin with `prefix`.
     pub fn start(plugin_key: &str, prefix: &str, rate: u32) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let client = format!("{HOST}-client");
-        let token = kubectl(&["create", "token", &client, "-n", HOST_NAMESPACE])?;
         let target = Target {
+            caller: Caller::new()?,
             tool: format!("{plugin_key}:record"),
-            token: token.trim().to_owned(),
             prefix: prefix.to_owned(),
         };
         let stopped = stop.clone();
@@ -78,50 +137,40 @@ impl Load {
     /// Makes no new calls, and gives all of them once each has ended.
     pub fn stop(self) -> Result<Report> {
         self.stop.store(true, Ordering::Relaxed);
-        let calls = self
-            .calls
-            .join()
-            .ok()
-            .context("the load ends by itself")??;
-        Ok(Report { calls })
+        self.calls.join().ok().context("the load ends by itself")?
     }
 }
 
 struct Target {
+    caller: Caller,
     tool: String,
-    token: String,
     prefix: String,
 }
 
 impl Target {
-    async fn run(self, rate: u32, stop: &AtomicBool) -> Result<Vec<Call>> {
-        let client = reqwest::Client::builder().timeout(GIVE_UP).build()?;
+    async fn run(self, rate: u32, stop: &AtomicBool) -> Result<Report> {
         let target = Arc::new(self);
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut calls = tokio::task::JoinSet::new();
-        let url: Arc<str> = format!("{}/api/plugins/tools/execute", host_address()?).into();
-        let mut number = 0_u32;
+        let (mut number, started) = (0_u32, Instant::now());
         while !stop.load(Ordering::Relaxed) {
             ticks.tick().await;
             number += 1;
             let name = format!("{}-{number}", target.prefix);
-            let (client, target, url) = (client.clone(), target.clone(), url.clone());
-            calls.spawn(async move { target.call(&client, &url, name).await });
+            let target = target.clone();
+            calls.spawn(async move { target.call(name).await });
         }
-        Ok(calls.join_all().await)
+        let took = started.elapsed();
+        Ok(Report {
+            calls: calls.join_all().await,
+            wanted: took.as_secs_f64() * f64::from(rate),
+        })
     }
 
-    async fn call(&self, client: &reqwest::Client, url: &str, name: String) -> Call {
+    async fn call(&self, name: String) -> Call {
         let started = Instant::now();
-        let request = client
-            .post(url)
-            .bearer_auth(&self.token)
-            .json(&json!({"tool": self.tool, "parameters": {"call": name}}));
-        let answered = async {
-            let response = request.send().await?;
-            Ok::<_, reqwest::Error>((response.status().as_u16(), response.text().await?))
-        };
-        let outcome = match answered.await {
+        let parameters = json!({"call": name});
+        let outcome = match self.caller.execute(&self.tool, &parameters).await {
             Ok((200, body)) => match serde_json::from_str::<Value>(&body) {
                 Ok(answer) if answer["result"]["data"]["count"].is_u64() => Outcome::Done,
                 _ => Outcome::Failed { status: 200, body },
@@ -132,6 +181,7 @@ impl Target {
         Call {
             name,
             outcome,
+            started,
             took: started.elapsed(),
         }
     }
@@ -160,6 +210,8 @@ pub fn host_address() -> Result<String> {
 pub struct Report {
     /// The calls.
     pub calls: Vec<Call>,
+    /// How many there should be at the rate that was asked for.
+    wanted: f64,
 }
 
 impl Report {
@@ -189,6 +241,16 @@ impl Report {
         );
     }
 
+    /// As many calls began as the rate asks for.
+    pub fn check_rate(&self) -> Result<()> {
+        let (begun, wanted) = (self.calls.len(), self.wanted);
+        ensure!(
+            begun as f64 >= wanted * REACHED,
+            "{begun} calls began where {wanted:.0} should have"
+        );
+        Ok(())
+    }
+
     /// Every call ended well, and none was held for longer than hosts may.
     pub fn check_unbroken(&self) -> Result<()> {
         let bad = self.bad();
@@ -200,31 +262,45 @@ impl Report {
             bad[0]
         );
         let longest = self.calls.iter().map(|call| call.took).max();
-        ensure!(
-            longest < Some(Duration::from_secs(11)),
-            "a call took {longest:?}"
-        );
+        ensure!(longest <= Some(HELD_AT_MOST), "a call took {longest:?}");
         Ok(())
     }
 
-    /// The only calls that failed were under way, and each failure says so in Paperclip's words.
-    /// More than begin at this rate in the time of the longest call cannot be under way.
-    pub fn check_only_calls_under_way_failed(&self, rate: u32) -> Result<()> {
-        let bad = self.bad();
-        let longest = self.calls.iter().map(|call| call.took).max();
-        let at_most = longest.unwrap_or_default().as_secs_f64() * f64::from(rate);
-        let at_most = at_most.ceil() as usize + 1;
-        ensure!(
-            bad.len() <= at_most,
-            "{} of {} calls failed, the first: {:?}",
-            bad.len(),
-            self.calls.len(),
-            bad[0]
-        );
-        for call in bad {
+    /// The only calls that failed were under way when something was killed, and each failure
+    /// says so in Paperclip's words.
+    pub fn check_only_calls_under_way_failed(&self, kill: &Kill) -> Result<()> {
+        for call in self.bad() {
+            let was_under_way = call.started <= kill.done + NOTICED && call.ended() >= kill.begun;
+            ensure!(
+                was_under_way,
+                "began {:?} after the kill: {call:?}",
+                call.started.saturating_duration_since(kill.done)
+            );
             let is_typed = matches!(&call.outcome, Outcome::Failed { status: 502, body }
                 if body.contains("\"code\":\"WORKER_UNAVAILABLE\"") && body.contains("\"message\":\""));
             ensure!(is_typed, "{call:?}");
+        }
+        Ok(())
+    }
+
+    /// After the host itself was killed: callers lost their connections until it served again,
+    /// and no call failed in any other way, or before, or afterwards.
+    pub fn check_lost_only_connections(&self, kill: &Kill) -> Result<()> {
+        let done = self
+            .calls
+            .iter()
+            .filter(|call| call.outcome == Outcome::Done);
+        let begun = done.map(|call| call.started).filter(|at| *at > kill.done);
+        let back = begun.min().context("the host serves again")?;
+        println!("load: the host served again after {:?}", back - kill.done);
+        for call in self.bad() {
+            let is_lost = matches!(call.outcome, Outcome::Unreachable(_));
+            let was_away = call.started <= back + NOTICED && call.ended() >= kill.begun;
+            ensure!(
+                is_lost && was_away,
+                "back after {:?}: {call:?}",
+                back - kill.done
+            );
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod load;
 mod manifests;
 mod move_node;
 mod one_file;
+mod other_image;
 mod platforms;
 mod poison;
 mod queue;

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    load::{Load, Report},
+    load::{Kill, Load, Report},
+    other_image::another_image,
     support::{
         COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, condition, eventually,
-        get, host_rows, kill_all, kubectl, pod_of, processes_in_pod, publish, upgrade_platform,
+        get, host_rows, kubectl, pod_of, processes_in_pod, publish, upgrade_platform,
         worker_processes,
     },
 };
@@ -78,11 +79,11 @@ fn ledger(namespace: &Namespace) -> Result<BTreeMap<String, u64>> {
 }
 
 /// Does something under load, and gives what became of the calls once it is done.
-fn under_load(
+fn under_load<T>(
     namespace: &Namespace,
     name: &str,
-    fault: impl FnOnce() -> Result<()>,
-) -> Result<Report> {
+    fault: impl FnOnce() -> Result<T>,
+) -> Result<(Report, T)> {
     let load = Load::start(PLUGIN_KEY, name, RATE)?;
     let before = entries_of(namespace, name);
     eventually("the load to arrive", WARM, || {
@@ -97,10 +98,11 @@ fn under_load(
     });
     let report = load.stop()?;
     report.print(name);
-    outcome?;
+    let outcome = outcome?;
     after?;
+    report.check_rate()?;
     report.check_ledger(&ledger(namespace)?)?;
-    Ok(report)
+    Ok((report, outcome))
 }
 
 /// How many calls of this load the worker wrote down.
@@ -188,11 +190,12 @@ fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Res
     let uid = pod()?["metadata"]["uid"].clone();
 
     let before = worker_processes(ns, PLUGIN)?;
-    let report = under_load(&namespace, "worker", || {
-        kill_all(&before)?;
-        wait_for_another_worker(&namespace, &before)
+    let (report, kill) = under_load(&namespace, "worker", || {
+        let kill = Kill::all(&before)?;
+        wait_for_another_worker(&namespace, &before)?;
+        Ok(kill)
     })?;
-    report.check_only_calls_under_way_failed(RATE)?;
+    report.check_only_calls_under_way_failed(&kill)?;
     ensure!(
         restarts(&pod()?).iter().all(|count| *count == 0),
         "no container restarted: {}",
@@ -200,72 +203,79 @@ fn killed_processes_fail_only_calls_under_way_and_no_call_is_done_twice() -> Res
     );
 
     let before = worker_processes(ns, PLUGIN)?;
-    let report = under_load(&namespace, "sidecar", || {
-        kill_all(&processes_in_pod(&pod()?, "paperclip-sidecar")?)
+    let (report, kill) = under_load(&namespace, "sidecar", || {
+        Kill::all(&processes_in_pod(&pod()?, "paperclip-sidecar")?)
     })?;
-    report.check_only_calls_under_way_failed(RATE)?;
+    report.check_only_calls_under_way_failed(&kill)?;
     ensure!(
         worker_processes(ns, PLUGIN)? == before,
         "the worker outlives its sidecar"
     );
 
-    let report = under_load(&namespace, "shim", || {
-        kill_all(&processes_in_pod(&pod()?, "paperclip-shim")?)?;
-        wait_for_another_worker(&namespace, &before)
+    let (report, kill) = under_load(&namespace, "shim", || {
+        let kill = Kill::all(&processes_in_pod(&pod()?, "paperclip-shim")?)?;
+        wait_for_another_worker(&namespace, &before)?;
+        Ok(kill)
     })?;
-    report.check_only_calls_under_way_failed(RATE)?;
+    report.check_only_calls_under_way_failed(&kill)?;
 
-    let report = under_load(&namespace, "operator", || {
-        let operators =
-            pods_with_label(PLATFORM_NAMESPACE, "app.kubernetes.io/component=operator")?;
-        for operator in &operators {
-            kill_all(&processes_in_pod(operator, "paperclip-operator")?)?;
-        }
-        Ok(())
+    let (report, _) = under_load(&namespace, "operator", || {
+        kill_program(
+            PLATFORM_NAMESPACE,
+            "app.kubernetes.io/component=operator",
+            "paperclip-operator",
+        )
     })?;
     report.check_unbroken()?;
     ensure!(pod()?["metadata"]["uid"] == uid, "the pod stayed");
 
     // One process with one database: its callers lose their connections, and nothing stored.
-    under_load(&namespace, "host", || {
-        let hosts = pods_with_label(HOST_NAMESPACE, "app.kubernetes.io/name=paperclip-host")?;
-        for host in &hosts {
-            kill_all(&processes_in_pod(host, "paperclip-host")?)?;
-        }
-        Ok(())
+    let (report, kill) = under_load(&namespace, "host", || {
+        kill_program(
+            HOST_NAMESPACE,
+            "app.kubernetes.io/name=paperclip-host",
+            "paperclip-host",
+        )
     })?;
+    report.check_lost_only_connections(&kill)?;
     ensure!(pod()?["metadata"]["uid"] == uid, "the pod stayed");
     Ok(())
 }
 
+/// kill -9 of a program in all pods with this label.
+fn kill_program(namespace: &str, selector: &str, program: &str) -> Result<Kill> {
+    let pods = pods_with_label(namespace, selector)?;
+    let processes = pods.iter().map(|pod| processes_in_pod(pod, program));
+    Kill::all(&processes.collect::<Result<Vec<_>>>()?.concat())
+}
+
 #[test]
-fn an_upgrade_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
+fn an_upgrade_a_rollback_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
     let _uncordon = Uncordon;
     let namespace = installed()?;
     let ns = namespace.name();
     publish_ledger("1.1.0", "serve")?;
 
-    under_load(&namespace, "upgrade", || {
+    unbroken(&namespace, "upgrade", || {
         namespace.apply(&plugin_yaml("1.1.0", 60))?;
-        eventually("the new version to serve alone", WARM, || {
-            let plugin = plugin(&namespace)?;
-            ensure!(
-                plugin["status"]["activeRevision"]["number"] == 2,
-                "{plugin}"
-            );
-            pod_of(ns, PLUGIN).map(drop)
-        })
-    })?
-    .check_unbroken()?;
+        wait_for_revision(&namespace, 2)
+    })?;
+    // Back to what served before, though nothing is wrong with what serves now.
+    unbroken(&namespace, "rollback", || {
+        namespace.apply(&plugin_yaml("1.0.0", 60))?;
+        let rolled_back = wait_for_revision(&namespace, 3)?;
+        ensure!(
+            rolled_back["status"]["artifact"]["version"] == "1.0.0",
+            "{rolled_back}"
+        );
+        Ok(rolled_back)
+    })?;
 
-    let image = sidecar(
-        &pod_of(ns, PLUGIN)?,
-        "/status/initContainerStatuses",
-        "imageID",
-    )?;
-    let (_, digest) = image.split_once('@').context("an image by its digest")?;
+    let running = running_sidecar(ns)?;
+    let digest = another_image("paperclip-sidecar")?;
+    ensure!(!running.ends_with(&digest), "{running} runs already");
     let _sidecar = OtherSidecar;
-    under_load(&namespace, "sidecar-upgrade", || {
+    unbroken(&namespace, "sidecar-upgrade", || {
         let before = pod_of(ns, PLUGIN)?["metadata"]["uid"].clone();
         upgrade_platform(&[&format!("--set=images.sidecar.digest={digest}")])?;
         namespace.wait_ready(PLUGIN, WARM)?;
@@ -281,24 +291,16 @@ fn an_upgrade_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
             ns,
             "plugins.paperclip.ing/restarted-at=now",
         ])?;
-        eventually("another revision to serve alone", WARM, || {
-            let plugin = plugin(&namespace)?;
-            ensure!(
-                plugin["status"]["activeRevision"]["number"] == 3,
-                "{plugin}"
-            );
-            let image = sidecar(&pod_of(ns, PLUGIN)?, "/spec/initContainers", "image")?;
-            ensure!(image.ends_with(digest), "{image}");
-            Ok(())
-        })
-    })?
-    .check_unbroken()?;
+        wait_for_revision(&namespace, 4)
+    })?;
+    let running = running_sidecar(ns)?;
+    ensure!(running.ends_with(&digest), "{running} runs, not {digest}");
 
     let node = pod_of(ns, PLUGIN)?["spec"]["nodeName"]
         .as_str()
         .context("the pod has a node")?
         .to_owned();
-    under_load(&namespace, "drain", || {
+    unbroken(&namespace, "drain", || {
         // The host and the store are one process each, so they stay.
         kubectl(&[
             "drain",
@@ -313,8 +315,33 @@ fn an_upgrade_a_restart_and_a_drained_node_fail_no_call() -> Result<()> {
             ensure!(pod["spec"]["nodeName"] != node.as_str(), "{}", pod["spec"]);
             Ok(())
         })
-    })?
-    .check_unbroken()
+    })
+}
+
+/// Does something under load, during which no call may fail or be held for too long.
+fn unbroken<T>(
+    namespace: &Namespace,
+    name: &str,
+    change: impl FnOnce() -> Result<T>,
+) -> Result<()> {
+    under_load(namespace, name, change)?.0.check_unbroken()
+}
+
+/// Waits until a revision serves, with one pod alone.
+fn wait_for_revision(namespace: &Namespace, number: u32) -> Result<Value> {
+    eventually("the revision to serve alone", WARM, || {
+        let plugin = plugin(namespace)?;
+        let active = &plugin["status"]["activeRevision"]["number"];
+        ensure!(*active == number, "{plugin}");
+        pod_of(namespace.name(), PLUGIN)?;
+        Ok(plugin)
+    })
+}
+
+/// The image of the sidecar that runs, as the node names it: by its digest.
+fn running_sidecar(namespace: &str) -> Result<String> {
+    let statuses = "/status/initContainerStatuses";
+    sidecar(&pod_of(namespace, PLUGIN)?, statuses, "imageID")
 }
 
 /// Upgrades to a version that behaves in this way, under load, and expects it to be taken
@@ -323,7 +350,7 @@ fn bad_upgrade(namespace: &Namespace, version: &str, behaviour: &str, says: &str
     let ns = namespace.name();
     publish_ledger(version, behaviour)?;
     let before = pod_of(ns, PLUGIN)?["metadata"]["uid"].clone();
-    under_load(namespace, behaviour, || {
+    unbroken(namespace, behaviour, || {
         namespace.apply(&plugin_yaml(version, 10))?;
         eventually("the old version to be alone again", WARM, || {
             let plugin = plugin(namespace)?;
@@ -335,8 +362,7 @@ fn bad_upgrade(namespace: &Namespace, version: &str, behaviour: &str, says: &str
             ensure!(stalled["status"] == "True", "{stalled}");
             pod_of(ns, PLUGIN).map(drop)
         })
-    })?
-    .check_unbroken()?;
+    })?;
     ensure!(
         pod_of(ns, PLUGIN)?["metadata"]["uid"] == before,
         "the pod that served all the time still does"
