@@ -1,5 +1,6 @@
-//! The API server's audit log of everything the suite did: on no cluster were our identities
-//! refused anything, and over all of them they used every right they have.
+//! What was written down of everything the suite did. The API server's audit log: on no cluster
+//! were our identities refused anything, and over all of them they used every right they have. The
+//! npm registry's counts: nothing was downloaded twice.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +22,20 @@ struct Used {
     group: String,
     resource: String,
     namespace: String,
+    /// Of one object, where a rule is for objects of these names only. Empty is every object.
     name: String,
+}
+
+impl Used {
+    /// Whether this request takes a right of this rule.
+    fn takes(&self, rule: &Self) -> bool {
+        self.user == rule.user
+            && self.verb == rule.verb
+            && self.group == rule.group
+            && self.resource == rule.resource
+            && (rule.namespace.is_empty() || rule.namespace == self.namespace)
+            && (rule.name.is_empty() || rule.name == self.name)
+    }
 }
 
 /// Audit logs of all clusters that the suite ran on: those of other clusters are named by a
@@ -81,7 +95,8 @@ fn requests(log: &Path) -> Result<(BTreeSet<Used>, Vec<Value>)> {
     Ok((used, forbidden))
 }
 
-/// One verb on one resource that a binding gives to one of our ServiceAccounts.
+/// One verb on one resource, or on one object of it where a rule names objects, that a binding
+/// gives to one of our ServiceAccounts.
 fn granted() -> Result<Vec<Used>> {
     let mut all = Vec::new();
     for (bindings, cluster_wide) in [("clusterrolebindings", true), ("rolebindings", false)] {
@@ -131,22 +146,35 @@ fn rules_of(role: &Value, scope: &str, user: &str) -> Result<Vec<Used>> {
     };
     let mut all = Vec::new();
     for rule in role["rules"].as_array().into_iter().flatten() {
-        for group in strings(&rule["apiGroups"]) {
-            for resource in strings(&rule["resources"]) {
-                for verb in strings(&rule["verbs"]) {
-                    all.push(Used {
-                        user: user.to_owned(),
-                        verb: verb.clone(),
-                        group: group.clone(),
-                        resource: resource.clone(),
-                        namespace: scope.to_owned(),
-                        name: String::new(),
-                    });
-                }
+        let mut names = strings(&rule["resourceNames"]);
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        let groups = strings(&rule["apiGroups"]);
+        let resources = strings(&rule["resources"]);
+        for (group, resource) in product(&groups, &resources) {
+            for (verb, name) in product(&strings(&rule["verbs"]), &names) {
+                all.push(Used {
+                    user: user.to_owned(),
+                    verb: verb.clone(),
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    namespace: scope.to_owned(),
+                    name: name.clone(),
+                });
             }
         }
     }
     Ok(all)
+}
+
+/// Each of the first with each of the second.
+fn product<'a>(
+    first: &'a [String],
+    second: &'a [String],
+) -> impl Iterator<Item = (&'a String, &'a String)> {
+    let pairs = |one| second.iter().map(move |other| (one, other));
+    first.iter().flat_map(pairs)
 }
 
 /// The client account exists for people and for the CLI, who are not asked by the API
@@ -181,16 +209,25 @@ fn overall_every_rule_bound_to_our_identities_was_used() -> Result<()> {
     let unused: Vec<_> = granted()?
         .into_iter()
         .filter(|rule| !checked_by_the_host(rule))
-        .filter(|rule| {
-            !used.iter().any(|request| {
-                request.user == rule.user
-                    && request.verb == rule.verb
-                    && request.group == rule.group
-                    && request.resource == rule.resource
-                    && (rule.namespace.is_empty() || rule.namespace == request.namespace)
-            })
-        })
+        .filter(|rule| !used.iter().any(|request| request.takes(rule)))
         .collect();
     ensure!(unused.is_empty(), "rights nobody used: {unused:#?}");
+    Ok(())
+}
+
+/// The registry counts for the whole life of the cluster, so this looks at the packings of every
+/// test before it.
+#[test]
+fn audit_no_tarball_was_downloaded_twice() -> Result<()> {
+    let counts = cluster().npm().counts()?;
+    let tarballs = counts.iter().filter(|(path, _)| path.ends_with(".tgz"));
+    let tarballs: Vec<_> = tarballs.collect();
+    println!("audit: {} tarballs were downloaded", tarballs.len());
+    ensure!(!tarballs.is_empty(), "nothing was downloaded");
+    let again: Vec<_> = tarballs
+        .into_iter()
+        .filter(|(_, count)| **count != 1)
+        .collect();
+    ensure!(again.is_empty(), "downloaded more than once: {again:#?}");
     Ok(())
 }
