@@ -1,5 +1,6 @@
-//! Looks for secret values everywhere they must not be: resources, logs, environments and
-//! command lines of processes, disks of pods, the host's tables, packed artifacts.
+//! Looks for secret values everywhere they must not be: resources, Secrets of others and Helm's
+//! records among them, logs, environments and command lines of processes, disks of pods, the
+//! host's tables, packed artifacts.
 
 use std::{
     io::Read,
@@ -18,15 +19,18 @@ const CREDENTIALS: [&str; 5] = ["password", "htpasswd", "token", "tls.key", "key
 /// A secret text and where it belongs.
 struct Canary {
     origin: String,
+    /// The Secrets that hold it, as `<namespace>/<name>`.
+    secrets: Vec<String>,
     /// Ways in which it would be written down.
     forms: Vec<Vec<u8>>,
 }
 
 impl Canary {
-    fn new(origin: impl Into<String>, value: &str) -> Self {
+    fn new(secrets: &[String], what: &str, value: &str) -> Self {
         let forms = [value.to_owned(), BASE64_STANDARD.encode(value)];
         Self {
-            origin: origin.into(),
+            origin: format!("{what} of {}", secrets.join(" and ")),
+            secrets: secrets.to_owned(),
             forms: forms.map(String::into_bytes).into(),
         }
     }
@@ -42,6 +46,7 @@ impl Canary {
 #[derive(Debug, Default)]
 struct Looked {
     resources: usize,
+    secrets: usize,
     logs: usize,
     processes: usize,
     files: usize,
@@ -49,19 +54,23 @@ struct Looked {
     unpacked: usize,
 }
 
-/// Looks everywhere for these values and for every credential of the platform, the host and
-/// this namespace.
+/// Looks everywhere but in these Secrets of a namespace for the values that were planted, and
+/// everywhere but in its own Secret for every credential of the platform, the host and this
+/// namespace.
 ///
 /// # Errors
 /// When one is found, naming the place, or when a place could not be looked at.
-pub fn are_nowhere(planted: &[&str], namespace: &str) -> Result<()> {
+pub fn are_nowhere_else(planted: &[&str], namespace: &str, secrets: &[&str]) -> Result<()> {
+    let secrets = secrets.iter().map(|name| format!("{namespace}/{name}"));
+    let secrets: Vec<String> = secrets.collect();
     let mut canaries: Vec<Canary> = planted
         .iter()
-        .map(|value| Canary::new(format!("planted {value}"), value))
+        .map(|value| Canary::new(&secrets, &format!("planted {value}"), value))
         .collect();
     let namespaces = [PLATFORM_NAMESPACE, HOST_NAMESPACE, namespace];
     for namespace in namespaces {
-        canaries.extend(credentials(namespace)?);
+        let found = credentials(namespace)?.into_iter();
+        canaries.extend(found.filter(|canary| !secrets.contains(&canary.secrets[0])));
     }
     ensure!(
         canaries.len() > planted.len() + 6,
@@ -69,6 +78,7 @@ pub fn are_nowhere(planted: &[&str], namespace: &str) -> Result<()> {
     );
     let mut looked = Looked::default();
     look_at_resources(&canaries, &mut looked)?;
+    look_at_secrets(&canaries, &mut looked)?;
     for namespace in namespaces {
         look_at_logs(namespace, &canaries, &mut looked)?;
     }
@@ -77,6 +87,7 @@ pub fn are_nowhere(planted: &[&str], namespace: &str) -> Result<()> {
     println!("canaries: {} nowhere in {looked:?}", canaries.len());
     // A search that sees nothing finds nothing.
     ensure!(looked.resources > 30 && looked.logs > 5, "{looked:?}");
+    ensure!(looked.secrets > 5, "{looked:?}");
     ensure!(looked.processes > 5 && looked.unpacked > 2, "{looked:?}");
     Ok(())
 }
@@ -91,19 +102,33 @@ fn credentials(namespace: &str) -> Result<Vec<Canary>> {
                 continue;
             };
             let value = String::from_utf8(BASE64_STANDARD.decode(encoded)?)?;
-            let origin = format!("{namespace}/{} {key}", secret["metadata"]["name"]);
+            let secret = place_of(secret)?;
             // A key may be written in other lines than these; its middle stays what it is.
             let value = match key {
                 "tls.key" | "key.pem" => value.lines().nth(1).context("a key in PEM")?,
                 _ => value.trim(),
             };
-            canaries.push(Canary::new(origin, value));
+            canaries.push(Canary::new(std::slice::from_ref(&secret), key, value));
         }
     }
     Ok(canaries)
 }
 
-fn check(canaries: &[Canary], place: &str, bytes: &[u8]) -> Result<()> {
+/// `<namespace>/<name>` of an object.
+fn place_of(object: &Value) -> Result<String> {
+    let metadata = &object["metadata"];
+    let namespace = metadata["namespace"].as_str().context("a namespace")?;
+    Ok(format!(
+        "{namespace}/{}",
+        metadata["name"].as_str().context("a name")?
+    ))
+}
+
+fn check<'a>(
+    canaries: impl IntoIterator<Item = &'a Canary>,
+    place: &str,
+    bytes: &[u8],
+) -> Result<()> {
     for canary in canaries {
         ensure!(
             !canary.is_in(bytes),
@@ -114,7 +139,7 @@ fn check(canaries: &[Canary], place: &str, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Every kind but Secrets, events among them.
+/// Every kind but Secrets, which are looked at below, events among them.
 fn look_at_resources(canaries: &[Canary], looked: &mut Looked) -> Result<()> {
     let mut kinds = cluster().listable_kinds()?;
     kinds.retain(|kind| kind != "secrets");
@@ -137,6 +162,39 @@ fn look_at_resources(canaries: &[Canary], looked: &mut Looked) -> Result<()> {
         looked.resources += 1;
     }
     Ok(())
+}
+
+/// Every Secret of the cluster, as it is and decoded, for what belongs to another.
+fn look_at_secrets(canaries: &[Canary], looked: &mut Looked) -> Result<()> {
+    let secrets = get(&["secrets", "-A", "--show-managed-fields"])?;
+    for secret in secrets["items"].as_array().context("items")? {
+        let own = place_of(secret)?;
+        let foreign = || {
+            canaries
+                .iter()
+                .filter(|canary| !canary.secrets.contains(&own))
+        };
+        let place = format!("the Secret {own}");
+        check(foreign(), &place, secret.to_string().as_bytes())?;
+        for (key, encoded) in secret["data"].as_object().into_iter().flatten() {
+            let mut content = BASE64_STANDARD.decode(encoded.as_str().context("base64")?)?;
+            if secret["type"] == "helm.sh/release.v1" {
+                content = helm_release(&content)?;
+            }
+            check(foreign(), &format!("{place}, key {key}"), &content)?;
+        }
+        looked.secrets += 1;
+    }
+    Ok(())
+}
+
+/// What Helm wrote down of a release: values and manifests.
+fn helm_release(content: &[u8]) -> Result<Vec<u8>> {
+    let packed = BASE64_STANDARD.decode(content)?;
+    let mut release = Vec::new();
+    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut release)?;
+    ensure!(release.starts_with(b"{"), "a release of Helm is JSON");
+    Ok(release)
 }
 
 fn look_at_logs(namespace: &str, canaries: &[Canary], looked: &mut Looked) -> Result<()> {
