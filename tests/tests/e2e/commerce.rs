@@ -1,5 +1,7 @@
 //! A plugin from the npm registry, unmodified, that no code of ours knows.
 
+use std::{collections::BTreeSet, path::Path};
+
 use anyhow::{Context, Result, ensure};
 use nix::{
     sys::signal::{Signal, kill},
@@ -88,11 +90,12 @@ fn an_intent_leaves_a_priced_deal_in_the_host_database() -> Result<()> {
 
     // The manifest declares no tool: none is listed, and an undeclared one needs the switch.
     let plugin = paperclip_json(namespace.name(), &["-o", "json", "get", PLUGIN])?;
+    let summary = &plugin["status"]["plugin"];
     ensure!(
-        plugin["status"]["plugin"]["tools"]
-            .as_array()
-            .is_none_or(Vec::is_empty)
+        summary["id"].is_string() && summary["webhooks"][0]["key"] == "bcp-incoming",
+        "{summary}"
     );
+    ensure!(summary.get("tools").is_none(), "{summary}");
     let refused =
         paperclip_command(namespace.name(), &["call", PLUGIN, "bcp_list_deals"])?.output()?;
     ensure!(!refused.status.success());
@@ -165,7 +168,7 @@ fn a_plugin_pod_holds_no_npm() -> Result<()> {
     let workers = worker_processes(namespace.name(), PLUGIN)?;
     let worker = workers.first().context("the worker runs on this machine")?;
     let root = std::path::PathBuf::from(format!("/proc/{worker}/root"));
-    let mut seen = 0;
+    let mut seen = BTreeSet::new();
     for entry in walkdir::WalkDir::new(&root)
         .same_file_system(false)
         .into_iter()
@@ -176,15 +179,22 @@ fn a_plugin_pod_holds_no_npm() -> Result<()> {
                 .any(|kernel| entry.path() == root.join(kernel))
         })
     {
-        let Ok(entry) = entry else { continue };
-        seen += 1;
+        let entry = entry?;
         let name = entry.file_name().to_string_lossy();
         ensure!(
             !["npm", "npx", "npm-cli.js", "corepack", "yarn", "pnpm"].contains(&name.as_ref()),
             "found {}",
             entry.path().display()
         );
+        seen.insert(entry.path().strip_prefix(&root)?.to_owned());
     }
-    ensure!(seen > 100, "looked at {seen} files only");
+    // A search that does not see the program and the package finds nothing.
+    for there in [
+        "usr/local/bin/node",
+        "paperclip/artifact/package.json",
+        "etc/passwd",
+    ] {
+        ensure!(seen.contains(Path::new(there)), "{there} was not looked at");
+    }
     Ok(())
 }
