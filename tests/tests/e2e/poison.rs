@@ -234,10 +234,10 @@ fn poisons() -> Vec<Poison> {
 fn hostile_code() -> Vec<Poison> {
     let code = Poison::code;
     vec![
-        code("loop", &["manifest.js"], "for (;;) {}"),
+        code("loop", &["manifest.js", "no end after 10 s"], "for (;;) {}"),
         code(
             "memory",
-            &["manifest.js"],
+            &["manifest.js", "Failed to allocate memory"],
             "const all = []; for (;;) all.push(Buffer.alloc(64 << 20, 1));",
         ),
         code(
@@ -257,7 +257,7 @@ fn hostile_code() -> Vec<Poison> {
         ),
         code(
             "fork",
-            &["manifest.js"],
+            &["manifest.js", "spawnSync"],
             "import { execFileSync } from 'node:child_process'; execFileSync(process.execPath, ['-v']);             export default plugin;",
         ),
         code(
