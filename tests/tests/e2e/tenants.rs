@@ -16,6 +16,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use flate2::{Compression, write::GzEncoder};
+use paperclip_tests::block_on;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
@@ -31,12 +32,17 @@ use tokio_rustls::{
 
 use crate::isolation::node_in_pod;
 use crate::support::{
-    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, eventually, get, kubectl,
-    publish_settings,
+    COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, WARM, cluster, condition, eventually, get,
+    kubectl, publish, publish_settings,
 };
 
 const PLUGIN: &str = "settings";
 const PACKAGE: &str = "paperclip-plugin-test-settings";
+/// The package of `examples/private-npm.yaml`.
+const BILLING: &str = "@acme/paperclip-plugin-billing";
+const PRIVATE_NPM: &str = include_str!("../../../examples/private-npm.yaml");
+const TARBALL: &str = include_str!("../../../examples/tarball.yaml");
+const PROMOTED: &str = include_str!("../../../examples/promoted.yaml");
 const SECRET: &str = "pull";
 const TOKEN: &str = "opens-the-registry-of-the-test";
 
@@ -182,19 +188,16 @@ async fn answer(files: Arc<BTreeMap<String, Answer>>, request: Request) -> Respo
 }
 
 /// What the cluster's registry says of a version.
-fn published(version: &str) -> Result<Value> {
+fn published(package: &str, version: &str) -> Result<Value> {
     let url = cluster().npm().url_on_this_machine();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let answer = reqwest::get(format!("{url}/{PACKAGE}/{version}")).await?;
+    block_on(async {
+        let answer = reqwest::get(format!("{url}/{package}/{version}")).await?;
         Ok(answer.error_for_status()?.json().await?)
     })
 }
 
-fn integrity_of(version: &str) -> Result<String> {
-    let published = published(version)?;
+fn integrity_of(package: &str, version: &str) -> Result<String> {
+    let published = published(package, version)?;
     let integrity = published["dist"]["integrity"].as_str();
     Ok(integrity.context("an integrity")?.to_owned())
 }
@@ -231,35 +234,66 @@ fn wait_reason(namespace: &Namespace, reason: &str) -> Result<(String, Value)> {
 }
 
 fn npm(registry: &Registry, version: &str) -> Value {
+    npm_of(registry, PACKAGE, version)
+}
+
+fn npm_of(registry: &Registry, package: &str, version: &str) -> Value {
     json!({"npm": {
-        "package": PACKAGE, "version": version,
+        "package": package, "version": version,
         "registry": registry.url, "credentialsSecret": SECRET,
     }})
 }
 
+/// An example with each of these texts, which it has once, replaced, and with the config that the
+/// plugin of these tests must have.
+fn example(text: &str, replacements: &[(&str, &str)]) -> Result<String> {
+    let mut text = text.to_owned();
+    for (from, to) in replacements {
+        ensure!(text.matches(from).count() == 1, "{from:?} in {text}");
+        text = text.replace(from, to);
+    }
+    Ok(text + "  config: {default: {colour: red}}\n")
+}
+
+/// The package of the example, as a release of the plugin of these tests.
+fn publish_billing(version: &str) -> Result<()> {
+    let renamed = [
+        ("\"1.0.0\"", format!("\"{version}\"")),
+        (PACKAGE, BILLING.to_owned()),
+    ];
+    let files = ["package.json", "manifest.js", "worker.js"];
+    publish("tests/plugins/settings", version, &files, &renamed)
+}
+
 #[test]
 fn a_private_package_is_for_namespaces_whose_own_credential_opens_it() -> Result<()> {
-    publish_settings("4.0.0")?;
+    publish_billing("1.2.7")?;
     let registry = Registry::start(BTreeMap::new())?;
     let first = Namespace::create("e2e-tenants-first")?;
-    first.apply(&registry.secret(TOKEN))?;
-    apply(&first, &npm(&registry, "4.0.0"))?;
-    first.wait_ready(PLUGIN, COLD)?;
-    let packed = status(&first)?;
+    let credential = format!("{TOKEN}\n  ca.crt: {:?}", registry.authority);
+    first.apply(&example(
+        PRIVATE_NPM,
+        &[
+            ("https://npm.acme.example/", &registry.url),
+            ("token: replace-me", &format!("token: {credential}")),
+        ],
+    )?)?;
+    first.wait_ready("billing", COLD)?;
+    let packed = get(&["paperclipplugin", "billing", "-n", first.name()])?["status"].clone();
     ensure!(
-        packed["resolution"]["integrity"] == integrity_of("4.0.0")?,
+        packed["resolution"]["integrity"] == integrity_of(BILLING, "1.2.7")?,
         "{packed}"
     );
 
     // It is in the store, and another namespace names the same registry and version.
     let second = Namespace::create("e2e-tenants-second")?;
     second.apply(&registry.secret("opens-nothing"))?;
-    apply(&second, &npm(&registry, "4.0.0"))?;
+    apply(&second, &npm_of(&registry, BILLING, "1.2.7"))?;
     let (message, denied) = wait_reason(&second, "RegistryAccessDenied")?;
     ensure!(message.contains("401"), "{message}");
     ensure!(denied["artifact"].is_null(), "{denied}");
     let without = Namespace::create("e2e-tenants-without")?;
-    let source = json!({"npm": {"package": PACKAGE, "version": "4.0.0", "registry": registry.url}});
+    let source = json!({"npm": {"package": BILLING, "version": "1.2.7", "registry": registry.url}});
     apply(&without, &source)?;
     // The authority is in nobody's Secret there, so the answer is not even read.
     let (_, denied) = wait_reason(&without, "RegistryUnavailable")?;
@@ -451,7 +485,7 @@ fn a_registry_that_lies_is_believed_by_nobody_else() -> Result<()> {
         "sha512-{}",
         BASE64_STANDARD.encode(Sha512::digest(&tarball))
     );
-    let mut described = published("4.2.0")?;
+    let mut described = published(PACKAGE, "4.2.0")?;
     described["dist"] =
         json!({"integrity": integrity, "tarball": "https://elsewhere.invalid/x.tgz"});
     let document = json!({
@@ -489,7 +523,7 @@ fn a_registry_that_lies_is_believed_by_nobody_else() -> Result<()> {
     eventually("the range to be looked up", COLD, || {
         let status = status(&honest)?;
         let found = &status["resolution"]["integrity"];
-        ensure!(*found == integrity_of("4.2.0")?, "{status}");
+        ensure!(*found == integrity_of(PACKAGE, "4.2.0")?, "{status}");
         Ok(())
     })
 }
@@ -509,13 +543,30 @@ fn a_tarball_by_url_serves_and_one_with_another_hash_is_refused() -> Result<()> 
     let wrong = BASE64_STANDARD.encode(Sha512::digest(b"another"));
     apply(&namespace, &source(&format!("sha512-{wrong}")))?;
     let (message, _) = wait_reason(&namespace, "PackageRefused")?;
-    let found = BASE64_STANDARD.decode(integrity_of("4.3.0")?.trim_start_matches("sha512-"))?;
+    let found =
+        BASE64_STANDARD.decode(integrity_of(PACKAGE, "4.3.0")?.trim_start_matches("sha512-"))?;
     for part in [&found, &BASE64_STANDARD.decode(&wrong)?] {
         ensure!(message.contains(&hex::encode(part)), "{message}");
     }
-    apply(&namespace, &source(&integrity_of("4.3.0")?))?;
-    namespace.wait_ready(PLUGIN, COLD)?;
-    let status = status(&namespace)?;
+    kubectl(&["delete", "pcp", PLUGIN, "-n", namespace.name(), "--wait"])?;
+    let integrity = format!(
+        "{}\n      credentialsSecret: {SECRET}",
+        integrity_of(PACKAGE, "4.3.0")?
+    );
+    let (_, hash) = TARBALL.split_once("integrity: ").context("a hash")?;
+    let hash = hash.lines().next().context("a hash")?;
+    namespace.apply(&example(
+        TARBALL,
+        &[
+            (
+                "https://files.acme.example/plugins/reports-2.0.1.tgz",
+                &format!("{}/{PACKAGE}/-/{PACKAGE}-4.3.0.tgz", registry.url),
+            ),
+            (hash, &integrity),
+        ],
+    )?)?;
+    namespace.wait_ready("reports", COLD)?;
+    let status = get(&["paperclipplugin", "reports", "-n", namespace.name()])?["status"].clone();
     ensure!(status["artifact"]["version"] == "4.3.0", "{status}");
     ensure!(status["resolution"]["package"] == PACKAGE, "{status}");
     Ok(())
@@ -593,21 +644,36 @@ fn an_artifact_of_another_registry_is_copied_under_its_digest() -> Result<()> {
     let login = json!({"username": text("username")?, "password": text("password")?});
     let config = json!({ "auths": { store.as_str(): login } });
     let namespace = Namespace::create("e2e-tenants-image")?;
-    namespace.apply(&secret(json!({
-        "type": "kubernetes.io/dockerconfigjson",
-        "stringData": {".dockerconfigjson": config.to_string(), "ca.crt": text("ca.crt")?},
-    })))?;
     let place = format!("{store}/{repository}");
-    let by_digest = json!({"oci": {
-        "repository": place, "digest": digest, "pullSecret": SECRET,
-    }});
-    apply(&namespace, &by_digest)?;
-    let (_, copied) = wait_reason(&namespace, "Succeeded")?;
+    let (_, staged) = PROMOTED.split_once("digest: ").context("a digest")?;
+    let staged = staged.lines().next().context("a digest")?;
+    let login = format!("{config}\n  ca.crt: {:?}", text("ca.crt")?);
+    let promoted = example(
+        PROMOTED,
+        &[
+            (
+                r#"{"auths": {"registry.acme.example": {"username": "reader", "password": "replace-me"}}}"#,
+                &login,
+            ),
+            (
+                "registry.acme.example/plugins/paperclip-plugin-bcp-commerce",
+                &place,
+            ),
+            (staged, digest.as_str().context("a digest")?),
+        ],
+    )?;
+    namespace.apply(&promoted)?;
+    let copied = eventually("the artifact to be copied", COLD, || {
+        let plugin = get(&["paperclipplugin", "commerce", "-n", namespace.name()])?;
+        let stage = condition(&plugin, "ArtifactReady");
+        ensure!(stage["reason"] == "Succeeded", "{stage}");
+        Ok(plugin["status"].clone())
+    })?;
     ensure!(copied["artifact"]["digest"] == digest, "{copied}");
     ensure!(copied["artifact"]["version"] == "4.4.0", "{copied}");
 
     let by_tag = json!({"oci": {
-        "repository": place, "tag": "no-such-tag", "pullSecret": SECRET,
+        "repository": place, "tag": "no-such-tag", "pullSecret": "staging-registry",
     }});
     apply(&namespace, &by_tag)?;
     let (message, _) = wait_reason(&namespace, "VersionNotFound")?;
