@@ -2,15 +2,26 @@
 //! with their namespace, the operator first.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::watcher::{self, Event, watcher},
+};
+use paperclip_tests::block_on;
+use serde_json::json;
 
 use crate::{
-    support::{COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, get, kubectl, publish},
+    support::{
+        COLD, HOST_NAMESPACE, Namespace, PLATFORM_NAMESPACE, cluster, condition, kubectl, publish,
+    },
     survival::Operator,
 };
 
@@ -18,11 +29,67 @@ const PLUGINS: usize = 50;
 /// The chart's default.
 const AT_ONCE: usize = 4;
 
-fn running_jobs() -> Result<usize> {
-    let jobs = get(&["jobs", "-n", PLATFORM_NAMESPACE])?;
-    let jobs = jobs["items"].as_array().context("items")?;
-    let runs = |job: &&Value| job["status"]["active"].as_i64() > Some(0);
-    Ok(jobs.iter().filter(runs).count())
+/// What was seen while plugins became Ready.
+#[derive(Default)]
+struct Seen {
+    jobs: BTreeMap<String, Job>,
+    /// The most Jobs that ran at once.
+    most: usize,
+    ready: BTreeSet<String>,
+    /// Plugins that said that they wait for their turn.
+    waited: BTreeSet<String>,
+}
+
+impl Seen {
+    fn job(&mut self, event: Event<Job>) -> Result<()> {
+        match event {
+            Event::Apply(job) | Event::InitApply(job) => {
+                self.jobs.insert(job.name_any(), job);
+            }
+            Event::Delete(job) => {
+                self.jobs.remove(&job.name_any());
+            }
+            Event::Init | Event::InitDone => {}
+        }
+        let active = |job: &&Job| job.status.as_ref().and_then(|status| status.active) > Some(0);
+        let running = self.jobs.values().filter(active).count();
+        ensure!(running <= AT_ONCE, "{running} packing Jobs at once");
+        self.most = self.most.max(running);
+        Ok(())
+    }
+
+    fn plugin(&mut self, event: Event<DynamicObject>) {
+        let (Event::Apply(plugin) | Event::InitApply(plugin)) = event else {
+            return;
+        };
+        let ready = condition(&plugin.data, "Ready");
+        if ready["status"] == "True" {
+            self.ready.insert(plugin.name_any());
+        }
+        let says = ready["message"].as_str().unwrap_or_default();
+        if says.contains("waits to be packed") {
+            self.waited.insert(plugin.name_any());
+        }
+    }
+}
+
+/// Watches Jobs and plugins until each plugin was Ready.
+async fn watch_until_ready(namespace: &str) -> Result<Seen> {
+    let client = cluster().client().await?;
+    let jobs: Api<Job> = Api::namespaced(client.clone(), PLATFORM_NAMESPACE);
+    let kind = GroupVersionKind::gvk("plugins.paperclip.ing", "v1alpha1", "PaperclipPlugin");
+    let plugins: Api<DynamicObject> =
+        Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind));
+    let mut jobs = pin!(watcher(jobs, watcher::Config::default()));
+    let mut plugins = pin!(watcher(plugins, watcher::Config::default()));
+    let mut seen = Seen::default();
+    while seen.ready.len() < PLUGINS {
+        tokio::select! {
+            Some(event) = jobs.next() => seen.job(event?)?,
+            Some(event) = plugins.next() => seen.plugin(event?),
+        }
+    }
+    Ok(seen)
 }
 
 /// In the long run only: fifty packings take minutes on two cores.
@@ -56,36 +123,18 @@ fn long_fifty_plugins_are_packed_in_turn_and_gone_in_under_a_minute_without_the_
     }
     let started = Instant::now();
     namespace.apply(&plugins.join("\n---\n"))?;
-    let (mut most, mut waited, mut ready) = (0, BTreeSet::new(), 0);
-    while ready < PLUGINS {
-        ensure!(started.elapsed() < 6 * COLD, "{ready} of {PLUGINS} Ready");
-        let jobs = running_jobs()?;
-        most = most.max(jobs);
-        ensure!(jobs <= AT_ONCE, "{jobs} packing Jobs at once");
-        let all = get(&["paperclipplugins", "-n", namespace.name()])?;
-        ready = 0;
-        for plugin in all["items"].as_array().context("items")? {
-            let conditions = plugin["status"]["conditions"].as_array();
-            let Some(condition) = conditions
-                .and_then(|all| all.iter().find(|condition| condition["type"] == "Ready"))
-            else {
-                continue;
-            };
-            ready += usize::from(condition["status"] == "True");
-            let says = condition["message"].as_str().unwrap_or_default();
-            if says.contains("waits to be packed") {
-                waited.insert(plugin["metadata"]["name"].to_string());
-            }
-        }
-        // The pace of the looks, not a wait for anything.
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    let seen = block_on(async {
+        let watched = watch_until_ready(namespace.name());
+        let ended = tokio::time::timeout(6 * COLD, watched).await;
+        ended.context("not every plugin became Ready")?
+    })?;
     println!(
-        "queue: {PLUGINS} Ready after {:?}, at most {most} Jobs at once, {} said that they wait",
+        "queue: {PLUGINS} Ready after {:?}, at most {} Jobs at once, {} said that they wait",
         started.elapsed(),
-        waited.len()
+        seen.most,
+        seen.waited.len()
     );
-    ensure!(waited.len() >= PLUGINS / 2, "{waited:?}");
+    ensure!(seen.waited.len() >= PLUGINS / 2, "{:?}", seen.waited);
 
     let _away = Operator::sent_away()?;
     let started = Instant::now();
