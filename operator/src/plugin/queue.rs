@@ -1,5 +1,8 @@
-//! The queue of packing Jobs: no more at once than the platform allows, in the order they were asked
-//! for. The order is kept in memory, and begins anew with the operator.
+//! The queue of packing Jobs: no more at once than the platform allows. Namespaces take turns, so
+//! that one with many requests does not keep another's first waiting; a namespace's own requests go
+//! in the order they were asked for. The order is kept in memory, and begins anew with the operator.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::batch::v1::Job,
@@ -22,6 +25,8 @@ struct Waiting {
 #[derive(Default)]
 pub struct Queue {
     waiting: Vec<Waiting>,
+    /// How many requests had begun when one of this namespace did last. Empty once nobody waits.
+    began: BTreeMap<Option<String>, usize>,
 }
 
 /// Whether a request may begin.
@@ -45,27 +50,53 @@ impl Queue {
         self.waiting
             .retain(|one| now.duration_since(one.asked).abs() < GONE);
         let known = self.waiting.iter().position(|one| one.request == request);
-        let before = known.unwrap_or(self.waiting.len());
-        if running + before < limit {
-            if known.is_some() {
-                self.waiting.remove(before);
-            }
-            return Turn::Now;
-        }
-        match known {
-            Some(index) => self.waiting[index].asked = now,
-            None => self.waiting.push(Waiting {
+        let index = known.unwrap_or_else(|| {
+            self.waiting.push(Waiting {
                 request: request.to_owned(),
                 plugin,
                 asked: now,
-            }),
+            });
+            self.waiting.len() - 1
+        });
+        self.waiting[index].asked = now;
+        let turns = self.turns().into_iter();
+        let before = turns.take_while(|turn| *turn != index).count();
+        if running + before < limit {
+            self.begin(index);
+            return Turn::Now;
         }
         Turn::After(before)
     }
 
-    /// Plugins to look at when Jobs end: the first of the queue.
+    fn begin(&mut self, index: usize) {
+        let began = self.waiting.remove(index);
+        let number = self.began.values().max().map_or(1, |last| last + 1);
+        self.began.insert(began.plugin.namespace, number);
+        if self.waiting.is_empty() {
+            self.began.clear();
+        }
+    }
+
+    /// Indices of requests in the order of their turns: the first of each namespace, then the
+    /// second of each, and so on; among those, the namespace that waited longest for its turn.
+    fn turns(&self) -> Vec<usize> {
+        let mut of_namespace = BTreeMap::new();
+        let mut turns = Vec::new();
+        for (index, one) in self.waiting.iter().enumerate() {
+            let namespace = &one.plugin.namespace;
+            let before = of_namespace.entry(namespace).or_insert(0);
+            let began = self.began.get(namespace).copied().unwrap_or_default();
+            turns.push((*before, began, index));
+            *before += 1;
+        }
+        turns.sort_unstable();
+        turns.into_iter().map(|(.., index)| index).collect()
+    }
+
+    /// Plugins to look at when Jobs end: those whose turn is next.
     pub fn first(&self, count: usize) -> impl Iterator<Item = &ObjectRef<PaperclipPlugin>> {
-        self.waiting.iter().take(count).map(|one| &one.plugin)
+        let turns = self.turns().into_iter().take(count);
+        turns.map(|index| &self.waiting[index].plugin)
     }
 }
 
@@ -92,9 +123,37 @@ mod tests {
     use serde_json::{Value, json};
 
     fn ask(queue: &mut Queue, request: &str, running: usize, second: i64) -> Turn {
+        ask_from(queue, "shop", request, running, second)
+    }
+
+    fn ask_from(
+        queue: &mut Queue,
+        namespace: &str,
+        request: &str,
+        running: usize,
+        second: i64,
+    ) -> Turn {
         let now = Timestamp::from_second(1_000 + second).unwrap();
-        let plugin = ObjectRef::new(request).within("shop");
+        let plugin = ObjectRef::new(request).within(namespace);
         queue.ask(request, plugin, (running, 2), now)
+    }
+
+    #[test]
+    fn a_namespace_with_many_requests_does_not_keep_the_first_of_another_waiting() {
+        let mut queue = Queue::default();
+        for (before, request) in ["a", "b", "c", "d"].iter().enumerate() {
+            assert_eq!(ask(&mut queue, request, 2, 0), Turn::After(before));
+        }
+        assert_eq!(ask_from(&mut queue, "other", "x", 2, 1), Turn::After(1));
+        assert_eq!(ask_from(&mut queue, "other", "y", 2, 1), Turn::After(3));
+        let next: Vec<&str> = queue.first(9).map(|plugin| plugin.name.as_str()).collect();
+        assert_eq!(next, ["a", "x", "b", "y", "c", "d"]);
+        // One place is free for `a`, and the next is for the namespace that had none yet.
+        assert_eq!(ask(&mut queue, "a", 1, 2), Turn::Now);
+        assert_eq!(ask(&mut queue, "b", 1, 2), Turn::After(1));
+        assert_eq!(ask_from(&mut queue, "other", "x", 1, 2), Turn::Now);
+        assert_eq!(ask_from(&mut queue, "other", "y", 1, 2), Turn::After(1));
+        assert_eq!(ask(&mut queue, "b", 1, 2), Turn::Now);
     }
 
     #[test]
