@@ -85,7 +85,9 @@ impl Host {
     /// Makes known what the database remembers, so that a call right after a restart waits for
     /// its plugin instead of being told that there is none.
     pub async fn restore(&self) -> Result<(), DatabaseError> {
-        for row in self.database.plugins().await? {
+        let mut rows = self.database.plugins().await?;
+        rows.sort_by(|one, other| one.installed_at.cmp(&other.installed_at));
+        for row in rows {
             let release = release(&row);
             let id = PluginId {
                 namespace: row.namespace,

@@ -26,9 +26,9 @@ impl<'a> Selector<'a> {
     }
 }
 
-/// Plugins by UID.
+/// Plugins by UID, each with its place in the order in which the host came to know them.
 #[derive(Debug, Default)]
-pub struct Registry(RwLock<HashMap<String, Arc<Plugin>>>);
+pub struct Registry(RwLock<HashMap<String, (usize, Arc<Plugin>)>>);
 
 impl Registry {
     /// The plugin of this UID, made by `make` if it is new.
@@ -37,23 +37,32 @@ impl Registry {
             return plugin;
         }
         let mut plugins = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(plugins.entry(id.uid.clone()).or_insert_with(make))
+        let place = plugins.len();
+        let (_, plugin) = plugins
+            .entry(id.uid.clone())
+            .or_insert_with(|| (place, make()));
+        Arc::clone(plugin)
     }
 
     /// The plugin of this UID.
     pub fn get(&self, uid: &str) -> Option<Arc<Plugin>> {
         let plugins = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        plugins.get(uid).map(Arc::clone)
+        plugins.get(uid).map(|(_, plugin)| Arc::clone(plugin))
     }
 
-    /// All plugins.
+    /// All plugins, those that the host has known longest first.
     pub fn all(&self) -> Vec<Arc<Plugin>> {
         let plugins = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        plugins.values().map(Arc::clone).collect()
+        let mut all: Vec<_> = plugins.values().collect();
+        all.sort_unstable_by_key(|(place, _)| *place);
+        all.into_iter()
+            .map(|(_, plugin)| Arc::clone(plugin))
+            .collect()
     }
 
     /// The plugin a request names. Where a deleted plugin and a later one share key or name, the one
-    /// with pods is meant.
+    /// with pods is meant, and the later one while neither has any: a host that was restarted
+    /// remembers both, and knows of no pod yet.
     pub fn find(&self, selector: &Selector<'_>) -> Option<Arc<Plugin>> {
         if let Selector::UidOrKey(uid) = selector
             && let Some(plugin) = self.get(uid)
@@ -77,5 +86,25 @@ impl Registry {
                     !plugin.pods().is_empty(),
                 )
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{metrics::Holds, plugins::hold::QUEUE};
+
+    #[tokio::test]
+    async fn of_many_lives_of_a_plugin_without_pods_the_last_is_meant() {
+        let registry = Registry::default();
+        for life in 0..20 {
+            let id: PluginId = format!("shop/acme/uid-{life}").parse().unwrap();
+            let make = || Arc::new(Plugin::new(id.clone(), None, Holds::default(), QUEUE));
+            let plugin = registry.get_or_insert(&id, make);
+            assert!(Arc::ptr_eq(&plugin, &registry.get_or_insert(&id, make)));
+            let found = registry.find(&Selector::Name("shop", "acme")).unwrap();
+            assert_eq!(found.id().uid, format!("uid-{life}"));
+        }
+        assert_eq!(registry.all().len(), 20);
     }
 }
