@@ -7,7 +7,7 @@ use crate::{
     load::{self, Caller as _, Pace, Paced},
     pod::{Pod, Programs},
     raw::RawWorker,
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::{Samples, median},
     stdio::Stdio,
     usage::{self, Activity, MachineTime},
@@ -259,14 +259,28 @@ fn compared<'a>(
 }
 
 impl Compared {
-    fn text(&self) -> String {
-        format!(
-            "{:.3} ms added (raw {:.3}, bridge {:.3}; {:.1} times)",
-            self.added,
+    fn added(&self) -> Printed {
+        Printed::new(self.added, 3)
+    }
+
+    fn times(&self) -> Printed {
+        Printed::new(self.bridge / self.raw, 1)
+    }
+
+    fn row(&self, what: String) -> Row {
+        let figure = format!(
+            "{} ms added (raw {:.3}, bridge {:.3}; {} times)",
+            self.added(),
             self.raw,
             self.bridge,
-            self.bridge / self.raw
-        )
+            self.times()
+        );
+        Row::plain(what, figure)
+    }
+
+    /// A row whose difference has a limit, in milliseconds.
+    fn limited(&self, what: String, limit: f64) -> Row {
+        self.row(what).at_most(self.added(), limit, "ms added")
     }
 }
 
@@ -283,25 +297,23 @@ fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
     let (same, alone) = (ratio(|run| run.throughput.raw), ratio(|run| run.alone));
     let most = median(runs.iter().map(|run| run.alone));
     let cost = |index: usize| median(runs.iter().map(|run| run.cost[index] * 1e3));
+    let [same, alone] = [same, alone].map(|ratio| Printed::new(ratio, 2));
     vec![
-        Row::at_most(
-            format!("sequential, {worker}, p50"),
-            p50.text(),
-            p50.added,
-            0.20,
-            "ms added",
-        ),
-        Row::plain(format!("sequential, {worker}, p99"), p99.text()),
-        Row::at_least(
+        p50.limited(format!("sequential, {worker}, p50"), 0.20)
+            .ratio(p50.times(), Better::Lower),
+        // What else the machine does shows here first, so no ratio is kept.
+        p99.row(format!("sequential, {worker}, p99")),
+        Row::plain(
             format!("{IN_FLIGHT} in flight, {worker}"),
-            format!("{same:.2} of raw ({bridge:.0} against {raw:.0} calls/s)"),
-            same,
-            0.4,
-        ),
+            format!("{same} of raw ({bridge:.0} against {raw:.0} calls/s)"),
+        )
+        .at_least(same, 0.4)
+        .ratio(same, Better::Higher),
         Row::plain(
             format!("{IN_FLIGHT} in flight, {worker}, against a thread that keeps no account"),
-            format!("{alone:.2} of what it gets ({bridge:.0} against {most:.0} calls/s)"),
-        ),
+            format!("{alone} of what it gets ({bridge:.0} against {most:.0} calls/s)"),
+        )
+        .ratio(alone, Better::Higher),
         Row::plain(
             format!("CPU of shim and sidecar a call, {worker}"),
             format!("{:.0} µs sequential, {:.0} µs in flight", cost(0), cost(1)),
@@ -319,27 +331,14 @@ fn steady_rows(runs: &[Steady]) -> Vec<Row> {
         .sum();
     let name = "1,000 calls/s, 1 KB, two replicas of a host";
     vec![
-        Row::at_most(
-            format!("{name}, p50"),
-            p50.text(),
-            p50.added,
-            0.4,
-            "ms added",
-        ),
-        Row::at_most(
-            format!("{name}, p99"),
-            p99.text(),
-            p99.added,
-            1.0,
-            "ms added",
-        ),
-        Row::at_most(
+        p50.limited(format!("{name}, p50"), 0.4)
+            .ratio(p50.times(), Better::Lower),
+        p99.limited(format!("{name}, p99"), 1.0),
+        Row::plain(
             format!("{name}, errors"),
             format!("{errors} in {calls} calls"),
-            errors as f64,
-            0.0,
-            "",
-        ),
+        )
+        .at_most(Printed::new(errors as f64, 0), 0.0, ""),
         Row::plain(
             format!("{name}, CPU of shim and sidecar"),
             format!(
@@ -366,13 +365,9 @@ fn memory_rows(runs: &[Run], steady: &[Steady]) -> Vec<Row> {
     let idle = |part: fn(&Memory) -> f64| median(runs.iter().map(|run| part(&run.idle)));
     let busy = |part: fn(&Memory) -> f64| median(steady.iter().map(|run| part(&run.busy)));
     let row = |what: &str, value: f64, limit: f64| {
-        Row::at_most(
-            format!("resident memory, {what}"),
-            format!("{value:.1} MB"),
-            value,
-            limit,
-            "MB",
-        )
+        let value = Printed::new(value, 1);
+        Row::plain(format!("resident memory, {what}"), format!("{value} MB"))
+            .at_most(value, limit, "MB")
     };
     vec![
         row("shim, idle", idle(|memory| memory.shim), 1.5),

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::{
     load,
     pod::{Pod, Programs},
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::{Samples, median},
     usage,
     workers::{self, Worker},
@@ -94,15 +94,17 @@ fn rows_of(hosts: usize, runs: &[Run], alone: &[Run]) -> Vec<Row> {
         let pairs = runs.iter().zip(alone);
         median(pairs.map(|(run, alone)| value(run) / value(alone)))
     };
+    let share = Printed::new(ratio(|run| run.throughput), 2);
+    let fairness = Printed::new(of(|run| run.fairness), 2);
     vec![
         Row::plain(
             format!("{name}, calls"),
             format!(
-                "{:.2} of one host's ({:.0} calls/s)",
-                ratio(|run| run.throughput),
+                "{share} of one host's ({:.0} calls/s)",
                 of(|run| run.throughput)
             ),
-        ),
+        )
+        .ratio(share, Better::Higher),
         Row::plain(
             format!("{name}, latency"),
             format!(
@@ -116,10 +118,10 @@ fn rows_of(hosts: usize, runs: &[Run], alone: &[Run]) -> Vec<Row> {
         Row::plain(
             format!("{name}, fairness and memory"),
             format!(
-                "slowest host {:.2} of the fastest; sidecar {:.1} MB",
-                of(|run| run.fairness),
+                "slowest host {fairness} of the fastest; sidecar {:.1} MB",
                 of(|run| run.memory)
             ),
-        ),
+        )
+        .ratio(fairness, Better::Higher),
     ]
 }

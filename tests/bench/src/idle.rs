@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     pod::{Pod, Programs},
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::median,
     usage::{self, Activity},
     workers::Worker,
@@ -89,19 +89,18 @@ async fn run(programs: &Programs, worker: &Worker, time: Duration) -> Result<Pod
 
 fn processor(runs: &[Pods], minutes: f64) -> Row {
     let took = |run: &Run| run.activity.milliseconds / minutes;
+    let ours = |pod: &Pods| (took(&pod.sidecar) + took(&pod.shim)) / took(&pod.worker);
+    let share = Printed::new(median(runs.iter().map(ours)), 2);
     Row::plain(
         "CPU of sidecar and shim",
         format!(
-            "{:.2} of the worker's ({:.1} and {:.1} ms a minute against {:.1})",
-            median(
-                runs.iter()
-                    .map(|pod| (took(&pod.sidecar) + took(&pod.shim)) / took(&pod.worker))
-            ),
+            "{share} of the worker's ({:.1} and {:.1} ms a minute against {:.1})",
             median(runs.iter().map(|pod| took(&pod.sidecar))),
             median(runs.iter().map(|pod| took(&pod.shim))),
             median(runs.iter().map(|pod| took(&pod.worker))),
         ),
     )
+    .ratio(share, Better::Lower)
 }
 
 fn wakeups(runs: &[Pods], minutes: f64) -> Row {
@@ -118,17 +117,16 @@ fn wakeups(runs: &[Pods], minutes: f64) -> Row {
 }
 
 fn memory(runs: &[Pods]) -> Row {
+    let ours = |pod: &Pods| (pod.sidecar.memory + pod.shim.memory) / pod.worker.memory;
+    let share = Printed::new(median(runs.iter().map(ours)), 2);
     Row::plain(
         "resident memory of sidecar and shim",
         format!(
-            "{:.2} of the worker's ({:.1} and {:.1} MB against {:.1})",
-            median(
-                runs.iter()
-                    .map(|pod| (pod.sidecar.memory + pod.shim.memory) / pod.worker.memory)
-            ),
+            "{share} of the worker's ({:.1} and {:.1} MB against {:.1})",
             median(runs.iter().map(|pod| pod.sidecar.memory)),
             median(runs.iter().map(|pod| pod.shim.memory)),
             median(runs.iter().map(|pod| pod.worker.memory)),
         ),
     )
+    .ratio(share, Better::Lower)
 }

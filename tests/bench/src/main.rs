@@ -30,7 +30,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use paperclip_tests::Cluster;
 
-use crate::pod::Programs;
+use crate::{pod::Programs, report::Record};
 
 /// Titles of the page's sections, in their order.
 const SECTIONS: [&str; 11] = [
@@ -51,7 +51,8 @@ const SECTIONS: [&str; 11] = [
 #[derive(Parser)]
 #[command(
     name = "bench",
-    after_help = "A missed target is printed as missed and is no failure. tests/long.sh runs all of it."
+    after_help = "A missed target is printed as missed and is no failure; `report` fails when a ratio is \
+                  1.5 times worse than the recorded one. tests/long.sh runs all of it."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -79,7 +80,7 @@ impl Built {
 #[derive(Args)]
 struct Runs {
     /// Interleaved runs.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long)]
     rounds: usize,
     /// File for the figures.
     #[arg(long)]
@@ -134,7 +135,7 @@ enum Command {
         #[command(flatten)]
         runs: Runs,
         /// Length of a run.
-        #[arg(long, default_value_t = 60)]
+        #[arg(long)]
         seconds: u64,
     },
     /// The operator, the host and the pods of plugins that nobody calls, on a cluster with the
@@ -144,10 +145,10 @@ enum Command {
         #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
         name: String,
         /// How many plugins.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long)]
         plugins: usize,
         /// How long each look takes.
-        #[arg(long, default_value_t = 60)]
+        #[arg(long)]
         seconds: u64,
         /// File for the figures.
         #[arg(long)]
@@ -186,10 +187,10 @@ enum Command {
         #[arg(long, env = "PAPERCLIP_TEST_CLUSTER")]
         name: String,
         /// Packings of a version that was never packed.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long)]
         cold: usize,
         /// Starts of an artifact that is in the store.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long)]
         warm: usize,
         /// File for the figures.
         #[arg(long)]
@@ -204,7 +205,7 @@ enum Command {
         #[arg(long)]
         packer: PathBuf,
         /// Interleaved runs of each size.
-        #[arg(long, default_value_t = 3)]
+        #[arg(long)]
         rounds: usize,
         /// File for the figures.
         #[arg(long)]
@@ -217,11 +218,17 @@ enum Command {
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Joins figures into one page and prints it.
+    /// Compares figures with those that are recorded, records them and makes the page anew.
     Report {
+        /// Where figures are recorded.
+        #[arg(long)]
+        recorded: PathBuf,
         /// The page.
         #[arg(long)]
         page: PathBuf,
+        /// Records also what is worse than before.
+        #[arg(long)]
+        accept: bool,
         /// Files with figures.
         figures: Vec<PathBuf>,
     },
@@ -309,6 +316,17 @@ async fn main() -> Result<()> {
             pack::measure(&cluster, &packer, rounds)?.save(&figures)
         }
         Command::Measured { command } => pack::measured(&command),
-        Command::Report { page, figures } => report::write_page(&figures, &page, &SECTIONS),
+        Command::Report {
+            recorded,
+            page,
+            accept,
+            figures,
+        } => {
+            let record = Record {
+                figures: recorded,
+                page,
+            };
+            record.take_in(&figures, &SECTIONS, accept)
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     load::{self, Caller as _, Pace, Paced},
     plugins::{self, Host, Plugins, Tool},
-    report::{Row, Section},
+    report::{Printed, Row, Section},
     statistics::median,
     usage::MachineTime,
 };
@@ -255,7 +255,7 @@ fn busy_rows<'a>(busy: &'a [Run], others: impl Iterator<Item = &'a Run>) -> Vec<
 }
 
 fn rows_of(name: &str, runs: &[Run], beside_busy: f64) -> Vec<Row> {
-    let ratio = times_quiet(runs);
+    let ratio = Printed::new(times_quiet(runs), 2);
     let hostile = p99_of(runs, |run| &run.hostile);
     let errors: usize = runs.iter().map(|run| run.hostile.errors).sum();
     let named = runs.iter().filter(|run| !run.named.is_empty()).count();
@@ -269,32 +269,26 @@ fn rows_of(name: &str, runs: &[Run], beside_busy: f64) -> Vec<Row> {
         false => reasons.join(", "),
     };
     vec![
-        Row::at_most(
+        // Quiet windows differ among themselves by more than any tolerance, so no ratio is kept.
+        Row::plain(
             format!("{name}, p99 of the neighbour"),
             format!(
-                "{ratio:.2} of the quiet window's ({hostile:.1} ms against {:.1}); {:.2} of that beside a busy one",
+                "{ratio} of the quiet window's ({hostile:.1} ms against {:.1}); {:.2} of that beside a busy one",
                 p99_of(runs, |run| &run.quiet),
                 hostile / beside_busy,
             ),
-            ratio,
-            1.1,
-            "",
-        ),
-        Row::at_most(
+        )
+        .at_most(ratio, 1.1, ""),
+        Row::plain(
             format!("{name}, errors of the neighbour"),
             format!("{errors} in {} calls", runs.len() * PACE.calls()),
-            errors as f64,
-            0.0,
-            "",
-        ),
-        Row {
-            target: "named in status".into(),
-            met: Some(named == runs.len()),
-            ..Row::plain(
-                format!("{name}, reasons in the hostile plugin's status"),
-                format!("{reasons}; in {named} of {} runs", runs.len()),
-            )
-        },
+        )
+        .at_most(Printed::new(errors as f64, 0), 0.0, ""),
+        Row::plain(
+            format!("{name}, reasons in the hostile plugin's status"),
+            format!("{reasons}; in {named} of {} runs", runs.len()),
+        )
+        .judged("named in status", named == runs.len()),
     ]
 }
 

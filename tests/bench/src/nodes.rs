@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     load::{self, Caller as _, Pace, Paced},
     plugins::{self, Host, Plugins, Tool},
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::{Samples, median},
 };
 
@@ -132,29 +132,30 @@ fn rows(runs: &[Run]) -> Vec<Row> {
             |run: &Run| value(&run.near.samples),
             |run: &Run| value(&run.far.samples),
         );
-        Row::plain(
+        let times = Printed::new(median(runs.iter().map(|run| far(run) / near(run))), 2);
+        let row = Row::plain(
             format!("{} calls/s, 1 KB, {name}", PACE.rate),
             format!(
-                "{:.2} times as long on two nodes ({:.2} ms against {:.2})",
-                median(runs.iter().map(|run| far(run) / near(run))),
+                "{times} times as long on two nodes ({:.2} ms against {:.2})",
                 median(runs.iter().map(far)),
                 median(runs.iter().map(near)),
             ),
-        )
+        );
+        (row, times)
     };
     let errors: usize = runs
         .iter()
         .map(|run| run.near.errors + run.far.errors)
         .sum();
+    let (p50, times) = row("p50", Samples::p50);
     vec![
-        row("p50", Samples::p50),
-        row("p99", Samples::p99),
-        Row::at_most(
+        p50.ratio(times, Better::Lower),
+        // What else the machine does shows here first, so no ratio is kept.
+        row("p99", Samples::p99).0,
+        Row::plain(
             format!("{} calls/s, 1 KB, errors", PACE.rate),
             format!("{errors} in {} calls", runs.len() * 2 * PACE.calls()),
-            errors as f64,
-            0.0,
-            "",
-        ),
+        )
+        .at_most(Printed::new(errors as f64, 0), 0.0, ""),
     ]
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::median,
 };
 
@@ -229,14 +229,13 @@ impl<'a> Bench<'a> {
             [&ours, &theirs].map(|costs| of(costs, |cost| cost.megabytes));
         let what = format!("{} plugin, {} packages", self.size.name, self.entries);
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        let times = Printed::new(pack_time / npm_time, 1);
         Ok(vec![
             Row::plain(
                 format!("packing, {what}, time"),
-                format!(
-                    "{pack_time:.1} s against {npm_time:.1} s ({:.1} times)",
-                    pack_time / npm_time
-                ),
-            ),
+                format!("{pack_time:.1} s against {npm_time:.1} s ({times} times)"),
+            )
+            .ratio(times, Better::Lower),
             Row::plain(
                 format!("packing, {what}, memory"),
                 format!("{pack_memory:.0} MB against {npm_memory:.0} MB"),

@@ -8,7 +8,7 @@ use crate::{
     node_bridge::{Installed, NodeBridge},
     pod::{Pod, Programs},
     raw::RawWorker,
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::{Samples, median, milliseconds},
     stdio::Stdio,
     usage,
@@ -126,16 +126,20 @@ const SESSION: (&str, Of) = ("sidecar, session", |run| &run.session);
 fn sequential_rows(runs: &[Run]) -> Vec<Row> {
     let row = |(name, of): (&str, Of)| {
         let ratio = |run: &Run| of(run).sequential.p50() / run.raw.sequential.p50();
-        Row::plain(
+        let times = Printed::new(median(runs.iter().map(ratio)), 1);
+        let row = Row::plain(
             format!("sequential, {name}"),
             format!(
-                "p50 {:.1} times raw ({:.3} ms against {:.3}), p99 {:.3} ms",
-                median(runs.iter().map(ratio)),
+                "p50 {times} times raw ({:.3} ms against {:.3}), p99 {:.3} ms",
                 median(runs.iter().map(|run| of(run).sequential.p50())),
                 median(runs.iter().map(|run| run.raw.sequential.p50())),
                 median(runs.iter().map(|run| of(run).sequential.p99())),
             ),
-        )
+        );
+        match name == NODE.0 {
+            true => row,
+            false => row.ratio(times, Better::Lower),
+        }
     };
     [NODE, UNARY, SESSION].map(row).into()
 }
@@ -144,15 +148,19 @@ fn throughput_rows(runs: &[Run]) -> Vec<Row> {
     let row = |(name, of): (&str, Of)| {
         let raw = |run: &Run| of(run).throughput / run.raw.throughput;
         let node = |run: &Run| of(run).throughput / run.node.throughput;
-        Row::plain(
+        let share = Printed::new(median(runs.iter().map(raw)), 2);
+        let row = Row::plain(
             format!("{IN_FLIGHT} in flight, {name}"),
             format!(
-                "{:.2} of raw, {:.1} times the Node bridge ({:.0} calls/s)",
-                median(runs.iter().map(raw)),
+                "{share} of raw, {:.1} times the Node bridge ({:.0} calls/s)",
                 median(runs.iter().map(node)),
                 median(runs.iter().map(|run| of(run).throughput)),
             ),
-        )
+        );
+        match name == NODE.0 {
+            true => row,
+            false => row.ratio(share, Better::Higher),
+        }
     };
     [NODE, UNARY, SESSION].map(row).into()
 }

@@ -7,7 +7,7 @@ use crate::{
     load::Caller as _,
     pod::{Pod, Programs, Setting},
     raw::RawWorker,
-    report::{Row, Section},
+    report::{Better, Printed, Row, Section},
     statistics::{Samples, median},
     usage,
     workers::{self, Worker},
@@ -120,12 +120,12 @@ fn rate(size: &Size, samples: &Samples) -> f64 {
 
 fn row(size: &Size, runs: &[Run]) -> Row {
     let of = |value: &dyn Fn(&Run) -> f64| median(runs.iter().map(value));
-    let p50 = of(&|run| run.bridge.p50() / run.raw.p50());
+    let p50 = Printed::new(of(&|run| run.bridge.p50() / run.raw.p50()), 1);
     let rates = of(&|run| rate(size, &run.bridge) / rate(size, &run.raw));
     Row::plain(
         size.name,
         format!(
-            "p50 {p50:.1} times raw ({:.3} ms against {:.3}); {rates:.2} of raw's MB/s ({:.1} against {:.1}); \
+            "p50 {p50} times raw ({:.3} ms against {:.3}); {rates:.2} of raw's MB/s ({:.1} against {:.1}); \
              peak {:.1} MB, {:.1} afterwards",
             of(&|run| run.bridge.p50()),
             of(&|run| run.raw.p50()),
@@ -135,4 +135,5 @@ fn row(size: &Size, runs: &[Run]) -> Row {
             of(&|run| run.after),
         ),
     )
+    .ratio(p50, Better::Lower)
 }
