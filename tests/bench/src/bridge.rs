@@ -299,7 +299,7 @@ fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
     let cost = |index: usize| median(runs.iter().map(|run| run.cost[index] * 1e3));
     let [same, alone] = [same, alone].map(|ratio| Printed::new(ratio, 2));
     vec![
-        p50.limited(format!("sequential, {worker}, p50"), 0.20)
+        p50.limited(format!("sequential, {worker}, p50"), 0.15)
             .ratio(p50.times(), Better::Lower),
         // What else the machine does shows here first, so no ratio is kept.
         p99.row(format!("sequential, {worker}, p99")),
@@ -307,7 +307,7 @@ fn rows_of(worker: &str, runs: &[Run]) -> Vec<Row> {
             format!("{IN_FLIGHT} in flight, {worker}"),
             format!("{same} of raw ({bridge:.0} against {raw:.0} calls/s)"),
         )
-        .at_least(same, 0.4)
+        .at_least(same, 0.5)
         .ratio(same, Better::Higher),
         Row::plain(
             format!("{IN_FLIGHT} in flight, {worker}, against a thread that keeps no account"),
@@ -331,9 +331,9 @@ fn steady_rows(runs: &[Steady]) -> Vec<Row> {
         .sum();
     let name = "1,000 calls/s, 1 KB, two replicas of a host";
     vec![
-        p50.limited(format!("{name}, p50"), 0.4)
+        p50.limited(format!("{name}, p50"), 0.25)
             .ratio(p50.times(), Better::Lower),
-        p99.limited(format!("{name}, p99"), 1.0),
+        p99.limited(format!("{name}, p99"), 0.6),
         Row::plain(
             format!("{name}, errors"),
             format!("{errors} in {calls} calls"),

@@ -189,9 +189,11 @@ impl Section {
     }
 
     fn markdown(&self) -> String {
+        let method = format!("{} {}", self.method, self.measured);
         let mut text = format!(
-            "## {}\n\n{} {}\n\n| measured | figure | target | |\n|---|---|---|---|\n",
-            self.title, self.method, self.measured
+            "## {}\n\n{}\n\n| measured | figure | target | |\n|---|---|---|---|\n",
+            self.title,
+            method.trim_end()
         );
         for row in &self.rows {
             let verdict = match row.met {
@@ -233,7 +235,10 @@ impl Record {
     /// measured: each by the name of its row. Nothing is written then, unless it is `accepted`.
     pub fn take_in(&self, measured: &[PathBuf], order: &[&str], accepted: bool) -> Result<()> {
         let recorded: Vec<Section> = read(&self.figures)?;
-        let fresh: Vec<Section> = measured.iter().map(|file| read(file)).collect::<Result<_>>()?;
+        let fresh: Vec<Section> = measured
+            .iter()
+            .map(|file| read(file))
+            .collect::<Result<_>>()?;
         let worse = worse(&fresh, &recorded);
         for section in &fresh {
             println!("{}", section.markdown());
@@ -349,7 +354,10 @@ mod tests {
         let docs = paperclip_tests::platform::repository().join("docs");
         let recorded: Vec<Section> = read(&docs.join("benchmarks.json")).unwrap();
         let shown = fs::read_to_string(docs.join("benchmarks.md")).unwrap();
-        assert!(shown == page(&recorded), "run `bench report` to make it anew");
+        assert!(
+            shown == page(&recorded),
+            "run `bench report` to make it anew"
+        );
     }
 
     #[test]
@@ -362,7 +370,10 @@ mod tests {
         assert_eq!(judged(0.394, 0.4).met, Some(false));
         let most = Printed::new(11.46, 1);
         let row = Row::plain("a", format!("{most} s")).at_most(most, 11.3, "s");
-        assert_eq!((row.met, row.target.as_str()), (Some(false), "at most 11.3 s"));
+        assert_eq!(
+            (row.met, row.target.as_str()),
+            (Some(false), "at most 11.3 s")
+        );
     }
 
     #[test]
@@ -375,10 +386,16 @@ mod tests {
     fn a_ratio_that_is_half_as_bad_again_is_named() {
         let recorded = [section(
             "A",
-            vec![row("slow", 2.0, Better::Lower), row("fast", 0.6, Better::Higher)],
+            vec![
+                row("slow", 2.0, Better::Lower),
+                row("fast", 0.6, Better::Higher),
+            ],
         )];
         let compared = |slow, fast| {
-            let rows = vec![row("slow", slow, Better::Lower), row("fast", fast, Better::Higher)];
+            let rows = vec![
+                row("slow", slow, Better::Lower),
+                row("fast", fast, Better::Higher),
+            ];
             worse(&[section("A", rows)], &recorded)
         };
         assert!(compared(3.0, 0.4).is_empty(), "as bad as may be");
@@ -390,7 +407,10 @@ mod tests {
     #[test]
     fn a_ratio_that_is_no_longer_measured_is_named_and_a_section_alone_is_enough() {
         let recorded = [
-            section("A", vec![row("slow", 2.0, Better::Lower), Row::plain("more", "1")]),
+            section(
+                "A",
+                vec![row("slow", 2.0, Better::Lower), Row::plain("more", "1")],
+            ),
             section("B", vec![row("other", 1.0, Better::Lower)]),
         ];
         let fresh = [section("A", vec![Row::plain("slow", "2.00 times")])];
@@ -408,12 +428,21 @@ mod tests {
         let save = |file: &Path, sections: &[Section]| {
             fs::write(file, serde_json::to_string(sections).unwrap()).unwrap();
         };
-        save(&record.figures, &[section("A", vec![row("slow", 2.0, Better::Lower)])]);
+        save(
+            &record.figures,
+            &[section("A", vec![row("slow", 2.0, Better::Lower)])],
+        );
         let measured = folder.path().join("a.json");
-        section("A", vec![row("slow", 4.0, Better::Lower)]).save(&measured).unwrap();
+        section("A", vec![row("slow", 4.0, Better::Lower)])
+            .save(&measured)
+            .unwrap();
         let files = [measured];
         let refused = record.take_in(&files, &["A"], false).unwrap_err();
-        assert!(refused.to_string().contains("A, slow: 4 where 2 is recorded"));
+        assert!(
+            refused
+                .to_string()
+                .contains("A, slow: 4 where 2 is recorded")
+        );
         assert!(!record.page.exists());
         record.take_in(&files, &["A"], true).unwrap();
         let shown = fs::read_to_string(&record.page).unwrap();
@@ -426,7 +455,11 @@ mod tests {
     fn a_section_replaces_its_older_one_and_leaves_the_others() {
         let of = |title, figure| section(title, vec![Row::plain("time", figure)]);
         let recorded = vec![of("old", "0 s"), of("A", "1 s"), of("C", "3 s")];
-        let all = joined(recorded, vec![of("B", "2 s"), of("A", "4 s")], &["A", "B", "C"]);
+        let all = joined(
+            recorded,
+            vec![of("B", "2 s"), of("A", "4 s")],
+            &["A", "B", "C"],
+        );
         let shown: Vec<_> = all
             .iter()
             .map(|section| (section.title.as_str(), section.rows[0].figure.as_str()))
