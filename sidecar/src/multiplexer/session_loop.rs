@@ -242,7 +242,7 @@ impl FrameHandler<'_> {
                 settle(self.multiplexer, self.session, response);
             }
             session_request::Frame::Notification(notification) => {
-                self.notify_worker(notification).await
+                self.notify_worker(notification).await;
             }
             session_request::Frame::Cancel(cancel) => self.give_up(cancel.id),
             _ => {}
