@@ -1,6 +1,6 @@
 //! etcd, API server, controller manager, scheduler and DNS, on this machine's own network.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
@@ -8,7 +8,7 @@ use crate::{
     inventory,
     layout::{Layout, command_output},
     pki::{Authority, Subject, write_key_pair},
-    process::{Daemon, eventually, log_tail},
+    process::{Daemon, PATIENCE, eventually, log_tail},
     programs,
 };
 
@@ -122,7 +122,7 @@ pub fn start_api_server(layout: &Layout) -> Result<()> {
             "--profiling=false".into(),
         ])
         .start(layout)?;
-    eventually("the API server", Duration::from_secs(60), || {
+    eventually("the API server", PATIENCE, || {
         kubectl(layout, &["get", "--raw=/readyz"]).map(drop)
     })
     .with_context(|| log_tail(layout, "kube-apiserver"))
@@ -198,7 +198,7 @@ pub fn apply_base_objects(layout: &Layout) -> Result<()> {
 
 /// Waits until every node is Ready and everything is there that components make by themselves.
 pub fn wait_until_usable(layout: &Layout) -> Result<()> {
-    eventually("both nodes to be Ready", Duration::from_secs(90), || {
+    eventually("both nodes to be Ready", PATIENCE, || {
         let ready = r"jsonpath={.items[*].status.conditions[?(@.type=='Ready')].status}";
         let states = kubectl(layout, &["get", "nodes", "-o", ready])?;
         let ready = states
@@ -218,7 +218,7 @@ pub fn wait_until_usable(layout: &Layout) -> Result<()> {
         });
         tails.collect::<Vec<_>>().join("\n")
     })?;
-    eventually("the cluster to settle", Duration::from_secs(60), || {
+    eventually("the cluster to settle", PATIENCE, || {
         inventory::is_settled(layout)
     })
 }

@@ -1,12 +1,12 @@
 //! The registry of platform images: the CNCF registry, plain HTTP, on the bridge.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use anyhow::{Context, Result};
 
 use crate::{
     layout::Layout,
-    process::{Daemon, eventually, log_tail},
+    process::{Daemon, PATIENCE, eventually, log_tail},
     programs, wire,
 };
 
@@ -26,7 +26,7 @@ pub fn start(layout: &Layout) -> Result<()> {
     Daemon::new("registry", programs::registry()?)
         .args(["serve".into(), file.into_os_string()])
         .start(layout)?;
-    eventually("the image registry", Duration::from_secs(20), || {
+    eventually("the image registry", PATIENCE, || {
         wire::get(&format!("http://{}/v2/", layout.image_registry())).map(drop)
     })
     .with_context(|| log_tail(layout, "registry"))

@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -13,7 +12,7 @@ use serde_json::json;
 use crate::{
     layout::{Layout, Node},
     pki::{Authority, Subject},
-    process::{Daemon, eventually, log_tail},
+    process::{Daemon, PATIENCE, eventually, log_tail},
     programs,
 };
 
@@ -96,7 +95,7 @@ pub fn start(layout: &Layout, node: &Node) -> Result<()> {
     .start(layout)?;
     // A kubelet that finds no runtime ends.
     let socket = node.dir.join("run/containerd.sock");
-    eventually("containerd", Duration::from_secs(30), || {
+    eventually("containerd", PATIENCE, || {
         UnixStream::connect(&socket).with_context(|| format!("connect to {}", socket.display()))
     })
     .with_context(|| log_tail(layout, &format!("{}-containerd", node.name)))?;

@@ -27,6 +27,9 @@ const MARK: &str = "PAPERCLIP_TEST_CLUSTER_DIR";
 /// Environment variable that says which daemon a process is.
 const ROLE: &str = "PAPERCLIP_TEST_CLUSTER_ROLE";
 
+/// How long a daemon may take until it serves, on a machine that does much else.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// A daemon to start.
 pub struct Daemon<'a> {
     /// What it is called in messages, and its log file.

@@ -10,7 +10,7 @@
 
 pub mod proxy;
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha512};
 
 use crate::{
     layout::{Layout, command_output},
-    process::{Daemon, eventually, log_tail},
+    process::{Daemon, PATIENCE, eventually, log_tail},
     programs, wire,
 };
 
@@ -208,11 +208,11 @@ pub fn start(layout: &Layout) -> Result<()> {
     start_verdaccio(layout, "own", OWN_PORT, &dir.join("storage"), &mirror_url)?;
     start_proxy(layout)?;
     let npm = Npm::new(layout);
-    eventually("the npm registry", Duration::from_secs(60), || {
+    eventually("the npm registry", PATIENCE, || {
         wire::get(&format!("{}/-/ping", npm.url_on_this_machine())).map(drop)
     })
     .with_context(|| log_tail(layout, "npm-own"))?;
-    eventually("the npm mirror", Duration::from_secs(60), || {
+    eventually("the npm mirror", PATIENCE, || {
         wire::get(&format!("{mirror_url}-/ping")).map(drop)
     })
     .with_context(|| log_tail(layout, "npm-mirror"))

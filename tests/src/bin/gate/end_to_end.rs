@@ -132,6 +132,9 @@ pub struct Suite<'a> {
     pub report: &'a Report,
     /// Names of the clusters to make.
     pub clusters: Vec<String>,
+    /// Held while a cluster comes up: all at once would wait for each other longer than each
+    /// of their parts may take.
+    pub coming_up: Mutex<()>,
 }
 
 /// What the thread of one cluster has to know.
@@ -288,11 +291,18 @@ impl Suite<'_> {
     /// Whether the cluster is up, with the platform. A step that fails is counted.
     fn bring_up(&self, name: &str) -> bool {
         let steps: [&[&str]; 3] = [&["up"], &["images"], &["install"]];
+        let mut coming_up = Some(
+            self.coming_up
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         steps.iter().all(|step| {
             let mut command = Command::new(self.programs.join("cluster"));
             command.args(*step).args(["--name", name]);
             let part = format!("cluster {} {name}", step[0]);
             let outcome = Part::check(&part, command, STEP_LIMIT).run(self.logs);
+            // Images and installation are beside the next cluster's first step.
+            drop(coming_up.take());
             let is_done = outcome.counts.failed == 0;
             if !is_done {
                 self.report.add(&outcome);

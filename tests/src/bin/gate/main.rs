@@ -17,6 +17,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Mutex,
     thread,
     time::{Duration, SystemTime},
 };
@@ -111,10 +112,9 @@ fn run(options: &Options, logs: &Path, seconds: &Seconds, report: &Report) -> Re
     let (suite, others): (Vec<_>, Vec<_>) = binaries::of_messages(&options.messages)?
         .into_iter()
         .partition(|binary| binary.name == SUITE);
-    let suite = suite.first().context("the end-to-end suite is built")?;
     let is_wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only));
     thread::scope(|scope| {
-        scope.spawn(|| on_clusters(options, suite, logs, seconds, report));
+        scope.spawn(|| on_clusters(options, suite.first(), logs, seconds, report));
         scope.spawn(|| {
             let environment = match environment() {
                 Ok(environment) => environment,
@@ -153,7 +153,7 @@ fn of_binary(binary: &TestBinary, environment: &[(&str, OsString)]) -> Part {
 
 fn on_clusters(
     options: &Options,
-    binary: &TestBinary,
+    binary: Option<&TestBinary>,
     logs: &Path,
     seconds: &Seconds,
     report: &Report,
@@ -161,6 +161,9 @@ fn on_clusters(
     if options.clusters == 0 {
         return;
     }
+    let Some(binary) = binary else {
+        return report.fail(format!("{SUITE} is not among what was built"));
+    };
     // Once for all clusters, so that a failure to build is said once.
     if let Err(error) = report.stage("programs of the clusters", programs::prepare) {
         return report.fail(format!("programs of the clusters: {error:#}"));
@@ -175,6 +178,7 @@ fn on_clusters(
         clusters: letters
             .map(|letter| format!("gate-{}-{letter}", std::process::id()))
             .collect(),
+        coming_up: Mutex::default(),
     };
     say(&format!(
         "end-to-end suite on {} clusters of its own",
