@@ -55,7 +55,7 @@ struct Options {
     #[arg(long = "stage", value_name = "NAME=FROM-TO")]
     stages: Vec<String>,
     /// Clusters for the end-to-end suite. None for no suite.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     clusters: usize,
     /// Test binaries and checks that run at once.
     #[arg(long, default_value_t = 2)]
