@@ -142,7 +142,7 @@ impl Paths {
                 }
                 TokenTree::Group(group) => self.add_tokens(group.stream()),
                 TokenTree::Punct(_) | TokenTree::Literal(_) => {
-                    self.0.push(std::mem::take(&mut path))
+                    self.0.push(std::mem::take(&mut path));
                 }
             }
         }
