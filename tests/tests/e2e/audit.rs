@@ -219,6 +219,9 @@ fn overall_every_rule_bound_to_our_identities_was_used() -> Result<()> {
 /// test before it.
 #[test]
 fn audit_no_tarball_was_downloaded_twice() -> Result<()> {
+    // A trust policy refuses this one first and another allows it later; see `trust`. Its bytes
+    // belong to what is judged, and what is refused leaves no trace in the store.
+    const JUDGED_TWICE: &str = "/paperclip-plugin-test-settings-7.1.0.tgz";
     let counts = cluster().npm().counts()?;
     let tarballs = counts.iter().filter(|(path, _)| path.ends_with(".tgz"));
     let tarballs: Vec<_> = tarballs.collect();
@@ -226,7 +229,7 @@ fn audit_no_tarball_was_downloaded_twice() -> Result<()> {
     ensure!(!tarballs.is_empty(), "nothing was downloaded");
     let again: Vec<_> = tarballs
         .into_iter()
-        .filter(|(_, count)| **count != 1)
+        .filter(|(path, count)| **count > 1 + u64::from(path.ends_with(JUDGED_TWICE)))
         .collect();
     ensure!(again.is_empty(), "downloaded more than once: {again:#?}");
     Ok(())

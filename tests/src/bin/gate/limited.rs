@@ -18,9 +18,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use nix::{
-    sys::signal::{SigSet, Signal, killpg},
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,17 +104,33 @@ pub fn was_interrupted() -> bool {
 }
 
 /// Kills what runs when somebody asks the gate to end, which then comes to its own end: clusters
-/// go and the last line is printed. To be called before any other thread is started.
+/// go and the last line is printed. Signals are handled, not blocked: a blocked one would be
+/// blocked in all that the gate starts, and no test could end a program by it.
 ///
 /// # Errors
-/// When signals cannot be blocked.
+/// When signals cannot be handled.
 pub fn end_on_signals() -> Result<()> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    signals.thread_block().context("block signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let mut signals = {
+        let _entered = runtime.enter();
+        [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]
+    };
     thread::spawn(move || {
-        while signals.wait().is_ok() {
+        let [interrupt, terminate, hangup] = &mut signals;
+        loop {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+            });
             INTERRUPTED.store(true, Ordering::SeqCst);
             for group in running().iter() {
                 kill(*group);
@@ -125,6 +142,8 @@ pub fn end_on_signals() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::process::ExitStatusExt, time::Instant};
+
     use super::*;
 
     fn shell(script: &str, limit: Duration) -> (Ended, String) {
@@ -146,8 +165,26 @@ mod tests {
         let (ended, log) = shell("sleep 600 & echo $!; wait", Duration::from_millis(300));
         assert_eq!(ended, Ended::OverLimit);
         let child = format!("/proc/{}/stat", log.trim());
-        // Dead, if perhaps not yet collected by its new parent.
-        let state = std::fs::read_to_string(child).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // Gone, or dead and not yet collected by its new parent. A kill is sent, not awaited.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let state = std::fs::read_to_string(&child).unwrap_or_default();
+            if state.is_empty() || state.contains(") Z ") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{state}");
+            thread::yield_now();
+        }
+    }
+
+    /// Whether a program that the gate starts ends by the signal that asks it to.
+    #[test]
+    fn what_is_started_can_be_asked_to_end() {
+        end_on_signals().unwrap();
+        let (ended, _) = shell("kill -TERM $$; sleep 60", Duration::from_secs(30));
+        let Ended::Exited(status) = ended else {
+            panic!("{ended:?}")
+        };
+        assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
     }
 }
