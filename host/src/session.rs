@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use paperclip_bridge::{
-    client::{self, ConnectError, Incoming},
+    client::{self, ConnectError, Incoming, SessionReceiver},
     tls::ClientTls,
     trace::SpanKind,
     v1::{ConfigChanged, HostHello, Phase, PhaseChanged, PluginHello, Request},
@@ -35,8 +35,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_millis(2500);
 /// A session that lasted this long makes the next wait a first one.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Requests of one worker that are worked on at once; more wait.
-const REQUESTS_AT_ONCE: usize = 128;
+/// Requests of one worker to the outside that are under way at once; more wait.
+const FETCHES_AT_ONCE: usize = 128;
 
 /// A pod to have a session with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,7 +137,7 @@ impl Waits {
 }
 
 async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<(), SessionError> {
-    let (hello, sender, incoming) = client::connect(
+    let (hello, sender, receiver) = client::connect(
         target.address,
         tls,
         &target.plugin.identity(),
@@ -175,7 +175,7 @@ async fn attach(host: &Arc<Host>, tls: &ClientTls, target: &Target) -> Result<()
     let attached = Attached::new(host, plugin, pod);
     // A pod of a later activation may have come meanwhile.
     jobs::follow(host, &attached.plugin, None).await?;
-    attached.listen(incoming).await;
+    attached.listen(receiver).await;
     let left = attached.end();
     jobs::follow(host, &left, None).await?;
     Ok(())
@@ -241,6 +241,12 @@ fn subscriptions(hello: &PluginHello) -> BTreeSet<Subscription> {
         .collect()
 }
 
+/// A message of a pod that takes waiting.
+enum Change {
+    Phase(PhaseChanged),
+    Config(Config),
+}
+
 /// A session that stands. Dropped, the pod takes no more work.
 struct Attached<'a> {
     host: &'a Arc<Host>,
@@ -258,7 +264,7 @@ impl<'a> Attached<'a> {
             host,
             plugin,
             pod,
-            at_once: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)),
+            at_once: Arc::new(Semaphore::new(FETCHES_AT_ONCE)),
         }
     }
 
@@ -267,46 +273,70 @@ impl<'a> Attached<'a> {
         Arc::clone(&self.plugin)
     }
 
-    async fn listen(&self, mut incoming: mpsc::Receiver<Incoming>) {
-        while let Some(message) = incoming.recv().await {
-            match message {
-                Incoming::Request(request) => self.answer(request),
-                Incoming::Notification(told) => {
-                    services::notified(services::Request {
-                        host: self.host,
-                        plugin: &self.plugin,
-                        pod: &self.pod,
-                        method: &told.method,
-                        params: &told.params_json,
-                        invocation_id: &told.invocation_id,
-                    });
+    /// Takes the pod's messages in their order. What takes waiting follows in a queue of its own.
+    async fn listen(&self, receiver: SessionReceiver) {
+        let (changes, mut queue) = mpsc::unbounded_channel();
+        let lane = receiver.run(move |message| {
+            if let Some(change) = self.take(message) {
+                // The other end of the queue outlives this one.
+                let _ = changes.send(change);
+            }
+        });
+        let follow = async {
+            while let Some(change) = queue.recv().await {
+                match change {
+                    Change::Phase(changed) => self.enter(&changed).await,
+                    Change::Config(config) => self.record_config(&config).await,
                 }
-                Incoming::Phase(changed) => self.enter(&changed).await,
-                Incoming::Config(changed) => self.take_config(&changed).await,
-                Incoming::Limits(limits) => self.pod.set_limits(limits.into()),
+            }
+        };
+        tokio::join!(lane, follow);
+    }
+
+    /// Takes a message at its place in the order. Gives what of it takes waiting.
+    fn take(&self, message: Incoming) -> Option<Change> {
+        match message {
+            Incoming::Request(request) => self.answer(request),
+            Incoming::Notification(told) => {
+                services::notified(services::Request {
+                    host: self.host,
+                    plugin: &self.plugin,
+                    pod: &self.pod,
+                    method: &told.method,
+                    params: &told.params_json,
+                    invocation_id: &told.invocation_id,
+                });
+            }
+            Incoming::Phase(changed) => return Some(Change::Phase(changed)),
+            Incoming::Config(changed) => return self.take_config(&changed).map(Change::Config),
+            Incoming::Limits(limits) => self.pod.set_limits(limits.into()),
+        }
+        None
+    }
+
+    /// The worker's config is another one from here on, for its own questions.
+    fn take_config(&self, changed: &ConfigChanged) -> Option<Config> {
+        let (plugin, pod) = (&self.plugin, &self.pod);
+        match Config::parse(&changed.config_json) {
+            Ok(config) => {
+                pod.set_config(config.clone());
+                Some(config)
+            }
+            Err(error) => {
+                error!(plugin = %plugin.id(), pod = pod.name(), %error, "the pod's new config is not JSON");
+                None
             }
         }
     }
 
-    /// The worker's config is another one from here on: for its own questions, and in what the API shows.
-    async fn take_config(&self, changed: &ConfigChanged) {
+    /// Keeps the worker's config for what the API shows.
+    async fn record_config(&self, config: &Config) {
         let (plugin, pod) = (&self.plugin, &self.pod);
-        let config = match Config::parse(&changed.config_json) {
-            Ok(config) => config,
-            Err(error) => {
-                error!(plugin = %plugin.id(), pod = pod.name(), %error, "the pod's new config is not JSON");
-                return;
-            }
-        };
-        pod.set_config(config.clone());
+        let activation = pod.release().activation;
         let recorded = self
             .host
             .database
-            .record_config(
-                &plugin.id().uid,
-                pod.release().activation,
-                config.json().get(),
-            )
+            .record_config(&plugin.id().uid, activation, config.json().get())
             .await;
         match recorded {
             Ok(()) => {
@@ -336,33 +366,54 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Answers a request in the background: the session must be read on, for it carries answers too.
+    /// Lets a request in where it stands in the order, and answers it in its turn: what is stored
+    /// for a plugin goes through one queue, requests to the outside go beside it.
     fn answer(&self, request: Request) {
         let host = Arc::clone(self.host);
         let plugin = Arc::clone(&self.plugin);
         let pod = Arc::clone(&self.pod);
-        let at_once = Arc::clone(&self.at_once);
-        self.host.tasks.spawn(async move {
-            let Ok(_place) = at_once.acquire().await else {
-                return;
-            };
+        let admitted = services::admit(services::Request {
+            host: &host,
+            plugin: &plugin,
+            pod: &pod,
+            method: &request.method,
+            params: &request.params_json,
+            invocation_id: &request.invocation_id,
+        });
+        let is_beside = request.method == services::FETCH;
+        let work = async move {
             let name = format!("answer {}", request.method);
             let span = host
                 .traces
                 .start(name, SpanKind::Server, &request.traceparent);
-            let answer = services::answer(services::Request {
-                host: &host,
-                plugin: &plugin,
-                pod: &pod,
-                method: &request.method,
-                params: &request.params_json,
-                invocation_id: &request.invocation_id,
-            });
-            let outcome = http::below_trace(span.traceparent(), answer).await;
+            let outcome = match admitted {
+                Ok(company) => {
+                    let request = services::Request {
+                        host: &host,
+                        plugin: &plugin,
+                        pod: &pod,
+                        method: &request.method,
+                        params: &request.params_json,
+                        invocation_id: &request.invocation_id,
+                    };
+                    let answer = services::answer(request, company);
+                    http::below_trace(span.traceparent(), answer).await
+                }
+                Err(refusal) => Err(refusal),
+            };
             count(&host, &plugin, &request.method, &outcome);
             let ended = outcome.as_ref().map_err(|fault| fault.clone().into());
             span.ended(&ended.map(drop));
             pod.respond(request.id, outcome).await;
+        };
+        if !is_beside {
+            return self.plugin.in_turn(&self.host.tasks, work);
+        }
+        let at_once = Arc::clone(&self.at_once);
+        self.host.tasks.spawn(async move {
+            if let Ok(_place) = at_once.acquire().await {
+                work.await;
+            }
         });
     }
 }

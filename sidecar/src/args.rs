@@ -61,6 +61,9 @@ pub struct ServeArgs {
     /// Port of it.
     #[arg(long, env = "KUBERNETES_SERVICE_PORT", default_value_t = 443)]
     pub egress_probe_port: u16,
+    /// How often the worker is asked for its health, in milliseconds; it has half as long to answer.
+    #[arg(long, env = "PAPERCLIP_HEALTH_INTERVAL_MS", default_value_t = 10_000)]
+    pub health_interval_ms: u64,
     /// Name of the pod, for logs.
     #[arg(long, env = "POD_NAME", default_value = "")]
     pub pod_name: String,

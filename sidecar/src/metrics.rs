@@ -49,16 +49,25 @@ pub struct RefusalLabels {
     limit: Limit,
 }
 
+/// Labels of what a worker says of itself.
+#[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
+pub struct HealthLabels {
+    status: &'static str,
+}
+
 /// All counters and gauges.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
     calls: Family<CallLabels, Counter>,
     refused: Family<RefusalLabels, Counter>,
+    health: Family<HealthLabels, Gauge>,
     /// Calls that their host gave up.
     pub cancelled: Counter,
     /// Answers that nobody waited for any more.
     pub late_answers: Counter,
+    /// Notifications of hosts that no worker had room for.
+    pub lost_notifications: Counter,
     /// Lines on stdout that were no messages.
     pub noise: Counter,
     /// Lines on stdout beyond the limit.
@@ -91,6 +100,12 @@ impl Metrics {
             "Calls that a limit refused, by limit",
             refused.clone(),
         );
+        let health = Family::default();
+        registry.register(
+            "worker_health",
+            "1 for what the worker said last of its own health",
+            health.clone(),
+        );
         let sessions = Gauge::default();
         registry.register("sessions", "Open sessions", sessions.clone());
         registry.register_collector(Box::new(grants));
@@ -98,6 +113,10 @@ impl Metrics {
         Self {
             cancelled: counter("cancelled_calls", "Calls that their host gave up"),
             late_answers: counter("late_answers", "Answers that nobody waited for any more"),
+            lost_notifications: counter(
+                "lost_notifications",
+                "Notifications of hosts that were dropped, since too many waited for the worker",
+            ),
             noise: counter(
                 "stdout_noise",
                 "Lines on the worker's stdout that were no messages",
@@ -124,7 +143,17 @@ impl Metrics {
             registry: Mutex::new(registry),
             calls,
             refused,
+            health,
             sessions,
+        }
+    }
+
+    /// Shows what the worker says of its own health.
+    pub fn health(&self, status: &str) {
+        for known in ["ok", "degraded", "error"] {
+            let labels = HealthLabels { status: known };
+            let gauge = self.health.get_or_create(&labels);
+            gauge.set(i64::from(known == status));
         }
     }
 

@@ -9,6 +9,7 @@ mod plugin;
 mod pod;
 mod registry;
 mod release;
+mod sequence;
 
 pub use config::Config;
 pub use failure::{CallFailure, Cause};

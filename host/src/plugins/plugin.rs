@@ -19,11 +19,13 @@ use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Duration, Instant},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     CallFailure, Cause, Invocations, PluginId, Pod, Release,
     hold::{HOLD, Held},
     pod::Failure,
+    sequence::Sequence,
 };
 use crate::{
     events::{Event, Subscription},
@@ -75,6 +77,8 @@ pub struct Plugin {
     /// What the last pod subscribed to, while there is none.
     subscriptions: Mutex<BTreeSet<Subscription>>,
     queued: Notify,
+    /// What its workers ask the host to store or to read, in the order in which they asked.
+    asked: Sequence,
     jobs_of: tokio::sync::Mutex<Option<u64>>,
 }
 
@@ -93,6 +97,7 @@ impl Plugin {
             streams: Streams::default(),
             subscriptions: Mutex::default(),
             queued: Notify::new(),
+            asked: Sequence::default(),
             jobs_of: tokio::sync::Mutex::default(),
         }
     }
@@ -145,6 +150,11 @@ impl Plugin {
     /// The invocations under way.
     pub fn invocations(&self) -> &Invocations {
         &self.invocations
+    }
+
+    /// Does this once all that its workers asked for before is done.
+    pub fn in_turn(&self, tasks: &TaskTracker, work: impl Future<Output = ()> + Send + 'static) {
+        self.asked.push(tasks, work);
     }
 
     /// What its workers tell to listeners.

@@ -2,7 +2,9 @@
 //! to the outside, logs, metrics, activity and their company.
 //!
 //! A call passes three gates: the method exists, the manifest declares its
-//! capability, and it is made on behalf of the company it asks for.
+//! capability, and it is made on behalf of the company it asks for. It passes them when it
+//! is received, while the invocation it was made within is certain to be under way; the work
+//! follows in its turn.
 
 mod http_fetch;
 mod methods;
@@ -32,6 +34,8 @@ use crate::{
     streams::ChannelId,
 };
 
+/// The one method whose work is not the host's own: it may take as long as others please.
+pub const FETCH: &str = "http.fetch";
 /// Longest name of a tracked event.
 const EVENT_NAME_LIMIT: usize = 200;
 
@@ -52,44 +56,46 @@ pub struct Request<'a> {
     pub invocation_id: &'a str,
 }
 
-/// Answers a worker's request with `result` as JSON.
-pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
+/// Lets a request in, on behalf of the company it is made for, or says why not. To be asked when
+/// it is received, in its place among the pod's other messages.
+pub fn admit(request: Request<'_>) -> Result<Option<String>, Fault> {
+    let Request { pod, method, .. } = request;
+    let Some(known) = worker_request(method) else {
+        return Err(Fault::new(
+            METHOD_NOT_FOUND,
+            format!("the host has no method {method}"),
+        ));
+    };
+    let declared = &pod.release().manifest.capabilities;
+    let mut needed = needed(method, request.params).map_err(|error| unreadable(method, error))?;
+    if let Some(capability) = needed.find(|capability| !declared.contains(*capability)) {
+        return Err(Fault::new(
+            CAPABILITY_DENIED,
+            format!(
+                "{method} needs the capability {capability}, which the plugin manifest does not declare"
+            ),
+        ));
+    }
+    let company = request.company()?;
+    match methods::owner(known) {
+        Owner::Host => Ok(company),
+        Owner::Paperclip => Err(Fault::internal(format!(
+            "{method} is answered by Paperclip: company data belongs to it, and this host has none"
+        ))),
+        Owner::Elsewhere(what) => Err(Fault::internal(format!(
+            "{method} needs {what}, which this host does not have"
+        ))),
+    }
+}
+
+/// Answers a request that was let in on behalf of `company` with `result` as JSON.
+pub async fn answer(request: Request<'_>, company: Option<String>) -> Result<Bytes, Fault> {
     let Request {
         host,
         pod,
         method: name,
         ..
     } = request;
-    let Some(method) = worker_request(name) else {
-        return Err(Fault::new(
-            METHOD_NOT_FOUND,
-            format!("the host has no method {name}"),
-        ));
-    };
-    let declared = &pod.release().manifest.capabilities;
-    let mut needed = needed(name, request.params).map_err(|error| unreadable(name, error))?;
-    if let Some(capability) = needed.find(|capability| !declared.contains(*capability)) {
-        return Err(Fault::new(
-            CAPABILITY_DENIED,
-            format!(
-                "{name} needs the capability {capability}, which the plugin manifest does not declare"
-            ),
-        ));
-    }
-    let company = request.company()?;
-    match methods::owner(method) {
-        Owner::Host => {}
-        Owner::Paperclip => {
-            return Err(Fault::internal(format!(
-                "{name} is answered by Paperclip: company data belongs to it, and this host has none"
-            )));
-        }
-        Owner::Elsewhere(what) => {
-            return Err(Fault::internal(format!(
-                "{name} needs {what}, which this host does not have"
-            )));
-        }
-    }
     match name {
         "config.get" => Ok(Bytes::copy_from_slice(pod.config().json().get().as_bytes())),
         "state.get" => request.get_state().await,
@@ -99,7 +105,7 @@ pub async fn answer(request: Request<'_>) -> Result<Bytes, Fault> {
         "entities.list" => request.list_entities().await,
         "events.emit" => request.emit(company.as_deref()).await,
         "events.subscribe" => request.subscribe(),
-        "http.fetch" => json(name, &host.fetch.fetch(request.params).await?),
+        FETCH => json(name, &host.fetch.fetch(request.params).await?),
         "activity.log" => request.log_activity(company.as_deref()).await,
         "metrics.write" => request.write_metric(company.as_deref()).await,
         "telemetry.track" => request.track(),
@@ -224,22 +230,26 @@ impl Request<'_> {
     /// What the call is made for.
     fn scope(&self, asked: &CompanyScope<'_>) -> Scope {
         let invocations = self.plugin.invocations();
-        let invocation_company = invocations.company(self.invocation_id);
-        let proactive = !self.host.strict_scopes || self.pod.config().is_given();
-        scope::resolve(
-            scope::Origin {
-                invocation_id: self.invocation_id,
-                invocation_company: invocation_company.as_deref(),
-                proactive: proactive.then_some(COMPANY_ID),
-                active: invocations.is_active(self.pod.name()),
-            },
-            asked,
-        )
+        let company = invocations.company(self.invocation_id);
+        scope::resolve(self.origin(company.as_deref()), asked)
+    }
+
+    /// Origin of the call, which is made within an invocation for `company`.
+    fn origin<'a>(&'a self, company: Option<&'a str>) -> scope::Origin<'a> {
+        let is_strict = self.host.strict_scopes;
+        let proactive = !is_strict || self.pod.config().is_given();
+        scope::Origin {
+            invocation_id: self.invocation_id,
+            invocation_company: company,
+            proactive: proactive.then_some(COMPANY_ID),
+            active: self.plugin.invocations().is_active(self.pod.name()),
+            lenient: !is_strict,
+        }
     }
 
     /// The company the request is made for, once it may be made.
     fn company(&self) -> Result<Option<String>, Fault> {
-        let asked = self.company_scope()?;
+        let asked = scope::of_its_own(self.company_scope()?, self.origin(None));
         let company = scope::gate(self.method, &asked, self.scope(&asked))?;
         match asked {
             CompanyScope::Company(wanted) if wanted != COMPANY_ID => Err(Fault::internal(format!(

@@ -29,6 +29,21 @@ pub struct Origin<'a> {
     pub proactive: Option<&'a str>,
     /// Whether any invocation of this worker is under way.
     pub active: bool,
+    /// Whether a call that names no company may be for that one.
+    pub lenient: bool,
+}
+
+/// What a call asks for that names no company and is made within no invocation, as plugins of
+/// earlier SDKs make them: the one company that the plugin may act for, where there is one.
+pub fn of_its_own<'a>(asked: CompanyScope<'a>, origin: Origin<'a>) -> CompanyScope<'a> {
+    match (asked, origin.proactive) {
+        (CompanyScope::Own | CompanyScope::Missing, Some(company))
+            if origin.invocation_id.is_empty() && origin.lenient =>
+        {
+            CompanyScope::Company(company.into())
+        }
+        (asked, _) => asked,
+    }
 }
 
 /// Finds what the call is made for.
@@ -78,6 +93,7 @@ mod tests {
         invocation_company: None,
         proactive: None,
         active: false,
+        lenient: false,
     };
 
     fn company(id: &str) -> CompanyScope<'_> {
@@ -112,6 +128,31 @@ mod tests {
         assert_eq!(resolve(origin, &company("c")), Scope::Company("c".into()));
         assert_eq!(resolve(origin, &company("d")), Scope::Invalid);
         assert_eq!(resolve(NOTHING, &company("c")), Scope::None);
+    }
+
+    #[test]
+    fn a_call_of_nobody_is_for_the_one_company_there_is_unless_scopes_are_strict() {
+        let origin = Origin {
+            proactive: Some("c"),
+            active: true,
+            lenient: true,
+            ..NOTHING
+        };
+        for asked in [CompanyScope::Own, CompanyScope::Missing] {
+            let asked_for = |origin| of_its_own(asked.clone(), origin);
+            assert_eq!(asked_for(origin), company("c"));
+            let strict = Origin {
+                lenient: false,
+                ..origin
+            };
+            assert_eq!(asked_for(strict), asked);
+            let within = Origin {
+                invocation_id: "i",
+                ..origin
+            };
+            assert_eq!(asked_for(within), asked);
+        }
+        assert_eq!(of_its_own(company("d"), origin), company("d"));
     }
 
     #[test]

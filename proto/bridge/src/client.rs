@@ -39,7 +39,7 @@ use crate::{
 
 /// Longest wait for a connection, and again for the pod's hello.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Frames that wait for the network, and messages that wait for the application.
+/// Frames that wait for the network.
 const QUEUE: usize = 256;
 /// Frames that are taken before the session looks at anything else.
 const TOGETHER: usize = 64;
@@ -110,7 +110,8 @@ fn session_over() -> CallError {
     CallError::NotSent("the session is over".into())
 }
 
-/// A message of a pod that is no answer.
+/// A message of a pod that is no answer. They come in the order in which the pod sent them, answers
+/// to calls in their places among them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// The worker asks; answer with [`SessionSender::respond`].
@@ -127,15 +128,14 @@ pub enum Incoming {
 
 /// Opens a session with a pod of `plugin` at `address`.
 ///
-/// The session lasts until the receiver is dropped, the pod ends it or the heartbeat finds
-/// it dead; then the receiver ends and open calls fail with [`CallError::Detached`]. The
-/// receiver must be emptied: while it is full, nothing is read, answers included.
+/// The session lasts for as long as [`SessionReceiver::run`] does, and nothing is read, answers
+/// included, but by that.
 pub async fn connect(
     address: SocketAddr,
     tls: &ClientTls,
     plugin: &Identity,
     hello: HostHello,
-) -> Result<(PluginHello, SessionSender, mpsc::Receiver<Incoming>), ConnectError> {
+) -> Result<(PluginHello, SessionSender, SessionReceiver), ConnectError> {
     let channel = channel(address, tls, plugin).await?;
     let (frames, queue) = mpsc::channel(QUEUE);
     let hello = HostHello {
@@ -159,13 +159,11 @@ pub async fn connect(
         next_id: AtomicU64::new(1),
         over: CancellationToken::new(),
     }));
-    let (incoming, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(run(
-        sender.clone(),
-        link::Receiver::new(stream),
-        incoming,
+    let receiver = SessionReceiver {
+        session: sender.clone(),
+        link: link::Receiver::new(stream),
         address,
-    ));
+    };
     Ok((hello, sender, receiver))
 }
 
@@ -429,29 +427,55 @@ impl Drop for Forget<'_> {
     }
 }
 
-async fn run(
-    sender: SessionSender,
-    mut receiver: link::Receiver<SessionResponse>,
-    incoming: mpsc::Sender<Incoming>,
+/// The receiving half of a session. Dropped, the session ends.
+#[derive(Debug)]
+pub struct SessionReceiver {
+    session: SessionSender,
+    link: link::Receiver<SessionResponse>,
     address: SocketAddr,
-) {
-    let session = &*sender.0;
-    loop {
-        let event = tokio::select! {
-            event = receiver.next(&session.link) => event,
-            () = incoming.closed() => break,
-        };
-        let taken = match event {
-            Ok(Some(event)) => take_together(session, &mut receiver, event, &incoming).await,
-            Ok(None) => break,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = taken {
-            log_end(address, &error);
-            break;
+}
+
+impl SessionReceiver {
+    /// Reads the session until the pod ends it or the heartbeat finds it dead; then open calls fail
+    /// with [`CallError::Detached`].
+    ///
+    /// `take` gets each message before the next one is read: what it fixes of a message is fixed
+    /// before any later answer is settled. While it works, nothing else is read; it must not block.
+    pub async fn run(mut self, mut take: impl FnMut(Incoming)) {
+        loop {
+            let session = &*self.session.0;
+            let taken = match self.link.next(&session.link).await {
+                Ok(Some(event)) => take_together(session, &mut self.link, event, &mut take).await,
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = taken {
+                log_end(self.address, &error);
+                break;
+            }
         }
     }
-    session.end();
+
+    /// Reads the session in a task of its own and queues its messages, for those to whom the order
+    /// of messages and answers is the same. The session ends when the queue is dropped.
+    #[must_use]
+    pub fn into_queue(self) -> mpsc::UnboundedReceiver<Incoming> {
+        let (messages, queue) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let unheard = messages.clone();
+            tokio::select! {
+                () = self.run(|message| drop(messages.send(message))) => {}
+                () = unheard.closed() => {}
+            }
+        });
+        queue
+    }
+}
+
+impl Drop for SessionReceiver {
+    fn drop(&mut self) {
+        self.session.0.end();
+    }
 }
 
 fn log_end(address: SocketAddr, error: &LinkError) {
@@ -465,15 +489,13 @@ async fn take_together(
     session: &Session,
     receiver: &mut link::Receiver<SessionResponse>,
     mut event: Event<SessionResponse>,
-    incoming: &mpsc::Sender<Incoming>,
+    take: &mut impl FnMut(Incoming),
 ) -> Result<(), LinkError> {
     for taken in 1.. {
         if let Event::Frame(frame) = event
-            && let Some(message) = take(session, frame)
-            && incoming.send(message).await.is_err()
+            && let Some(message) = settle(session, frame)
         {
-            // The loop around this finds that nobody listens.
-            break;
+            take(message);
         }
         if taken == TOGETHER {
             break;
@@ -487,7 +509,7 @@ async fn take_together(
 }
 
 /// Settles answers; gives what is for the application.
-fn take(session: &Session, frame: SessionResponse) -> Option<Incoming> {
+fn settle(session: &Session, frame: SessionResponse) -> Option<Incoming> {
     match frame.frame? {
         session_response::Frame::Request(request) => Some(Incoming::Request(request)),
         session_response::Frame::Notification(told) => Some(Incoming::Notification(told)),

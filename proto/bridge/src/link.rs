@@ -124,6 +124,17 @@ frame!(SessionResponse, session_response);
 #[error("sending on a session that is over")]
 pub struct Closed;
 
+/// Why a frame was not sent within the time that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The session is over.
+    #[error("sending on a session that is over")]
+    Closed,
+    /// The peer takes nothing.
+    #[error("sending to a peer that takes nothing")]
+    Slow,
+}
+
 /// The sending half of an end.
 #[derive(Debug)]
 pub struct Sender<F> {
@@ -148,25 +159,43 @@ impl<F: Frame> Sender<F> {
 
     /// Sends a frame, in chunks where it must, waiting while the queue is full.
     pub async fn send(&self, frame: F) -> Result<(), Closed> {
-        if frame.encoded_len() <= self.max_frame {
-            return self.frames.send(frame).await.map_err(|_| Closed);
-        }
-        let chunk_id = self.next_chunk.fetch_add(1, Ordering::Relaxed);
-        let mut rest = Bytes::from(frame.encode_to_vec());
-        drop(frame);
-        // Room for the chunk's own fields.
-        let size = self.max_frame - 64;
-        while !rest.is_empty() {
-            let data = rest.split_to(size.min(rest.len()));
-            let chunk = Chunk {
-                chunk_id,
-                data,
-                last: rest.is_empty(),
-            };
-            let sent = self.frames.send(F::chunk(chunk)).await;
-            sent.map_err(|_| Closed)?;
+        for part in self.parts(frame) {
+            self.frames.send(part).await.map_err(|_| Closed)?;
         }
         Ok(())
+    }
+
+    /// The same to a peer that has `patience` for each part of the frame, however large it is.
+    pub async fn send_within(&self, frame: F, patience: Duration) -> Result<(), NotTaken> {
+        for part in self.parts(frame) {
+            let sent = tokio::time::timeout(patience, self.frames.send(part)).await;
+            sent.map_err(|_| NotTaken::Slow)?
+                .map_err(|_| NotTaken::Closed)?;
+        }
+        Ok(())
+    }
+
+    /// The frame, or the chunks that it is sent in.
+    fn parts(&self, frame: F) -> impl Iterator<Item = F> {
+        let (whole, mut rest) = match self.takes_chunks(&frame) {
+            true => (None, Bytes::from(frame.encode_to_vec())),
+            false => (Some(frame), Bytes::new()),
+        };
+        let chunk_id = self.next_chunk.fetch_add(1, Ordering::Relaxed);
+        // Room for the chunk's own fields.
+        let size = self.max_frame - 64;
+        let chunks = std::iter::from_fn(move || {
+            let data = rest.split_to(size.min(rest.len()));
+            let last = rest.is_empty();
+            (!data.is_empty()).then(|| {
+                F::chunk(Chunk {
+                    chunk_id,
+                    data,
+                    last,
+                })
+            })
+        });
+        whole.into_iter().chain(chunks)
     }
 
     /// Sends a frame at once, or gives it back when that takes waiting or chunks.

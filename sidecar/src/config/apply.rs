@@ -1,5 +1,5 @@
-//! Brings config to one run of a worker: what is in force at its start, and then whatever
-//! it accepts, without a restart.
+//! Brings config to one run of a worker: what is in force at its start, where its set-up may read
+//! it already, and then whatever it accepts, without a restart where it can hear of it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,6 +41,40 @@ enum Next {
     Serve,
     /// All is as delivered.
     Rest,
+}
+
+/// The config that a worker reads from its first line on: what one before it accepted, else what
+/// is active, else what it will be asked about.
+fn at_start(
+    accepted: u64,
+    refused: u64,
+    delivered: &ActivationConfig,
+) -> Option<Arc<ConfigRevision>> {
+    match decide(None, accepted, refused, delivered) {
+        Next::Adopt(config) | Next::Try(config) => Some(config),
+        Next::Serve | Next::Rest => None,
+    }
+}
+
+/// Has the worker that is about to be initialised read the config that is in force.
+pub fn prepare(multiplexer: &Multiplexer, delivered: &ActivationConfig) {
+    let refused = multiplexer.state.now().config.refused_revision;
+    let config = at_start(multiplexer.settings.accepted(), refused, delivered);
+    hold(multiplexer, config);
+}
+
+/// From now on the worker reads this, and hosts know it.
+fn hold(multiplexer: &Multiplexer, config: Option<Arc<ConfigRevision>>) {
+    let settings = &multiplexer.settings;
+    if let Some(config) = &config {
+        settings.conceal(config);
+    }
+    let shown = config.as_ref().map(|config| config.config.clone());
+    settings.hold(config);
+    multiplexer.state.update(|state| {
+        state.config_json = to_bytes(&Value::Object(shown.unwrap_or_default()));
+    });
+    multiplexer.announce_config();
 }
 
 /// Decides from what the worker has, what was refused, and what is delivered.
@@ -125,7 +159,7 @@ impl ConfigApplier {
         loop {
             let delivered = self.delivered.borrow_and_update().clone();
             let state = self.multiplexer.state.now().config;
-            let accepted = self.multiplexer.settings.revision();
+            let accepted = self.multiplexer.settings.accepted();
             let next = decide(self.has, accepted, state.refused_revision, &delivered);
             let is_first = self.has.is_none();
             let outcome = match next {
@@ -161,12 +195,39 @@ impl ConfigApplier {
             .find(|config| config.revision == has)
         {
             Some(config) => {
-                self.hold(&Arc::new(config));
-                self.multiplexer.settings.mark_sent(has);
+                hold(&self.multiplexer, Some(Arc::new(config)));
+                self.took(has);
             }
             // It is no more delivered, so the worker is sent what is.
             None => self.has = None,
         }
+    }
+
+    /// The worker has this revision.
+    fn took(&mut self, revision: u64) {
+        self.has = Some(revision);
+        self.multiplexer.settings.accept(revision);
+        // Only now: a successor of this sidecar tells the worker again what it may not know.
+        self.multiplexer.settings.mark_sent(revision);
+        self.multiplexer.state.update(|state| {
+            state.config.revision = revision;
+            if state.config.refused_revision <= revision {
+                state.config.refused_revision = 0;
+                state.config.message.clear();
+            }
+        });
+        self.multiplexer.remember();
+    }
+
+    /// The worker does not take this revision, for this reason.
+    fn refuse(&self, revision: u64, words: &str) -> String {
+        let words = self.multiplexer.settings.redact(words);
+        tracing::warn!(revision, "the worker refused a config: {words}");
+        self.multiplexer.state.update(|state| {
+            state.config.refused_revision = revision;
+            state.config.message = words.clone();
+        });
+        words
     }
 
     /// Hands over a config that needs no leave.
@@ -175,49 +236,68 @@ impl ConfigApplier {
         config: Arc<ConfigRevision>,
         is_first: bool,
     ) -> Option<ConfigOutcome> {
-        let had = self.has.replace(config.revision);
-        self.hold(&config);
-        self.multiplexer.announce_config().await;
-        let is_empty = config.config.is_empty() && config.secrets.is_empty();
-        let sent = match had.is_none() && is_empty {
-            true => Ok(()),
-            false => self.tell(&config).await,
-        };
-        // Only now: a successor of this sidecar tells the worker again what it may not know.
-        self.multiplexer.settings.mark_sent(config.revision);
-        self.multiplexer.remember();
-        match sent {
-            Err(error) if error.code == jsonrpc::METHOD_NOT_IMPLEMENTED && !is_first => {
-                Some(ConfigOutcome::NeedsRestart)
+        let revision = config.revision;
+        match self.hand_over(&config, is_first).await {
+            Ok(()) => {}
+            Err(error) if is_missing(&error) && !is_first => {
+                // A successor begins with it, and only then the worker has it.
+                self.has = Some(revision);
+                self.multiplexer.settings.accept(revision);
+                return Some(ConfigOutcome::NeedsRestart);
+            }
+            Err(error) if is_first => {
+                // It had the config to read since its set-up.
+                let words = self.multiplexer.settings.redact(&error.message);
+                tracing::warn!(revision, "the worker did not take its config well: {words}");
             }
             Err(error) => {
-                let words = self.multiplexer.settings.redact(&error.message);
-                tracing::warn!(
-                    revision = config.revision,
-                    "the worker did not take its config well: {words}"
-                );
-                is_first.then_some(ConfigOutcome::Configured)
+                self.has = Some(revision);
+                self.refuse(revision, &failed("configChanged", &error));
+                return None;
             }
-            Ok(()) => is_first.then_some(ConfigOutcome::Configured),
+        }
+        self.took(revision);
+        is_first.then_some(ConfigOutcome::Configured)
+    }
+
+    /// Has the worker read a config, and tells it so where that is news.
+    async fn hand_over(
+        &self,
+        config: &Arc<ConfigRevision>,
+        is_first: bool,
+    ) -> Result<(), RpcError> {
+        let before = self.multiplexer.settings.current();
+        hold(&self.multiplexer, Some(config.clone()));
+        let is_empty = config.config.is_empty() && config.secrets.is_empty();
+        let is_same = before.is_some_and(|before| {
+            before.config == config.config && before.secrets == config.secrets
+        });
+        match is_first {
+            // A worker that hears of config hears of what it begins with, too.
+            true if is_empty || !self.hears => Ok(()),
+            false if is_same => Ok(()),
+            _ => self.tell(config).await,
         }
     }
 
-    /// Asks the worker whether it accepts a config, and hands it over if it does.
+    /// Asks the worker whether it accepts a config, and hands it over if it does. A config that it
+    /// does not take leaves everything as it was.
     async fn ask(&mut self, config: Arc<ConfigRevision>, is_first: bool) -> Option<ConfigOutcome> {
         self.multiplexer.settings.conceal(&config);
         if let Err(words) = self.validate(&config).await {
-            let words = self.multiplexer.settings.redact(&words);
-            tracing::warn!(
-                revision = config.revision,
-                "the worker refused a config: {words}"
-            );
-            self.multiplexer.state.update(|state| {
-                state.config.refused_revision = config.revision;
-                state.config.message = words.clone();
-            });
+            let words = self.refuse(config.revision, &words);
+            if is_first {
+                hold(&self.multiplexer, None);
+            }
             return is_first.then_some(ConfigOutcome::Rejected(words));
         }
-        self.adopt(config, is_first).await
+        let (had, before) = (self.has, self.multiplexer.settings.current());
+        let outcome = self.adopt(config.clone(), is_first).await;
+        if self.multiplexer.state.now().config.refused_revision == config.revision {
+            self.has = had;
+            hold(&self.multiplexer, before);
+        }
+        outcome
     }
 
     async fn validate(&self, config: &ConfigRevision) -> Result<(), String> {
@@ -231,40 +311,30 @@ impl ConfigApplier {
         match asked.await {
             Ok(answer) => verdict(&answer),
             Err(error) if is_missing(&error) => Ok(()),
-            Err(error) => Err(format!(
-                "validateConfig failed ({}): {}",
-                error.code, error.message
-            )),
+            Err(error) => Err(failed("validateConfig", &error)),
         }
     }
 
+    /// Tells the worker of a config, on behalf of the company whose config it is: what its handler
+    /// asks is asked within that.
     async fn tell(&self, config: &ConfigRevision) -> Result<(), RpcError> {
         if !self.hears {
-            return Ok(());
+            let message = "the worker has no configChanged";
+            return Err(RpcError::new(jsonrpc::METHOD_NOT_IMPLEMENTED, message));
         }
         let params = json!({
             "config": filled(config.config.clone(), &config.secrets),
             "companyId": DEFAULT_COMPANY,
         });
-        let call = self
+        let told = self
             .multiplexer
-            .internal_call("configChanged", to_bytes(&params), TIMEOUT);
-        call.await.map(drop)
+            .tell_config(config.revision, to_bytes(&params), TIMEOUT);
+        told.await.map(drop)
     }
+}
 
-    fn hold(&self, config: &Arc<ConfigRevision>) {
-        let settings = &self.multiplexer.settings;
-        settings.conceal(config);
-        settings.hold(config.clone());
-        self.multiplexer.state.update(|state| {
-            state.config.revision = config.revision;
-            state.config_json = to_bytes(&Value::Object(config.config.clone()));
-            if state.config.refused_revision <= config.revision {
-                state.config.refused_revision = 0;
-                state.config.message.clear();
-            }
-        });
-    }
+fn failed(method: &str, error: &RpcError) -> String {
+    format!("{method} failed ({}): {}", error.code, error.message)
 }
 
 fn to_bytes(value: &Value) -> Bytes {

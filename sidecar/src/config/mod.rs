@@ -20,6 +20,8 @@ pub struct Settings(RwLock<Held>);
 #[derive(Debug, Default)]
 struct Held {
     current: Option<Arc<ConfigRevision>>,
+    /// The revision that a worker accepted last.
+    accepted: u64,
     /// The revision that was sent to the worker, not just is about to be.
     sent: u64,
     redactor: Arc<Redactor>,
@@ -43,10 +45,16 @@ enum SecretRef {
 }
 
 impl Settings {
-    /// From now on the worker runs with this.
-    pub fn hold(&self, revision: Arc<ConfigRevision>) {
+    /// From now on the worker reads this.
+    pub fn hold(&self, revision: Option<Arc<ConfigRevision>>) {
         let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        held.current = Some(revision);
+        held.current = revision;
+    }
+
+    /// A worker accepted this revision: its successors get it unasked.
+    pub fn accept(&self, revision: u64) {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        held.accepted = revision;
     }
 
     /// This revision was sent to the worker.
@@ -60,9 +68,18 @@ impl Settings {
         self.0.read().unwrap_or_else(PoisonError::into_inner).sent
     }
 
-    /// Number of the revision the worker runs with; 0 for none.
-    pub fn revision(&self) -> u64 {
-        self.current().map_or(0, |current| current.revision)
+    /// Number of the revision that a worker accepted last; 0 for none.
+    pub fn accepted(&self) -> u64 {
+        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        held.accepted
+    }
+
+    /// The config as the worker may read it, as JSON.
+    pub fn config_json(&self) -> Bytes {
+        let config = self.current().map_or_else(Map::new, |current| {
+            filled(current.config.clone(), &current.secrets)
+        });
+        Value::Object(config).to_string().into()
     }
 
     /// Values of this revision are redacted from now on, whether the worker takes it up or not.
@@ -81,7 +98,9 @@ impl Settings {
         redactor.apply(text)
     }
 
-    /// The value that `secrets.resolve` asks for, if it is one of ours.
+    /// The value that `secrets.resolve` asks for, if it is one of ours: by the name of a secret, as
+    /// an object or as a string, or by the value itself, which a worker finds in its config at the
+    /// path that the value fills.
     pub fn resolve(&self, params: &[u8]) -> Option<String> {
         let params: ResolveParams = serde_json::from_slice(params).ok()?;
         let wanted = match params.secret_ref {
@@ -89,11 +108,13 @@ impl Settings {
             SecretRef::Text(text) => text,
         };
         let current = self.current()?;
-        let found = current
-            .secrets
-            .iter()
-            .find(|secret| secret.name == wanted)?;
-        Some(found.value.clone())
+        let secrets = &current.secrets;
+        let by_name = secrets.iter().find(|secret| secret.name == wanted);
+        let by_value = || {
+            let is_it = |secret: &&DeliveredSecret| secret.fill.is_some() && secret.value == wanted;
+            secrets.iter().find(is_it)
+        };
+        Some(by_name.or_else(by_value)?.value.clone())
     }
 
     /// A config as the worker may read it: with the values that it holds itself. What is no
@@ -128,7 +149,8 @@ impl Settings {
         }
     }
 
-    fn current(&self) -> Option<Arc<ConfigRevision>> {
+    /// The revision that the worker reads.
+    pub fn current(&self) -> Option<Arc<ConfigRevision>> {
         let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
         held.current.clone()
     }
@@ -178,14 +200,14 @@ mod tests {
             fill: fill.map(Into::into),
             value: value.into(),
         };
-        settings.hold(Arc::new(ConfigRevision {
+        settings.hold(Some(Arc::new(ConfigRevision {
             revision: 4,
             config: Map::new(),
             secrets: vec![
                 secret("token", None, "t0p-secret"),
                 secret("password", Some("/smtp/pass~1word"), "pw-value"),
             ],
-        }));
+        })));
         settings
     }
 
@@ -204,6 +226,10 @@ mod tests {
             Some("t0p-secret")
         );
         assert_eq!(resolve(json!({"secretRef": {"secretId": "other"}})), None);
+        // What stands in the config is handed back as it is; what does not, is no reference.
+        let found = resolve(json!({"secretRef": "pw-value"}));
+        assert_eq!(found.as_deref(), Some("pw-value"));
+        assert_eq!(resolve(json!({"secretRef": "t0p-secret"})), None);
         assert_eq!(resolve(json!({})), None);
     }
 

@@ -85,6 +85,39 @@ enum Next {
 #[derive(Debug)]
 pub struct Place(Arc<Gate>);
 
+/// A caller at the gate.
+#[derive(Debug)]
+pub enum Entering {
+    /// Inside.
+    Entered(Place),
+    /// In the queue.
+    Queued {
+        /// The gate.
+        gate: Arc<Gate>,
+        /// Since then.
+        since: Instant,
+        /// Tells when it goes in.
+        turn: oneshot::Receiver<Result<Place, Refusal>>,
+    },
+}
+
+impl Entering {
+    /// Waits until it is inside, at most until then.
+    pub async fn come(self, deadline: Instant) -> Result<Place, Refusal> {
+        let (gate, since, turn) = match self {
+            Self::Entered(place) => return Ok(place),
+            Self::Queued { gate, since, turn } => (gate, since, turn),
+        };
+        match tokio::time::timeout_at(deadline, turn).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => {
+                let (limit, most) = gate.lock().reached();
+                Err(Refusal::waited(limit, most, since.elapsed().as_millis()))
+            }
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.lock().inside -= 1;
@@ -154,20 +187,28 @@ impl Gate {
         origin: Origin,
         deadline: Instant,
     ) -> Result<Place, Refusal> {
+        self.queue(origin)?.come(deadline).await
+    }
+
+    /// True when a limit holds up a call of this caller.
+    pub fn holds_up(&self, origin: Origin) -> bool {
+        self.lock().waiting.contains_key(&origin)
+    }
+
+    /// Goes in at once or takes the next place in the queue, without waiting. Refused when too
+    /// many wait.
+    pub fn queue(self: &Arc<Self>, origin: Origin) -> Result<Entering, Refusal> {
         if let Some(place) = self.try_enter() {
-            return Ok(place);
+            return Ok(Entering::Entered(place));
         }
-        let begun = Instant::now();
         let turn = self.lock().join(origin)?;
         // A place may have come free since, or the rate have to be waited for.
         self.let_in();
-        match tokio::time::timeout_at(deadline, turn).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) | Err(_) => {
-                let (limit, most) = self.lock().reached();
-                Err(Refusal::waited(limit, most, begun.elapsed().as_millis()))
-            }
-        }
+        Ok(Entering::Queued {
+            gate: self.clone(),
+            since: Instant::now(),
+            turn,
+        })
     }
 
     /// Lets those in who may go in now.

@@ -14,7 +14,7 @@ use paperclip_protocol::jsonrpc;
 use prometheus_client::encoding::EncodeLabelValue;
 use serde_json::{Value, json};
 
-pub use gate::{Gate, Origin, Place};
+pub use gate::{Entering, Gate, Origin, Place};
 
 /// Takes a place of a rate, or says how long until there is one.
 pub(crate) fn take(rate: &DefaultDirectRateLimiter) -> Result<(), Duration> {

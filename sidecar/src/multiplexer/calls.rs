@@ -8,22 +8,22 @@ use paperclip_bridge::{
     v1::{Phase, RpcError},
 };
 use paperclip_protocol::{
-    jsonrpc,
+    DEFAULT_COMPANY, jsonrpc,
     methods::{self, Handling},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use serde_json::json;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Answer, MAX_TIMEOUT, Multiplexer, Open, OpenKind,
-    errors::{check_json, is_of_a_limit, timed_out, unavailable, worker_exited},
-    invocations::traceparent,
+    approach::Approach,
+    errors::{check_json, is_of_a_limit, timed_out, worker_exited},
+    invocations::{note, traceparent},
+    turnstile::Turn,
 };
 use crate::{
     envelope,
-    limits::{Place, Refusal},
+    limits::Refusal,
     metrics::{Direction, Outcome},
     session_id::SessionId,
 };
@@ -48,14 +48,34 @@ pub struct Call {
     pub origin: Option<SessionId>,
 }
 
+/// An open call: its id, that of its invocation, and its answer.
+type Opened = (
+    u64,
+    Option<String>,
+    oneshot::Receiver<Result<Bytes, RpcError>>,
+);
+
 impl Multiplexer {
     /// Calls the worker on a host's behalf.
     pub async fn call(self: &Arc<Self>, call: Call) -> Result<Bytes, RpcError> {
+        self.call_on(call, Approach::Single).await
+    }
+
+    /// The same for a call that is on its way already.
+    pub(super) async fn call_on(
+        self: &Arc<Self>,
+        call: Call,
+        approach: Approach,
+    ) -> Result<Bytes, RpcError> {
         let mut call = call;
         let span = self.trace(&mut call);
         let outcome = match methods::handling(&call.method) {
-            Handling::Job => self.run_job(call).await,
-            _ => self.checked_call(call).await,
+            Handling::Job => self.run_job(call, approach).await,
+            Handling::FillParams => {
+                call.params = self.settings.fill_params(call.params);
+                self.checked_call(call, approach).await
+            }
+            _ => self.checked_call(call, approach).await,
         };
         span.ended(&outcome);
         self.count(&outcome);
@@ -100,30 +120,35 @@ impl Multiplexer {
         self.metrics.call(Direction::HostToWorker, label);
     }
 
-    pub(super) async fn checked_call(&self, mut call: Call) -> Result<Bytes, RpcError> {
-        check_json(&call.params, "params")?;
-        check_json(&call.invocation, "the invocation")?;
+    pub(super) async fn checked_call(
+        &self,
+        mut call: Call,
+        approach: Approach,
+    ) -> Result<Bytes, RpcError> {
         let kind = match methods::handling(&call.method) {
             Handling::Job => OpenKind::Job,
             _ => OpenKind::Call,
         };
-        let limits = self.gate.limits();
-        call.timeout = limits.timeout(kind == OpenKind::Job, call.timeout);
+        call.timeout = self
+            .gate
+            .limits()
+            .timeout(kind == OpenKind::Job, call.timeout);
         let deadline = Instant::now() + call.timeout.min(MAX_TIMEOUT);
-        self.check_size(call.params.len(), || format!("params of {}", call.method))?;
-        self.wait_for_worker(deadline).await?;
-        let _place = self.enter(call.origin, deadline).await?;
-        self.refuse_when_draining()?;
-        self.exchange(call, kind, deadline).await
+        self.check(&call.method, &call.params, &call.invocation)?;
+        let (_place, turn) = self.admit(approach, deadline).await?;
+        self.exchange(call, kind, deadline, turn).await
     }
 
-    pub(super) async fn enter(
+    /// Refuses what is no call.
+    pub(super) fn check(
         &self,
-        origin: Option<SessionId>,
-        until: Instant,
-    ) -> Result<Place, RpcError> {
-        let entered = self.gate.enter(origin, until).await;
-        entered.map_err(|refusal| self.refused(refusal))
+        method: &str,
+        params: &[u8],
+        invocation: &[u8],
+    ) -> Result<(), RpcError> {
+        check_json(params, "params")?;
+        check_json(invocation, "the invocation")?;
+        self.check_size(params.len(), || format!("params of {method}"))
     }
 
     /// Counts what a limit refused, and gives the error that says so.
@@ -160,7 +185,32 @@ impl Multiplexer {
             ..Call::default()
         };
         let deadline = Instant::now() + timeout;
-        self.exchange(call, OpenKind::Internal, deadline).await
+        self.exchange(call, OpenKind::Internal, deadline, None)
+            .await
+    }
+
+    /// Calls the worker's `configChanged` on behalf of the one company that has config, within an
+    /// invocation of the sidecar's own.
+    pub async fn tell_config(
+        &self,
+        revision: u64,
+        params: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, RpcError> {
+        let invocation = json!({
+            "id": format!("config-{revision}"),
+            "scope": {"companyId": DEFAULT_COMPANY},
+        });
+        let call = Call {
+            method: "configChanged".into(),
+            params,
+            invocation: invocation.to_string().into(),
+            timeout,
+            ..Call::default()
+        };
+        let deadline = Instant::now() + timeout;
+        self.exchange(call, OpenKind::Internal, deadline, None)
+            .await
     }
 
     /// The worker's result of `initialize`, as soon as there is one.
@@ -171,7 +221,8 @@ impl Multiplexer {
 
     pub(super) async fn wait_for_worker(&self, deadline: Instant) -> Result<(), RpcError> {
         let mut state = self.state.subscribe();
-        let is_there = state.wait_for(|state| state.phase != Phase::Starting);
+        let waits = |phase| matches!(phase, Phase::Starting | Phase::Unresponsive);
+        let is_there = state.wait_for(|state| !waits(state.phase));
         let hold = HOLD.min(deadline.saturating_duration_since(Instant::now()));
         match tokio::time::timeout(hold, is_there).await {
             Ok(_) => Ok(()),
@@ -197,49 +248,45 @@ impl Multiplexer {
         mut call: Call,
         kind: OpenKind,
         deadline: Instant,
+        turn: Option<Turn>,
     ) -> Result<Bytes, RpcError> {
-        let (id, lines, answer) = self.open(kind)?;
+        let (id, invocation, answer) = self.open(&call, kind)?;
         let mut guard = Settle {
             multiplexer: self,
             id,
-            invocation: self.begin(&call.invocation, call.origin, None),
+            invocation,
         };
-        let line = envelope::call(Some(id), &call.method, &call.params, &call.invocation);
+        drop(turn);
         // They stand in the line, and may be large.
         call.params = Bytes::new();
-        let exchange = async {
-            if lines.send(line).await.is_err() {
-                return Err(unavailable());
-            }
-            answer
-                .await
-                .unwrap_or_else(|_| Err(worker_exited("the worker ended")))
-        };
-        let outcome = tokio::time::timeout_at(deadline, exchange).await;
+        let outcome = tokio::time::timeout_at(deadline, answer).await;
         guard.settle();
-        outcome.unwrap_or_else(|_| Err(timed_out(&call.method, call.timeout)))
+        match outcome {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(worker_exited("the worker ended"))),
+            Err(_) => Err(timed_out(&call.method, call.timeout)),
+        }
     }
 
-    #[allow(clippy::type_complexity)]
-    pub(super) fn open(
-        &self,
-        kind: OpenKind,
-    ) -> Result<
-        (
-            u64,
-            mpsc::Sender<Bytes>,
-            oneshot::Receiver<Result<Bytes, RpcError>>,
-        ),
-        RpcError,
-    > {
+    /// Opens a call and puts its line at its place before the worker.
+    fn open(&self, call: &Call, kind: OpenKind) -> Result<Opened, RpcError> {
+        let noted = note(&call.invocation, call.origin);
+        let id = self.lock().take_id();
+        // It may be large, so it is put together away from the lock.
+        let line = envelope::call(Some(id), &call.method, &call.params, &call.invocation);
         let mut inner = self.lock();
-        let lines = inner.worker.clone().ok_or_else(unavailable)?;
-        let id = inner.next_id;
-        inner.next_id += 1;
+        Self::stdin_for(&mut inner, kind)?.push_call(id, line);
         let (answer, receiver) = oneshot::channel();
-        let answer = Answer::Waiting(answer);
-        inner.open.insert(id, Open { answer, kind });
-        Ok((id, lines, receiver))
+        let open = Open {
+            answer: Answer::Waiting(answer),
+            kind,
+            is_written: false,
+        };
+        inner.open.insert(id, open);
+        let invocation = noted.as_ref().map(|(name, _)| name.clone());
+        noted
+            .into_iter()
+            .for_each(|noted| inner.invocations.note_call(noted));
+        Ok((id, invocation, receiver))
     }
 }
 
@@ -255,7 +302,7 @@ impl Settle<'_> {
         let mut inner = self.multiplexer.lock();
         inner.open.remove(&self.id);
         if let Some(invocation) = self.invocation.take() {
-            inner.invocations.remove(&invocation);
+            inner.invocations.end(&invocation);
         }
         drop(inner);
         self.multiplexer.settled.notify_waiters();

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     Call, MAX_TIMEOUT, Multiplexer,
+    approach::Approach,
     errors::{timed_out, unavailable, worker_exited},
 };
 use crate::watch;
@@ -236,18 +237,22 @@ impl Multiplexer {
 
     /// Runs a job in its slot, or joins the run that the slot has. The run goes on when the host
     /// that began it leaves: another may ask for the same slot.
-    pub(super) async fn run_job(self: &Arc<Self>, call: Call) -> Outcome {
+    pub(super) async fn run_job(self: &Arc<Self>, call: Call, approach: Approach) -> Outcome {
         let Some(slot) = slot(&call.params) else {
-            return self.checked_call(call).await;
+            return self.checked_call(call, approach).await;
         };
         let timeout = self.gate.limits().timeout(true, call.timeout);
         let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
         let (place, mut run) = self.lock().slots.join(slot);
         match place {
             Place::First(sender) => {
-                tokio::spawn(self.clone().run_slot(slot, call, deadline, sender));
+                let begun = self
+                    .clone()
+                    .run_slot(slot, call, approach, deadline, sender);
+                tokio::spawn(begun);
             }
             Place::Joined => {
+                drop(approach);
                 self.metrics.joined_runs.inc();
             }
         }
@@ -265,12 +270,13 @@ impl Multiplexer {
         self: Arc<Self>,
         slot: Key,
         call: Call,
+        approach: Approach,
         deadline: Instant,
         sender: watch::Sender<Option<Outcome>>,
     ) {
         let outcome = match self.wait_for_worker(deadline).await {
             // ShortKey first: a sidecar that ends between the two has run too little, never twice.
-            Ok(()) if self.journal.keep(short(&slot)) => self.checked_call(call).await,
+            Ok(()) if self.journal.keep(short(&slot)) => self.checked_call(call, approach).await,
             Ok(()) => Err(unavailable()),
             Err(refusal) => Err(refusal),
         };

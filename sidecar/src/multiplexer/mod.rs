@@ -3,23 +3,26 @@
 //! Ids are rewritten here, calls are matched with answers, and what a worker asks finds a
 //! host. All state sits behind one lock that is never held across a wait.
 
+mod approach;
 mod calls;
 mod dedup;
 mod direct_calls;
 mod errors;
 mod invocations;
+mod lane;
 mod lines;
 mod log;
 mod log_forwarding;
-mod outbox;
 mod pipes;
 mod session;
 mod session_loop;
+mod stdin;
 mod throttle;
+mod turnstile;
 mod worker_requests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -34,7 +37,7 @@ use paperclip_bridge::{
 };
 use paperclip_protocol::methods::{self, Handling};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, oneshot},
     time::Instant,
 };
 
@@ -49,8 +52,10 @@ use crate::{
     watch,
 };
 
-use errors::{check_json, unavailable, worker_exited};
-use invocations::Invocation;
+use errors::check_json;
+use invocations::Invocations;
+use stdin::{Held, Run, Stdin};
+use turnstile::Turnstile;
 
 pub use calls::Call;
 pub use pipes::{Pipes, run as run_pipes};
@@ -63,8 +68,6 @@ const DEFAULT_TIMEOUT: Duration = paperclip_protocol::limits::CALL_TIMEOUT;
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 /// Calls of the worker that may be open at once.
 const MAX_WORKER_REQUESTS: usize = 4096;
-/// How long the scope of a notification lives.
-const NOTIFICATION_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// Joins one worker and the sessions of hosts.
 #[derive(Debug)]
@@ -86,6 +89,10 @@ pub struct Multiplexer {
     sessions_changed: watch::Sender<u64>,
     /// Told when a call settles.
     settled: Notify,
+    /// Told when there is room before the worker again.
+    room: Notify,
+    /// Requests of the worker that wait for a first host, in their order.
+    asking: Arc<Turnstile>,
     /// Told when there is something new to remember.
     remember: Notify,
     /// Where the keys of events are kept.
@@ -101,14 +108,18 @@ pub struct Multiplexer {
 
 #[derive(Debug, Default)]
 struct Inner {
-    worker: Option<mpsc::Sender<Bytes>>,
+    worker: Option<Stdin>,
+    /// The last run of the worker.
+    run: Run,
+    /// What hosts told a worker that is only starting.
+    held: Held,
     next_id: u64,
     open: BTreeMap<u64, Open>,
     /// When the calls end that no task waits for.
     due: BTreeSet<(Instant, u64)>,
     sessions: BTreeMap<SessionId, Arc<session::Session>>,
     next_session: u64,
-    invocations: HashMap<String, Invocation>,
+    invocations: Invocations,
     subscriptions: Vec<Bytes>,
     events: dedup::Events,
     slots: dedup::Slots,
@@ -118,6 +129,8 @@ struct Inner {
 struct Open {
     answer: Answer,
     kind: OpenKind,
+    /// The worker may have seen it.
+    is_written: bool,
 }
 
 /// Where the answer to an open call goes.
@@ -180,6 +193,8 @@ impl Multiplexer {
             gate: Gate::new(),
             sessions_changed: watch::Sender::new(0),
             settled: Notify::new(),
+            room: Notify::new(),
+            asking: Arc::default(),
             remember: Notify::new(),
             journal: dedup::Journal::default(),
             waiting_for_host: AtomicUsize::new(0),
@@ -220,12 +235,11 @@ impl Multiplexer {
 
     /// Tells every session which config the worker runs with. One that begins meanwhile has
     /// it in its hello.
-    pub async fn announce_config(&self) {
+    pub fn announce_config(&self) {
+        let inner = self.lock();
         let config_json = self.state.now().config_json;
-        let sessions: Vec<_> = self.lock().sessions.values().cloned().collect();
-        for session in sessions {
-            let frame = session::config_changed(config_json.clone());
-            self.hand(&session, frame).await;
+        for session in inner.sessions.values() {
+            session.post(session::config_changed(config_json.clone()));
         }
     }
 
@@ -263,39 +277,18 @@ impl Multiplexer {
         self.lock().subscriptions.clear();
     }
 
-    /// Connects the multiplexer with the stdin of a worker.
-    fn attach_worker(&self, lines: mpsc::Sender<Bytes>) {
-        *self
+    /// The worker that is attached now may have so many requests of its own open.
+    fn renew_worker_permits(&self) {
+        let mut permits = self
             .worker_requests
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Semaphore::new(MAX_WORKER_REQUESTS));
-        self.lock().worker = Some(lines);
+            .unwrap_or_else(PoisonError::into_inner);
+        *permits = Arc::new(Semaphore::new(MAX_WORKER_REQUESTS));
     }
 
-    /// The worker is gone: its open calls fail.
-    pub fn detach_worker(&self, why: &str) {
-        let open = {
-            let mut inner = self.lock();
-            inner.worker = None;
-            inner.invocations.clear();
-            inner.due.clear();
-            std::mem::take(&mut inner.open)
-        };
-        for (_, call) in open {
-            let error = worker_exited(why);
-            call.answer.give(self, Err(error));
-        }
-        self.settled.notify_waiters();
-    }
-
-    /// Notifies the worker. Without a worker the notification is dropped, as the original does; so is
-    /// an event that another host sent before, also to an earlier sidecar.
-    pub async fn notify(
-        &self,
-        notification: Notification,
-        origin: SessionId,
-    ) -> Result<(), RpcError> {
+    /// Notifies the worker, or keeps the notification for one that is only starting. An event that
+    /// another host sent before, also to an earlier sidecar, is dropped.
+    pub fn notify(&self, notification: Notification, origin: SessionId) -> Result<(), RpcError> {
         let (method, params) = (&*notification.method, &notification.params_json);
         let mut invocation = notification.invocation_json;
         check_json(params, "params")?;
@@ -305,33 +298,16 @@ impl Multiplexer {
             Handling::Event => dedup::event(params),
             _ => None,
         };
-        let lines = {
-            let mut inner = self.lock();
-            let lines = inner.worker.clone().ok_or_else(unavailable)?;
-            if event.is_some_and(|event| !inner.events.note(event)) {
-                self.metrics.repeated_events.inc();
-                return Ok(());
-            }
-            lines
-        };
+        if event.is_some_and(|event| !self.lock().events.note(event)) {
+            self.metrics.repeated_events.inc();
+            return Ok(());
+        }
         let kind = SpanKind::Consumer;
         let span = self.begin_span(kind, method, &notification.traceparent, &mut invocation);
-        // Kept first: a sidecar that ends between the two has delivered too little, never twice.
-        let is_kept = event.is_none_or(|event| self.journal.keep_event(event));
-        let sent = match is_kept {
-            true => {
-                let until = Instant::now() + NOTIFICATION_LIFE;
-                self.begin(&invocation, Some(origin), Some(until));
-                let line = envelope::call(None, method, params, &invocation);
-                lines.send(line).await.map_err(|_| unavailable())
-            }
-            false => Err(unavailable()),
-        };
-        if let (Err(_), Some(event)) = (&sent, event) {
-            self.lock().events.forget(event);
-        }
-        span.ended(&sent);
-        sent
+        self.lock().invocations.note_told(&invocation, origin);
+        let told = self.tell_worker(envelope::call(None, method, params, &invocation), event);
+        span.ended(&told);
+        told
     }
 
     /// Waits until no call, or with `jobs` no job, is open.

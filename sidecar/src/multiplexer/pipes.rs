@@ -1,4 +1,5 @@
-//! The worker's pipes: one task writes its stdin, one reads its stdout.
+//! The worker's pipes: one task writes its stdin, one reads its stdout. Everything that a worker
+//! wrote finds its place in the order of a session here, before the next line is read.
 
 use std::sync::Arc;
 
@@ -6,7 +7,6 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     runtime::{Handle, RuntimeFlavor},
-    sync::mpsc,
     task::{AbortHandle, JoinHandle},
 };
 
@@ -14,16 +14,13 @@ use super::{
     Multiplexer,
     lines::{Line, Lines},
     log,
+    stdin::{Run, Write},
     throttle::{Output, Throttle},
 };
 use crate::envelope::{self, FromWorker};
 
-/// Lines that wait for the worker to read.
-const QUEUE: usize = 256;
 /// A line that takes milliseconds to read.
 const LARGE: usize = 4 * 1024 * 1024;
-/// Lines joined into one write.
-const BATCH: usize = 64;
 
 /// The tasks around a running worker.
 #[derive(Debug)]
@@ -67,32 +64,38 @@ where
     W: AsyncWrite + Unpin + Send + 'static,
     R: AsyncRead + Unpin + Send + 'static,
 {
-    let (lines, queue) = mpsc::channel(QUEUE);
+    let run = multiplexer.attach_worker();
+    multiplexer.renew_worker_permits();
     if adopted {
-        // Ends a line that the earlier sidecar may have left half written.
-        let _ = lines.try_send(Bytes::from_static(b"\n"));
+        multiplexer.end_line(run);
     }
-    // Weak: the multiplexer alone keeps the worker's stdin open.
-    let worker = lines.downgrade();
-    multiplexer.attach_worker(lines);
     let throttle = Arc::new(throttle);
     let reader = Reader {
         multiplexer: multiplexer.clone(),
-        worker,
+        run,
         throttle: throttle.clone(),
     };
+    let writer = write(multiplexer.clone(), run, stdin);
     Pipes {
-        writer: tokio::spawn(write(stdin, queue)).abort_handle(),
+        writer: tokio::spawn(writer).abort_handle(),
         reader: tokio::spawn(reader.read(stdout)),
         throttle,
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<Bytes>) {
-    let mut batch = Vec::with_capacity(BATCH);
+/// Writes lines until the worker is gone, which closes its stdin.
+async fn write<W: AsyncWrite + Unpin>(multiplexer: Arc<Multiplexer>, run: Run, mut stdin: W) {
     let mut joined = Vec::new();
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
-        let written = match &batch[..] {
+    loop {
+        let lines = match multiplexer.next_lines(run) {
+            Write::Lines(lines) => lines,
+            Write::Wait(more) => {
+                more.notified().await;
+                continue;
+            }
+            Write::End => return,
+        };
+        let written = match &lines[..] {
             [line] => stdin.write_all(line).await,
             lines => {
                 joined.clear();
@@ -100,7 +103,6 @@ async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<By
                 stdin.write_all(&joined).await
             }
         };
-        batch.clear();
         joined.shrink_to(64 * 1024);
         if let Err(error) = written {
             tracing::debug!(%error, "the worker's stdin is closed");
@@ -112,7 +114,7 @@ async fn write<W: AsyncWrite + Unpin>(mut stdin: W, mut queue: mpsc::Receiver<By
 /// Takes what the worker writes.
 struct Reader {
     multiplexer: Arc<Multiplexer>,
-    worker: mpsc::WeakSender<Bytes>,
+    run: Run,
     throttle: Arc<Throttle>,
 }
 
@@ -146,13 +148,11 @@ impl Reader {
         let multiplexer = &self.multiplexer;
         match parse(line) {
             Some(FromWorker::Response { id, outcome }) => {
-                multiplexer.worker_answered(id, outcome);
+                multiplexer.worker_answered(id, outcome).await;
                 None
             }
             Some(FromWorker::Request { id, message }) => {
-                multiplexer
-                    .worker_requested(id, message, &self.worker)
-                    .await;
+                multiplexer.worker_requested(id, message, self.run).await;
                 Some(Output::Message)
             }
             Some(FromWorker::Notification(message)) => {

@@ -11,20 +11,23 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_bridge::{
-    link,
+    link::{self, NotTaken},
     v1::{
         AttachedHost, ConfigChanged, HostHello, Notification, Request, Response, RpcError,
         SessionResponse, response, session_response,
     },
 };
 use paperclip_protocol::{jsonrpc, methods};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::outbox::{Outbox, Posted};
+use super::{
+    lane::{Lane, Posted},
+    turnstile::Turnstile,
+};
 use crate::{envelope::Message, session_id::SessionId};
 
-/// How long a host may leave what the worker tells it unread.
+/// How long a host may take no part of what is for it.
 const SLOW_HOST: Duration = Duration::from_secs(2);
 
 /// One host process at the bridge.
@@ -33,12 +36,33 @@ pub struct Session {
     pub(super) id: SessionId,
     pub(super) host: AttachedHost,
     pub(super) link: link::Sender<SessionResponse>,
-    outbox: Outbox,
+    lane: Lane,
+    /// Requests of the host that wait for the worker to serve, in their order.
+    pub(super) starts: Arc<Turnstile>,
+    /// Requests of the host that wait to be written to it, in their order.
+    pub(super) writes: Arc<Turnstile>,
     /// Requests of the host that have a task of their own; cancelled when the host gives one up.
     serving: Mutex<HashMap<u64, CancellationToken>>,
-    open: Mutex<HashMap<u64, oneshot::Sender<Result<Bytes, RpcError>>>>,
+    open: Mutex<HashMap<u64, Asked>>,
     next_id: AtomicU64,
+    /// Told when a call that waited was sent.
+    due: Notify,
     pub(super) over: CancellationToken,
+}
+
+/// A request that the host has not answered.
+#[derive(Debug)]
+struct Asked {
+    answer: oneshot::Sender<Result<Bytes, RpcError>>,
+    /// The host may have seen it.
+    is_sent: bool,
+}
+
+/// An answer that is to come.
+#[derive(Debug)]
+pub(super) struct Answering {
+    id: u64,
+    answer: oneshot::Receiver<Result<Bytes, RpcError>>,
 }
 
 impl Session {
@@ -48,7 +72,7 @@ impl Session {
         host: HostHello,
         frames: mpsc::Sender<SessionResponse>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Posted>) {
-        let (outbox, posted) = Outbox::new();
+        let (lane, posted) = Lane::new();
         let session = Self {
             id,
             host: AttachedHost {
@@ -57,55 +81,62 @@ impl Session {
                 replica: host.replica,
             },
             link: link::Sender::new(frames, host.max_frame_bytes),
-            outbox,
+            lane,
+            starts: Arc::default(),
+            writes: Arc::default(),
             serving: Mutex::default(),
             open: Mutex::default(),
             next_id: AtomicU64::new(1),
+            due: Notify::new(),
             over: CancellationToken::new(),
         };
         (Arc::new(session), posted)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Bytes, RpcError>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Asked>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn send(&self, frame: session_response::Frame) -> bool {
-        match self.link.try_send(frame.into()) {
-            Ok(()) => true,
-            Err(frame) => self.send_in_turn(frame).await,
-        }
+    /// Puts a frame at its place in the order of the session.
+    pub(super) fn post(&self, frame: impl Into<SessionResponse>) {
+        self.lane.post(&self.link, frame.into(), None);
     }
 
-    /// Sends a frame when there is room for it, or in chunks.
-    async fn send_in_turn(&self, frame: SessionResponse) -> bool {
-        tokio::select! {
-            biased;
-            sent = self.link.send(frame) => sent.is_ok(),
-            () = self.over.cancelled() => false,
-        }
+    /// True when requests of the host wait for the worker: another one comes after them.
+    pub(super) fn has_waiting(&self) -> bool {
+        !(self.starts.is_empty() && self.writes.is_empty())
     }
 
     /// True while the host reads its frames as fast as they come.
     pub(super) fn keeps_up(&self) -> bool {
-        self.outbox.keeps_up()
+        self.lane.keeps_up()
     }
 
-    /// Hands over what the host did not ask for, or gives it back when the host is far behind.
-    pub(super) fn post(&self, frame: SessionResponse) -> Option<SessionResponse> {
-        self.outbox.post(&self.link, frame)
+    /// True when the host left too much unread of what it did not ask for.
+    pub(super) fn is_behind(&self) -> bool {
+        self.lane.is_behind()
     }
 
-    /// The same once the host has read some. One that does not read in time is detached.
-    pub(super) async fn post_in_turn(&self, frame: SessionResponse) {
-        let posted = tokio::select! {
-            biased;
-            posted = tokio::time::timeout(SLOW_HOST, self.outbox.post_in_turn(frame)) => posted,
-            () = self.over.cancelled() => return,
-        };
-        if posted.is_err() {
-            self.leave_behind();
+    /// Waits until the host has read some, or is gone. One that reads nothing is detached.
+    pub(super) async fn caught_up(&self) {
+        self.over.run_until_cancelled(self.lane.caught_up()).await;
+    }
+
+    /// The same where even answers and requests are too much.
+    pub(super) async fn keep_pace(&self) {
+        if self.lane.is_far_behind() {
+            self.caught_up().await;
         }
+    }
+
+    /// A call that waited was sent, and has a deadline from here on.
+    pub(super) fn note_due(&self) {
+        self.due.notify_one();
+    }
+
+    /// Waits until a call that waited was sent.
+    pub(super) async fn due_noted(&self) {
+        self.due.notified().await;
     }
 
     /// Detaches a host that does not read its frames.
@@ -116,13 +147,18 @@ impl Session {
     }
 
     /// Sends what waits for the host, for as long as it reads.
-    pub(super) async fn empty(self: Arc<Self>, mut outbox: mpsc::UnboundedReceiver<Posted>) {
-        while let Some(Some((frame, room))) = self.over.run_until_cancelled(outbox.recv()).await {
-            let sent = tokio::time::timeout(SLOW_HOST, self.send_in_turn(frame)).await;
-            if sent.is_err() {
+    pub(super) async fn drain(self: Arc<Self>, mut queue: mpsc::UnboundedReceiver<Posted>) {
+        while let Some(Some(posted)) = self.over.run_until_cancelled(queue.recv()).await {
+            if let Some(request) = posted.request {
+                self.mark_sent(request);
+            }
+            let frame = self.lane.take(posted);
+            let sending = self.link.send_within(frame, SLOW_HOST);
+            let sent = self.over.run_until_cancelled(sending).await;
+            if sent == Some(Err(NotTaken::Slow)) {
                 self.leave_behind();
             }
-            drop(room);
+            self.lane.done();
         }
     }
 
@@ -143,29 +179,55 @@ impl Session {
         }
     }
 
-    /// Asks the host.
-    pub(super) async fn ask(&self, message: &Message, timeout: Duration) -> HostAnswer {
+    /// Asks the host, at this place in the order of the session. None when the session is over.
+    pub(super) fn begin_ask(&self, message: &Message, timeout: Duration) -> Option<Answering> {
+        if self.over.is_cancelled() {
+            return None;
+        }
         let request = self.request(message, timeout);
         let id = request.id;
-        let (answer, receiver) = oneshot::channel();
-        self.lock().insert(id, answer);
-        if !self.send(session_response::Frame::Request(request)).await {
-            self.lock().remove(&id);
-            return HostAnswer::NotSent;
+        let (sender, answer) = oneshot::channel();
+        let asked = Asked {
+            answer: sender,
+            is_sent: false,
+        };
+        self.lock().insert(id, asked);
+        let frame = session_response::Frame::Request(request).into();
+        if self.lane.post(&self.link, frame, Some(id)) {
+            self.mark_sent(id);
         }
+        Some(Answering { id, answer })
+    }
+
+    fn mark_sent(&self, id: u64) {
+        if let Some(asked) = self.lock().get_mut(&id) {
+            asked.is_sent = true;
+        }
+    }
+
+    /// Waits for the answer.
+    pub(super) async fn end_ask(
+        &self,
+        asked: Answering,
+        method: &str,
+        timeout: Duration,
+    ) -> HostAnswer {
+        let Answering { id, answer } = asked;
         let outcome = tokio::select! {
             biased;
-            outcome = tokio::time::timeout(timeout, receiver) => outcome,
+            outcome = tokio::time::timeout(timeout, answer) => outcome,
             () = self.over.cancelled() => {
-                self.lock().remove(&id);
-                return HostAnswer::Detached;
+                let asked = self.lock().remove(&id);
+                return match asked.is_some_and(|asked| !asked.is_sent) {
+                    true => HostAnswer::NotSent,
+                    false => HostAnswer::Detached,
+                };
             }
         };
         self.lock().remove(&id);
         HostAnswer::Answer(match outcome {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) | Err(_) => {
-                let method = &message.method;
                 let limit = timeout.as_secs();
                 let message = format!("the host did not answer {method} within {limit} s");
                 Err(RpcError::new(jsonrpc::TIMEOUT, message))
@@ -175,8 +237,8 @@ impl Session {
 
     /// Hands a host's answer to the request that waits for it. False when none does.
     pub(super) fn settle(&self, id: u64, outcome: Result<Bytes, RpcError>) -> bool {
-        let waiting = self.lock().remove(&id);
-        waiting.is_some_and(|waiting| waiting.send(outcome).is_ok())
+        let asked = self.lock().remove(&id);
+        asked.is_some_and(|asked| asked.answer.send(outcome).is_ok())
     }
 
     /// A subscription as a frame. Its answer changes nothing.
@@ -185,27 +247,12 @@ impl Session {
         session_response::Frame::Request(request).into()
     }
 
-    pub(super) async fn respond(&self, id: u64, outcome: Result<Bytes, RpcError>) {
-        self.send(response(id, outcome)).await;
-    }
-
-    /// Answers without waiting. A host that is slow to read has a task wait for it, of which
-    /// there are as many as it has requests. False when the host has left.
-    pub(super) fn give(
-        self: Arc<Self>,
-        id: u64,
-        outcome: Result<Bytes, RpcError>,
-        permit: OwnedSemaphorePermit,
-    ) -> bool {
+    /// Answers a request of the host. False when the host has left.
+    pub(super) fn respond(&self, id: u64, outcome: Result<Bytes, RpcError>) -> bool {
         if self.over.is_cancelled() {
             return false;
         }
-        if let Err(frame) = self.link.try_send(response(id, outcome).into()) {
-            tokio::spawn(async move {
-                self.send_in_turn(frame).await;
-                drop(permit);
-            });
-        }
+        self.post(response(id, outcome));
         true
     }
 }

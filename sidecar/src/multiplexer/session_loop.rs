@@ -6,7 +6,7 @@ use bytes::Bytes;
 use paperclip_bridge::{
     link::{self, DEFAULT_MAX_FRAME, Event, LinkError},
     v1::{
-        AttachedHost, HostHello, Notification, Phase, PluginHello, Request, Response, RpcError,
+        AttachedHost, HostHello, Notification, PluginHello, Request, Response, RpcError,
         SessionRequest, SessionResponse, Subscription, response, session_request, session_response,
     },
 };
@@ -22,13 +22,16 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{Call, Multiplexer, direct_calls::Admission, session::Session};
+use super::{
+    Call, Multiplexer,
+    approach::Approach,
+    direct_calls::{Admission, passes},
+    session::Session,
+};
 use crate::{
     envelope,
     limits::{Limit, Refusal},
     session_id::SessionId,
-    state::PodState,
-    watch,
 };
 
 /// Requests of one host that may be under way at once. More are refused: were they left in
@@ -81,7 +84,7 @@ pub async fn serve<S>(
                 if now.phase != phase {
                     phase = now.phase;
                     let announced = session_response::Frame::PhaseChanged(now.phase_changed());
-                    session.send(announced).await;
+                    session.post(announced);
                 }
                 continue;
             }
@@ -89,7 +92,7 @@ pub async fn serve<S>(
                 if changed.is_err() { break; }
                 let now = *limits.borrow_and_update();
                 let announced = session_response::Frame::LimitsChanged(now.into());
-                session.send(announced).await;
+                session.post(announced);
                 continue;
             }
             () = &mut due => {
@@ -97,10 +100,15 @@ pub async fn serve<S>(
                 due.as_mut().reset(next.unwrap_or_else(|| Instant::now() + NEVER));
                 continue;
             }
+            () = session.due_noted() => {
+                let next = multiplexer.expire();
+                due.as_mut().reset(next.unwrap_or_else(|| Instant::now() + NEVER));
+                continue;
+            }
             event = receiver.next(&session.link) => event,
         };
         let taken = match event {
-            Ok(Some(event)) => handler.take_together(&mut receiver, event, &state).await,
+            Ok(Some(event)) => handler.take_together(&mut receiver, event).await,
             Ok(None) => break,
             Err(error) => Err(error),
         };
@@ -147,7 +155,7 @@ fn attach(
     let (session, posted) = Session::new(id, host, frames);
     inner.sessions.insert(session.id, session.clone());
     drop(inner);
-    tokio::spawn(session.clone().empty(posted));
+    tokio::spawn(session.clone().drain(posted));
     multiplexer.flush_logs(&session);
     multiplexer.metrics.sessions.inc();
     multiplexer
@@ -206,7 +214,6 @@ impl FrameHandler<'_> {
         &self,
         receiver: &mut link::Receiver<SessionRequest, S>,
         mut event: Event<SessionRequest>,
-        state: &watch::Receiver<PodState>,
     ) -> Result<Option<Instant>, LinkError>
     where
         S: Stream<Item = Result<SessionRequest, Status>> + Unpin,
@@ -215,8 +222,7 @@ impl FrameHandler<'_> {
         for taken in 1.. {
             match event {
                 Event::Frame(frame) => {
-                    let phase = state.borrow().phase;
-                    let deadline = self.take(frame, phase).await;
+                    let deadline = self.take(frame);
                     first = first.into_iter().chain(deadline).min();
                 }
                 Event::Heartbeat => {
@@ -235,14 +241,15 @@ impl FrameHandler<'_> {
         Ok(first)
     }
 
-    async fn take(&self, frame: SessionRequest, phase: Phase) -> Option<Instant> {
+    /// Takes a frame without waiting: what it is for finds its place in the order of the session.
+    fn take(&self, frame: SessionRequest) -> Option<Instant> {
         match frame.frame? {
-            session_request::Frame::Request(request) => return self.serve(request, phase).await,
+            session_request::Frame::Request(request) => return self.serve(request),
             session_request::Frame::Response(response) => {
                 settle(self.multiplexer, self.session, response);
             }
             session_request::Frame::Notification(notification) => {
-                self.notify_worker(notification).await;
+                self.notify_worker(notification);
             }
             session_request::Frame::Cancel(cancel) => self.give_up(cancel.id),
             _ => {}
@@ -251,31 +258,41 @@ impl FrameHandler<'_> {
     }
 
     /// Serves a request; gives its deadline when no task does.
-    async fn serve(&self, request: Request, phase: Phase) -> Option<Instant> {
+    fn serve(&self, request: Request) -> Option<Instant> {
+        let id = request.id;
         let Ok(permit) = self.requests.clone().try_acquire_owned() else {
             let refusal = Refusal::at_once(Limit::Requests, "the host", MAX_REQUESTS);
-            let refusal = self.multiplexer.refused(refusal);
-            self.session.respond(request.id, Err(refusal)).await;
+            self.session
+                .respond(id, Err(self.multiplexer.refused(refusal)));
             return None;
         };
-        match self
-            .multiplexer
-            .try_direct(self.session, phase, request, permit)
-        {
+        match self.multiplexer.try_direct(self.session, request, permit) {
             Admission::Sent(deadline) => Some(deadline),
-            Admission::NeedsTask(request, permit) => {
-                let (multiplexer, session) = (self.multiplexer.clone(), self.session.clone());
-                let given_up = CancellationToken::new();
-                self.session.serving().insert(request.id, given_up.clone());
-                tokio::spawn(serve_request(
-                    multiplexer,
-                    session,
-                    request,
-                    permit,
-                    given_up,
-                ));
+            Admission::Refused(refusal) => {
+                self.session.respond(id, Err(refusal));
                 None
             }
+            Admission::NeedsTask(request, permit) => {
+                let given_up = CancellationToken::new();
+                self.session.serving().insert(id, given_up.clone());
+                let waiting = WaitingRequest {
+                    multiplexer: self.multiplexer.clone(),
+                    session: self.session.clone(),
+                    approach: self.approach(&request),
+                    request,
+                    permit,
+                };
+                tokio::spawn(waiting.run(given_up));
+                None
+            }
+        }
+    }
+
+    /// Sets a request that is for the worker on its way to it.
+    fn approach(&self, request: &Request) -> Option<Approach> {
+        match methods::handling(&request.method) {
+            Handling::Detach | Handling::Initialize => None,
+            _ => Some(self.multiplexer.approach(self.session)),
         }
     }
 
@@ -291,16 +308,31 @@ impl FrameHandler<'_> {
         }
     }
 
-    async fn notify_worker(&self, notification: Notification) {
-        let method = notification.method.clone();
-        let outcome = self.multiplexer.notify(notification, self.session.id).await;
-        if let Err(error) = outcome {
-            tracing::warn!(
-                method,
-                error = error.message,
-                "a notification of a host was dropped"
-            );
-        }
+    /// Tells the worker, after the calls before it that are about to be written. One that a limit
+    /// holds up is not waited for: what it waits for may be what is told.
+    fn notify_worker(&self, notification: Notification) {
+        let (multiplexer, session) = (self.multiplexer.clone(), self.session);
+        let is_behind = session.has_waiting()
+            && multiplexer.is_open()
+            && !multiplexer.gate.holds_up(Some(session.id));
+        let permit = is_behind.then(|| self.requests.clone().try_acquire_owned());
+        let Some(Ok(permit)) = permit else {
+            return tell(&multiplexer, notification, session.id);
+        };
+        let (mut turn, origin) = (session.writes.join(), session.id);
+        tokio::spawn(async move {
+            turn.come().await;
+            tell(&multiplexer, notification, origin);
+            drop((turn, permit));
+        });
+    }
+}
+
+fn tell(multiplexer: &Multiplexer, notification: Notification, origin: SessionId) {
+    let method = notification.method.clone();
+    if let Err(error) = multiplexer.notify(notification, origin) {
+        let error = error.message;
+        tracing::warn!(method, error, "a notification of a host was dropped");
     }
 }
 
@@ -326,52 +358,81 @@ fn settle(multiplexer: &Multiplexer, session: &Session, response: Response) {
     }
 }
 
-async fn serve_request(
+/// A request of a host that has to wait for something, or that the sidecar itself answers.
+struct WaitingRequest {
     multiplexer: Arc<Multiplexer>,
     session: Arc<Session>,
     request: Request,
     permit: OwnedSemaphorePermit,
-    given_up: CancellationToken,
-) {
-    let id = request.id;
-    let detaches = methods::handling(&request.method) == Handling::Detach;
-    let outcome = tokio::select! {
-        // In this order, so that what is given up goes no further.
-        biased;
-        // Nobody is left to answer; what was sent may still be done.
-        () = session.over.cancelled() => return,
-        () = given_up.cancelled() => return,
-        outcome = serve_call(&multiplexer, &session, request) => outcome,
-    };
-    session.serving().remove(&id);
-    session.respond(id, outcome).await;
-    if detaches {
-        session.over.cancel();
-    }
-    drop(permit);
+    /// Its way to the worker; none for what the sidecar itself answers.
+    approach: Option<Approach>,
 }
 
-async fn serve_call(
-    multiplexer: &Arc<Multiplexer>,
-    session: &Session,
-    request: Request,
-) -> Result<Bytes, RpcError> {
-    let handling = methods::handling(&request.method);
-    let call = Call {
-        params: match handling {
-            Handling::FillParams => multiplexer.settings.fill_params(request.params_json),
-            _ => request.params_json,
-        },
-        method: request.method,
-        invocation: request.invocation_json,
-        traceparent: request.traceparent,
-        timeout: Duration::from_millis(request.timeout_ms),
-        origin: Some(session.id),
-    };
-    match handling {
-        // The worker belongs to the pod; a host only leaves.
-        Handling::Detach => Ok(Bytes::from_static(b"null")),
-        Handling::Initialize => multiplexer.initialize_result().await,
-        _ => multiplexer.call(call).await,
+impl WaitingRequest {
+    async fn run(self, given_up: CancellationToken) {
+        let (session, multiplexer) = (self.session.clone(), self.multiplexer.clone());
+        let id = self.request.id;
+        let detaches = methods::handling(&self.request.method) == Handling::Detach;
+        let outcome = tokio::select! {
+            // In this order, so that what is given up goes no further.
+            biased;
+            // Nobody is left to answer; what was sent may still be done.
+            () = session.over.cancelled() => return,
+            () = given_up.cancelled() => return,
+            outcome = self.serve() => outcome,
+        };
+        let was_given_up = session.serving().remove(&id).is_none();
+        match outcome {
+            Some(outcome) => drop(session.respond(id, outcome)),
+            // It was given up in the moment in which it was sent.
+            None if was_given_up => multiplexer.give_up(session.id, id),
+            None => {}
+        }
+        if detaches {
+            session.over.cancel();
+        }
+    }
+
+    /// Serves the request; none when its answer comes from the worker's stdout.
+    async fn serve(self) -> Option<Result<Bytes, RpcError>> {
+        let Self {
+            multiplexer,
+            session,
+            request,
+            permit,
+            approach,
+        } = self;
+        let approach = approach.unwrap_or(Approach::Single);
+        match methods::handling(&request.method) {
+            // The worker belongs to the pod; a host only leaves.
+            Handling::Detach => Some(Ok(Bytes::from_static(b"null"))),
+            Handling::Initialize => Some(multiplexer.initialize_result().await),
+            _ if passes(&request.method) => {
+                let sent = multiplexer.call_of_session(&session, request, permit, approach);
+                match sent.await {
+                    Ok(_) => {
+                        session.note_due();
+                        None
+                    }
+                    Err(refusal) => {
+                        multiplexer.count(&Err(refusal.clone()));
+                        Some(Err(refusal))
+                    }
+                }
+            }
+            _ => {
+                let call = Call {
+                    method: request.method,
+                    params: request.params_json,
+                    invocation: request.invocation_json,
+                    traceparent: request.traceparent,
+                    timeout: Duration::from_millis(request.timeout_ms),
+                    origin: Some(session.id),
+                };
+                let outcome = multiplexer.call_on(call, approach).await;
+                drop(permit);
+                Some(outcome)
+            }
+        }
     }
 }

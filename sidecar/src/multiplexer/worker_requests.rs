@@ -7,21 +7,23 @@ use std::{
 
 use bytes::Bytes;
 use paperclip_bridge::{
-    trace::SpanKind,
+    trace::{Span, SpanKind},
     v1::{RpcError, SessionResponse},
 };
 use paperclip_protocol::{
     jsonrpc,
     methods::{self, Handling},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
-    MAX_WORKER_REQUESTS, Multiplexer, OpenKind, log,
-    session::{HostAnswer, Session, is_repeatable, notification},
+    MAX_WORKER_REQUESTS, Multiplexer, Open, OpenKind, log,
+    session::{Answering, HostAnswer, Session, is_repeatable, notification},
+    stdin::Run,
+    turnstile::Turn,
 };
 use crate::{
-    envelope::{self, Message},
+    envelope::Message,
     limits::{Limit, Refusal},
     metrics::{Direction, Outcome},
     session_id::SessionId,
@@ -34,9 +36,29 @@ const HOST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Subscriptions that one worker may make.
 const MAX_SUBSCRIPTIONS: usize = 1024;
 
+/// A request of the worker, with all that was known when it was read.
+struct Asking {
+    run: Run,
+    id: Bytes,
+    message: Message,
+    /// The session whose call or event the worker works on.
+    issuer: Option<SessionId>,
+    handling: Handling,
+    span: Span,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The way of a request to its first host.
+enum Way {
+    /// It has its place in the order of this session.
+    Begun(Arc<Session>, Answering),
+    /// Nobody is there yet, and others wait before it.
+    Waits(Turn),
+}
+
 impl Multiplexer {
     /// Hands an answer of the worker to whoever waits.
-    pub(super) fn worker_answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
+    pub(super) async fn worker_answered(&self, id: Option<u64>, outcome: Result<Bytes, RpcError>) {
         let open = id.and_then(|id| self.lock().close(id));
         let outcome = match (&open, outcome) {
             (Some(open), Ok(result)) if open.kind != OpenKind::Internal => self
@@ -44,25 +66,29 @@ impl Multiplexer {
                 .map(|()| result),
             (_, outcome) => outcome,
         };
+        let session = open.as_ref().and_then(Open::session).cloned();
         let delivered = open.is_some_and(|open| open.answer.give(self, outcome));
         if !delivered {
             self.metrics.late_answers.inc();
             tracing::debug!(id, "an answer of the worker came late and was dropped");
         }
+        if let Some(session) = session {
+            session.keep_pace().await;
+        }
     }
 
-    /// Serves a request of the worker.
-    ///
-    /// The answer goes to the worker that asked or to nobody: its successor gives the same ids.
+    /// Serves a request of the worker of this run. What it is made for and its place in the order of
+    /// a session are fixed when this returns; only the answer is waited for elsewhere.
     pub(super) async fn worker_requested(
         self: &Arc<Self>,
         id: Bytes,
         mut message: Message,
-        worker: &mpsc::WeakSender<Bytes>,
+        run: Run,
     ) {
         let known = self.invocation(&message.invocation_id);
-        let (company, parent) = known
-            .map(|known| (known.company, known.traceparent))
+        let is_within_ours = known.as_ref().is_some_and(|known| known.session.is_none());
+        let (company, issuer, parent) = known
+            .map(|known| (known.company, known.session, known.traceparent))
             .unwrap_or_default();
         let checked = self
             .grants
@@ -75,53 +101,91 @@ impl Multiplexer {
                 "{}",
                 error.message
             );
-            return answer(worker, &id, Err(error)).await;
+            return self.answer_worker(run, &id, &Err(error));
         }
         let size = message.params.len();
         if let Err(error) = self.check_size(size, || format!("params of {}", message.method)) {
             self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
-            return answer(worker, &id, Err(error)).await;
+            return self.answer_worker(run, &id, &Err(error));
         }
         if message.method == "log" {
             message.params = log::redacted(message.params, &self.settings);
         }
         let handling = methods::handling(&message.method);
+        if is_within_ours {
+            // Hosts do not know it. The config that it tells of is here.
+            message.invocation_id.clear();
+            if handling == Handling::FillResult {
+                self.metrics.call(Direction::WorkerToHost, Outcome::Ok);
+                return self.answer_worker(run, &id, &Ok(self.settings.config_json()));
+            }
+        }
         if handling == Handling::Subscribe {
             let outcome = self.subscribe(&message).await;
-            return answer(worker, &id, outcome).await;
+            return self.answer_worker(run, &id, &outcome);
         }
         if handling == Handling::Secret
             && let Some(value) = self.settings.resolve(&message.params)
         {
             self.metrics.call(Direction::WorkerToHost, Outcome::Ok);
             let value = serde_json::Value::from(value).to_string().into();
-            return answer(worker, &id, Ok(value)).await;
+            return self.answer_worker(run, &id, &Ok(value));
         }
         let Ok(permit) = self.worker_request_permits().try_acquire_owned() else {
             let refusal = Refusal::at_once(Limit::Callbacks, "the worker", MAX_WORKER_REQUESTS);
             self.metrics.call(Direction::WorkerToHost, Outcome::Refused);
-            return answer(worker, &id, Err(self.refused(refusal))).await;
+            return self.answer_worker(run, &id, &Err(self.refused(refusal)));
         };
-        let (multiplexer, worker) = (self.clone(), worker.clone());
-        tokio::spawn(async move {
-            let name = format!("host {}", message.method);
-            let span = multiplexer.traces.start(name, SpanKind::Client, &parent);
-            message.traceparent = span.traceparent();
-            let mut outcome = multiplexer.ask_hosts(&message).await;
-            span.ended(&outcome);
-            if handling == Handling::FillResult {
-                outcome = outcome.map(|config| multiplexer.settings.fill(config));
-            }
-            let label = match &outcome {
-                Ok(_) => Outcome::Ok,
-                Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
-                Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
-                Err(_) => Outcome::Error,
-            };
-            multiplexer.metrics.call(Direction::WorkerToHost, label);
-            answer(&worker, &id, outcome).await;
-            drop(permit);
-        });
+        let name = format!("host {}", message.method);
+        let span = self.traces.start(name, SpanKind::Client, &parent);
+        message.traceparent = span.traceparent();
+        let way = self.begin_ask(issuer, &message);
+        let session = match &way {
+            Way::Begun(session, _) => Some(session.clone()),
+            Way::Waits(_) => None,
+        };
+        let asking = Asking {
+            run,
+            id,
+            message,
+            issuer,
+            handling,
+            span,
+            _permit: permit,
+        };
+        tokio::spawn(self.clone().end_request(asking, way));
+        if let Some(session) = session {
+            session.keep_pace().await;
+        }
+    }
+
+    /// Gives the request its place in the order of the session that issued its invocation, or of
+    /// any; where there is none, among those that wait for a first one.
+    fn begin_ask(&self, issuer: Option<SessionId>, message: &Message) -> Way {
+        if self.asking.is_empty()
+            && let Some(session) = self.pick(issuer, &[])
+            && let Some(answering) = session.begin_ask(message, HOST_TIMEOUT)
+        {
+            return Way::Begun(session, answering);
+        }
+        Way::Waits(self.asking.join())
+    }
+
+    /// Waits for the outcome of a request and answers the worker.
+    async fn end_request(self: Arc<Self>, asking: Asking, way: Way) {
+        let mut outcome = self.ask_hosts(&asking.message, asking.issuer, way).await;
+        asking.span.ended(&outcome);
+        if asking.handling == Handling::FillResult {
+            outcome = outcome.map(|config| self.settings.fill(config));
+        }
+        let label = match &outcome {
+            Ok(_) => Outcome::Ok,
+            Err(error) if error.code == jsonrpc::WORKER_UNAVAILABLE => Outcome::Unavailable,
+            Err(error) if error.code == jsonrpc::TIMEOUT => Outcome::Timeout,
+            Err(_) => Outcome::Error,
+        };
+        self.metrics.call(Direction::WorkerToHost, label);
+        self.answer_worker(asking.run, &asking.id, &outcome);
     }
 
     /// Records a subscription, once, and tells the sessions.
@@ -150,22 +214,44 @@ impl Multiplexer {
     }
 
     /// Asks the host that issued the invocation, or one host after the other.
-    async fn ask_hosts(&self, message: &Message) -> Result<Bytes, RpcError> {
-        let issuer = self
-            .invocation(&message.invocation_id)
-            .and_then(|known| known.session);
+    async fn ask_hosts(
+        &self,
+        message: &Message,
+        issuer: Option<SessionId>,
+        way: Way,
+    ) -> Result<Bytes, RpcError> {
         let deadline = Instant::now() + HOST_WAIT;
         let mut tried: Vec<SessionId> = Vec::new();
         let mut refusal = None;
+        let (mut begun, mut turn) = match way {
+            Way::Begun(session, answering) => (Some((session, answering)), None),
+            Way::Waits(turn) => (None, Some(turn)),
+        };
         loop {
-            let Some(session) = self
-                .next_host(issuer, &tried, deadline, refusal.is_some())
-                .await
-            else {
-                return Err(refusal.unwrap_or_else(no_host));
+            if let Some(turn) = &mut turn {
+                let _waiting = Waiting::new(self);
+                let come = tokio::time::timeout_at(deadline, turn.come()).await;
+                come.map_err(|_| no_host())?;
+            }
+            let (session, answering) = match begun.take() {
+                Some(begun) => begun,
+                None => {
+                    let next = self.next_host(issuer, &tried, deadline, refusal.is_some());
+                    let Some(session) = next.await else {
+                        return Err(refusal.unwrap_or_else(no_host));
+                    };
+                    let Some(answering) = session.begin_ask(message, HOST_TIMEOUT) else {
+                        tried.push(session.id);
+                        continue;
+                    };
+                    (session, answering)
+                }
             };
+            // The next one may ask now.
+            turn = None;
             tried.push(session.id);
-            match session.ask(message, HOST_TIMEOUT).await {
+            let answer = session.end_ask(answering, &message.method, HOST_TIMEOUT);
+            match answer.await {
                 // Another host may know the company; this one was certain that it does not.
                 HostAnswer::Answer(Err(error))
                     if error.code == jsonrpc::INVOCATION_SCOPE_DENIED
@@ -219,9 +305,10 @@ impl Multiplexer {
     /// Hands a host what it did not ask for. One that is far behind is left there where another
     /// keeps up, so that it stalls nobody; else the worker waits, who is too fast for all.
     pub(super) async fn hand(&self, session: &Arc<Session>, frame: SessionResponse) {
-        let Some(frame) = session.post(frame) else {
+        session.post(frame);
+        if !session.is_behind() {
             return;
-        };
+        }
         let another_keeps_up = {
             let inner = self.lock();
             let mut others = inner.sessions.values();
@@ -229,7 +316,7 @@ impl Multiplexer {
         };
         match another_keeps_up {
             true => session.leave_behind(),
-            false => session.post_in_turn(frame).await,
+            false => session.caught_up().await,
         }
     }
 
@@ -262,12 +349,6 @@ impl Multiplexer {
         } else if let Some(session) = self.pick(issuer, &[]) {
             self.hand(&session, notification(message)).await;
         }
-    }
-}
-
-async fn answer(worker: &mpsc::WeakSender<Bytes>, id: &[u8], outcome: Result<Bytes, RpcError>) {
-    if let Some(lines) = worker.upgrade() {
-        let _ = lines.send(envelope::answer(id, &outcome)).await;
     }
 }
 

@@ -4,7 +4,7 @@ mod bridge;
 mod health;
 mod status;
 
-use std::{fs, net::SocketAddr, sync::Arc};
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use paperclip_bridge::{
@@ -51,6 +51,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         &args.node,
         &args.worker_path,
         args.worker_memory_bytes,
+        Duration::from_millis(args.health_interval_ms),
     )
     .context("building the params of initialize")?;
     let tls = ServerTls::from_dir(&args.tls_dir)?;

@@ -2,6 +2,7 @@
 //! executes.
 
 mod exit;
+mod health;
 mod initialize;
 mod memory;
 mod plan;
@@ -19,9 +20,8 @@ use std::{
 use bytes::Bytes;
 use paperclip_bridge::{
     config::ActivationConfig,
-    v1::{Phase, RpcError, WorkerReason},
+    v1::{Phase, WorkerHealth, WorkerReason},
 };
-use paperclip_protocol::jsonrpc;
 use paperclip_shim::protocol::{Command, Exit};
 use tokio::{
     net::UnixStream,
@@ -31,6 +31,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use exit::{describe, with_stderr};
+use health::{Answer, Pulse, Verdict};
 use initialize::initialize;
 use memory::Memory;
 
@@ -38,13 +39,14 @@ pub use plan::WorkerPlan;
 
 use crate::{
     backoff::Backoff,
-    config::apply::{ConfigApplier, ConfigOutcome},
+    config::{
+        self,
+        apply::{ConfigApplier, ConfigOutcome},
+    },
     multiplexer::{self, Multiplexer, Pipes, Throttle},
     shim::{Shim, ShimEvent},
 };
 
-/// How often health is asked, and how long an answer may take.
-const HEALTH: Duration = Duration::from_secs(5);
 /// How long to read on after the worker ended, while descendants hold its stdout.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -68,7 +70,7 @@ impl Stopping {
 enum Finding {
     Initialized(u64, Result<Bytes, Failure>),
     Config(u64, ConfigOutcome),
-    Health(u64, bool),
+    Health(u64, Answer),
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ struct Run {
     number: u64,
     pipes: Pipes,
     initialized: bool,
+    pulse: Pulse,
     /// Why the sidecar itself ends this run.
     doomed: Option<Failure>,
     /// The task that applies config to this run, until the run ends.
@@ -104,6 +107,8 @@ pub struct Supervisor {
     restart_at: Option<Instant>,
     findings: mpsc::Sender<Finding>,
     asking_health: bool,
+    /// How long an answer to `health` may take.
+    health_patience: Duration,
 }
 
 /// Runs the supervisor until the shim's events end. `terminating` is cancelled when the shim is
@@ -117,6 +122,7 @@ pub async fn run(
     mut events: mpsc::Receiver<ShimEvent>,
     terminating: tokio_util::sync::CancellationToken,
 ) {
+    let health_interval = plan.health_interval;
     let (findings, mut found) = mpsc::channel(16);
     let mut supervisor = Supervisor {
         multiplexer: multiplexer.clone(),
@@ -131,6 +137,7 @@ pub async fn run(
         restart_at: None,
         findings,
         asking_health: false,
+        health_patience: health_interval / 2,
     };
     multiplexer.state.update(|state| {
         state.worker.set_reason(WorkerReason::WaitingForShim);
@@ -138,7 +145,7 @@ pub async fn run(
     });
     let journal = supervisor.shim.clone();
     multiplexer.keep_delivered(move |keys| journal.send(&Command::Delivered(keys.to_vec())));
-    let mut health = tokio::time::interval(HEALTH);
+    let mut health = tokio::time::interval(health_interval);
     health.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let restart_at = supervisor.restart_at;
@@ -212,6 +219,7 @@ impl Supervisor {
             number: self.runs,
             pipes: multiplexer::run_pipes(&self.multiplexer, stdin, stdout, adopted, throttle),
             initialized: false,
+            pulse: Pulse::default(),
             doomed: None,
             applier: None,
         });
@@ -249,6 +257,7 @@ impl Supervisor {
     }
 
     fn initialize(&mut self) {
+        config::apply::prepare(&self.multiplexer, &self.delivered.borrow());
         let (multiplexer, params) = (self.multiplexer.clone(), self.plan.initialize.clone());
         let (number, findings) = (self.runs, self.findings.clone());
         multiplexer.state.update(|state| {
@@ -276,10 +285,10 @@ impl Supervisor {
                 }
                 Err(failure) => self.doom(failure),
             },
-            Finding::Health(number, healthy) => {
+            Finding::Health(number, answer) => {
                 self.asking_health = false;
                 if current == Some(number) {
-                    self.show_health(healthy);
+                    self.take_health(answer);
                 }
             }
             Finding::Config(number, found) if current == Some(number) => match found {
@@ -350,7 +359,7 @@ impl Supervisor {
             state.worker.set_reason(WorkerReason::Unspecified);
             state.worker.message.clear();
         });
-        self.multiplexer.state.set_phase(Phase::Serving);
+        self.multiplexer.serve();
         self.remember();
     }
 
@@ -427,6 +436,7 @@ impl Supervisor {
             state.worker.running = false;
             state.worker.initialised = false;
             state.worker.healthy = false;
+            state.worker.health = None;
             state.worker.set_reason(reason);
             state.worker.message = message;
         });
@@ -443,40 +453,83 @@ impl Supervisor {
         self.asking_health = true;
         let (multiplexer, number, findings) =
             (self.multiplexer.clone(), run.number, self.findings.clone());
+        let patience = self.health_patience;
         tokio::spawn(async move {
             let params = Bytes::from_static(b"{}");
-            let outcome = multiplexer.internal_call("health", params, HEALTH).await;
-            let _ = findings
-                .send(Finding::Health(number, is_alive(&outcome)))
-                .await;
+            let outcome = multiplexer.internal_call("health", params, patience).await;
+            let answer = health::read(outcome);
+            let _ = findings.send(Finding::Health(number, answer)).await;
         });
     }
 
-    fn show_health(&self, healthy: bool) {
-        let is_held = self
-            .run
-            .as_ref()
-            .is_some_and(|run| run.pipes.is_throttled());
-        self.multiplexer.state.update(|state| {
-            if healthy == state.worker.healthy {
-                return;
+    fn take_health(&mut self, answer: Answer) {
+        let Some(run) = &mut self.run else { return };
+        let verdict = run.pulse.take(&answer);
+        let why = match run.pipes.is_throttled() {
+            true => "; it is held back, since it asks, tells or prints too much",
+            false => "",
+        };
+        let limit = self.health_patience.as_millis();
+        let silent =
+            format!("the worker did not answer health within {limit} ms, again and again{why}");
+        if let Answer::Came(said) = answer {
+            self.show_health(said);
+        }
+        match verdict {
+            Verdict::Wait => {}
+            Verdict::Serves => self.revive(),
+            Verdict::Unresponsive => {
+                tracing::warn!("{silent}");
+                self.multiplexer.suspend();
+                self.multiplexer.state.update(|state| {
+                    state.worker.healthy = false;
+                    state.worker.set_reason(WorkerReason::Unresponsive);
+                    state.worker.message = silent;
+                });
             }
-            state.worker.healthy = healthy;
-            let (reason, message) = match healthy {
-                true => (WorkerReason::Unspecified, String::new()),
-                false => {
-                    let limit = HEALTH.as_secs();
-                    let why = match is_held {
-                        true => "; it is held back, since it asks, tells or prints too much",
-                        false => "",
-                    };
-                    let message = format!("the worker did not answer health within {limit} s{why}");
-                    (WorkerReason::Unresponsive, message)
-                }
-            };
-            state.worker.set_reason(reason);
-            state.worker.message = message;
+            Verdict::Restart => self.doom(Failure {
+                reason: WorkerReason::Unresponsive,
+                message: format!("{silent}; it is started anew"),
+            }),
+        }
+    }
+
+    /// Shows what the worker says of itself.
+    fn show_health(&self, said: WorkerHealth) {
+        let said = WorkerHealth {
+            message: self.multiplexer.settings.redact(&said.message),
+            ..said
+        };
+        let before = self.multiplexer.state.now().worker.health;
+        if before.as_ref() == Some(&said) {
+            return;
+        }
+        if before.is_some_and(|before| before.status != said.status) || said.status != "ok" {
+            let (status, message) = (&said.status, &said.message);
+            tracing::warn!(
+                status,
+                message,
+                "the worker says another thing of its health"
+            );
+        }
+        self.multiplexer.metrics.health(&said.status);
+        self.multiplexer
+            .state
+            .update(|state| state.worker.health = Some(said));
+    }
+
+    /// A worker that was silent answers again.
+    fn revive(&self) {
+        if self.multiplexer.state.now().worker.healthy {
+            return;
+        }
+        tracing::info!("the worker answers health again");
+        self.multiplexer.state.update(|state| {
+            state.worker.healthy = true;
+            state.worker.set_reason(WorkerReason::Unspecified);
+            state.worker.message.clear();
         });
+        self.multiplexer.serve();
     }
 }
 
@@ -488,11 +541,6 @@ fn is_waiting(reason: WorkerReason) -> bool {
         reason,
         WorkerReason::Unspecified | WorkerReason::WaitingForShim
     )
-}
-
-/// Any reply shows that the worker lives, errors of its own included.
-fn is_alive(outcome: &Result<Bytes, RpcError>) -> bool {
-    !matches!(outcome, Err(error) if error.code == jsonrpc::TIMEOUT || error.code == jsonrpc::WORKER_UNAVAILABLE)
 }
 
 /// A number from 0 to 1 for jitter, which needs no better source.

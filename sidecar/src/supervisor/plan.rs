@@ -1,5 +1,7 @@
 //! How a worker is started and initialised.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use paperclip_bridge::facts::{Facts, InstanceFacts};
 use paperclip_protocol::methods::{self, Unsupported};
@@ -18,6 +20,8 @@ pub struct WorkerPlan {
     pub initialize: Bytes,
     /// The version of the protocol that the worker speaks; one that is not served starts nothing.
     pub version: Result<u32, Unsupported>,
+    /// How often the worker is asked for its health.
+    pub health_interval: Duration,
 }
 
 impl WorkerPlan {
@@ -29,6 +33,7 @@ impl WorkerPlan {
         node: &str,
         path: &str,
         memory: Option<u64>,
+        health_interval: Duration,
     ) -> Result<Self, serde_json::Error> {
         let mut arguments = vec![node.to_owned()];
         if let Some(bytes) = memory {
@@ -60,6 +65,7 @@ impl WorkerPlan {
             },
             initialize: initialize_params(package, facts)?,
             version: methods::offered(package.api_version),
+            health_interval,
         })
     }
 }

@@ -6,6 +6,7 @@
 //! [`without_exceptions`].
 
 mod breaks;
+mod order;
 #[allow(
     dead_code,
     reason = "shared with the tests of the pod, which use the rest"

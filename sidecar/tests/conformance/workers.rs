@@ -71,6 +71,25 @@ pub fn raw() -> Worker {
     }
 }
 
+/// One that notes in which order it hears what, and says bursts.
+pub fn ordered() -> Worker {
+    let make = |package: &Path| {
+        let text = format!("{}\n{}", artifact::RAW, include_str!("ordered.mjs"));
+        fs::write(package.join("worker.mjs"), text).unwrap();
+    };
+    let mut manifest = manifest("test.ordered", "worker.mjs");
+    let capabilities = manifest["capabilities"].as_array_mut().unwrap();
+    capabilities.push("events.emit".into());
+    Worker {
+        manifest,
+        has_transcript: false,
+        package: "raw",
+        entry: "worker.mjs",
+        make,
+        cases: Vec::new(),
+    }
+}
+
 /// One that does what the original does not bear.
 pub fn broken() -> Worker {
     let make = |package: &Path| {

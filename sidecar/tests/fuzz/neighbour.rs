@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use paperclip_bridge::v1::{
-    Chunk, Notification, Phase, Ping, Pong, Request, Response, RpcError, SessionRequest, response,
+    Chunk, Notification, Ping, Pong, Request, Response, RpcError, SessionRequest, response,
     session_request, session_response,
 };
 use paperclip_sidecar::{envelope, grants::Grants, multiplexer::Multiplexer};
@@ -28,7 +28,7 @@ impl Bridge {
         let grant = ["plugin.state.read", "events.subscribe"];
         let multiplexer = Multiplexer::new(Grants::of(grant));
         let worker = Worker::start(&multiplexer);
-        multiplexer.state.set_phase(Phase::Serving);
+        multiplexer.serve();
         let host = Host::attach(&multiplexer, "neighbour");
         Self {
             multiplexer,

@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use calls::Call;
 use in_memory::{Host, Worker, random::Random};
 use paperclip_bridge::v1::{
-    Phase, Pong, Request, Response, SessionRequest, response, session_request, session_response,
+    Pong, Request, Response, SessionRequest, response, session_request, session_response,
 };
 use paperclip_protocol::{
     jsonrpc,
@@ -113,7 +113,7 @@ impl Bridge {
     fn start(grants: Grants) -> Self {
         let multiplexer = Multiplexer::new(grants);
         let worker = Worker::start(&multiplexer);
-        multiplexer.state.set_phase(Phase::Serving);
+        multiplexer.serve();
         let host = Host::attach(&multiplexer, "one");
         Self {
             multiplexer,

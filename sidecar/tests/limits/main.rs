@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use in_memory::{Host, Worker};
 use paperclip_bridge::v1::{
-    Cancel, Phase, Request, Response, RpcError, SessionRequest, response, session_request,
+    Cancel, Request, Response, RpcError, SessionRequest, response, session_request,
     session_response,
 };
 use paperclip_protocol::{jsonrpc, limits::Limits};
@@ -30,7 +30,7 @@ impl Pod {
         let multiplexer = Multiplexer::new(Grants::of(["plugin.state.read"]));
         multiplexer.gate.set(limits);
         let worker = Worker::start(&multiplexer);
-        multiplexer.state.set_phase(Phase::Serving);
+        multiplexer.serve();
         Self {
             multiplexer,
             worker,

@@ -112,6 +112,10 @@ struct Made {
 /// A host and what it knows.
 struct Attached {
     host: Host,
+    /// Numbers its messages, in the order in which it sends them.
+    said: u64,
+    /// Number of the last line of the worker that it heard.
+    heard: u64,
     next_id: u64,
     made: HashMap<u64, Made>,
     /// Requests of the worker that it has not answered: id and token.
@@ -134,10 +138,14 @@ struct Ask {
     granted: bool,
     /// A sidecar ended meanwhile, and perhaps the call with it.
     may_be_lost: bool,
+    /// Hosts that had left when it was made: once another does, it may have been with that one.
+    leaves: usize,
 }
 
 struct Running {
     worker: Worker,
+    /// The last call and the last notification of each host that it heard.
+    heard: HashMap<(usize, bool), u64>,
     got: Vec<Got>,
     asks: HashMap<String, Ask>,
     next_ask: usize,
@@ -161,6 +169,8 @@ pub struct World {
     /// Hosts that a request of the worker came to, by its token.
     seen: HashMap<String, BTreeSet<usize>>,
     next_token: usize,
+    /// Numbers the lines of all workers, in the order in which they are written.
+    lines: u64,
     /// A result that a fault kept back.
     late: Option<Response>,
     next_event: usize,
@@ -191,6 +201,7 @@ impl World {
             issued: HashMap::new(),
             seen: HashMap::new(),
             next_token: 1,
+            lines: 0,
             late: None,
             next_event: 1,
             next_slot: 1,
@@ -301,6 +312,8 @@ impl World {
             self.next_host += 1;
             let attached = Attached {
                 host: Host::attach(&self.multiplexer, &number.to_string()),
+                said: 0,
+                heard: 0,
                 next_id: 1,
                 made: HashMap::new(),
                 asked: Vec::new(),
@@ -331,11 +344,12 @@ impl World {
     fn start(&mut self) {
         self.running = Some(Running {
             worker: Worker::start(&self.multiplexer),
+            heard: HashMap::new(),
             got: Vec::new(),
             asks: HashMap::new(),
             next_ask: 1,
         });
-        self.multiplexer.state.set_phase(Phase::Serving);
+        self.multiplexer.serve();
     }
 
     fn crash(&mut self) {
@@ -376,7 +390,7 @@ impl World {
                 .asks
                 .values_mut()
                 .for_each(|ask| ask.may_be_lost = true);
-            self.multiplexer.state.set_phase(Phase::Serving);
+            self.multiplexer.serve();
         }
         for _ in 0..hosts {
             self.join();
@@ -414,7 +428,7 @@ impl World {
         let request = Request {
             id,
             method: method.into(),
-            params_json: json!({"token": token}).to_string().into(),
+            params_json: host.numbered(number, json!({"token": token})),
             invocation_json,
             timeout_ms,
             ..Request::default()
@@ -432,12 +446,12 @@ impl World {
         self.next_event += usize::from(is_next);
         self.counts.events_told_again += usize::from(!is_next);
         let name = self.named(&format!("event-{event}"), number, Fault::EventsApart);
-        let told = Notification {
-            method: "onEvent".into(),
-            params_json: json!({"event": {"eventId": name}}).to_string().into(),
-            ..Notification::default()
-        };
-        if let Some(host) = self.hosts.get(&number) {
+        if let Some(host) = self.hosts.get_mut(&number) {
+            let told = Notification {
+                method: "onEvent".into(),
+                params_json: host.numbered(number, json!({"event": {"eventId": name}})),
+                ..Notification::default()
+            };
             send(&host.host, session_request::Frame::Notification(told)).await;
         }
     }
@@ -463,7 +477,7 @@ impl World {
         let request = Request {
             id,
             method: "runJob".into(),
-            params_json: json!({"job": job, "token": token}).to_string().into(),
+            params_json: host.numbered(number, json!({"job": job, "token": token})),
             ..Request::default()
         };
         let invocation = None;
@@ -500,13 +514,13 @@ impl World {
         } else {
             json!({"jsonrpc": "2.0", "id": id, "result": {"token": token}})
         };
-        running.say(&answer).await;
+        running.say(&mut self.lines, answer.clone()).await;
         if self.random.once_in(20) {
-            running.say(&answer).await;
+            running.say(&mut self.lines, answer).await;
         }
         if self.random.once_in(50) {
             let unknown = json!({"jsonrpc": "2.0", "id": u64::MAX, "result": null});
-            running.say(&unknown).await;
+            running.say(&mut self.lines, unknown).await;
         }
     }
 
@@ -550,9 +564,10 @@ impl World {
             crosses,
             granted,
             may_be_lost: false,
+            leaves: self.counts.leaves,
         };
         running.asks.insert(id, ask);
-        running.say(&line).await;
+        running.say(&mut self.lines, line).await;
     }
 
     async fn host_answers(&mut self) {
@@ -597,10 +612,10 @@ impl World {
         let Some(number) = self.any_host() else {
             return;
         };
-        if let Some(host) = self.hosts.get(&number) {
+        if let Some(host) = self.hosts.get_mut(&number) {
             let told = Notification {
                 method: "vendor.notice".into(),
-                params_json: Bytes::from_static(b"{}"),
+                params_json: host.numbered(number, json!({})),
                 ..Notification::default()
             };
             send(&host.host, session_request::Frame::Notification(told)).await;
@@ -621,7 +636,7 @@ impl World {
         if let Some(name) = got.and_then(|got| got.invocation.as_deref()) {
             line["paperclipInvocationId"] = name.into();
         }
-        running.say(&line).await;
+        running.say(&mut self.lines, line).await;
     }
 
     /// Takes what came everywhere and holds it against the ledger. Answers first: whether
@@ -636,6 +651,21 @@ impl World {
                 continue;
             };
             while let Ok(SessionResponse { frame: Some(frame) }) = host.host.frames.try_recv() {
+                let asks = self.running.as_ref().map(|running| &running.asks);
+                let is_late = |token: &str| {
+                    let ask = asks.and_then(|asks| asks.values().find(|ask| ask.token == token));
+                    ask.is_none_or(|ask| ask.leaves != self.counts.leaves)
+                        || self.seen.contains_key(token)
+                };
+                if let Some(line) = line_of(&frame, is_late) {
+                    if line < host.heard {
+                        return Err(format!(
+                            "line {line} of the worker came to host {number} after line {}: {frame:?}",
+                            host.heard
+                        ));
+                    }
+                    host.heard = line;
+                }
                 match frame {
                     session_response::Frame::Response(response) => {
                         answers.push((*number, response));
@@ -809,6 +839,7 @@ impl World {
             }
             let message: Value = serde_json::from_str(&line)
                 .map_err(|error| format!("the worker was sent {line:?}: {error}"))?;
+            running.check_order(&message)?;
             if message["method"] == "onEvent" {
                 let name = message["params"]["event"]["eventId"].as_str();
                 let name = plain(name.unwrap_or_default());
@@ -896,11 +927,73 @@ impl World {
     }
 }
 
+impl Attached {
+    /// Params with the host's number and that of the message in them.
+    fn numbered(&mut self, number: usize, mut params: Value) -> Bytes {
+        self.said += 1;
+        params["by"] = number.into();
+        params["said"] = self.said.into();
+        params.to_string().into()
+    }
+}
+
 impl Running {
-    async fn say(&mut self, message: &Value) {
+    /// Whether what a host said comes after what it said before, calls and notifications apart.
+    fn check_order(&mut self, message: &Value) -> Checked {
+        let params = &message["params"];
+        let (Some(by), Some(said)) = (params["by"].as_u64(), params["said"].as_u64()) else {
+            return Ok(());
+        };
+        let is_call = !message["id"].is_null();
+        let before = self.heard.insert((by as usize, is_call), said);
+        match before {
+            Some(before) if before > said => Err(format!(
+                "what host {by} said as number {said} came to the worker after number {before}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a line, with its number in it.
+    async fn say(&mut self, lines: &mut u64, mut message: Value) {
+        *lines += 1;
+        for place in ["/params", "/result", "/error/data"] {
+            if let Some(Value::Object(place)) = message.pointer_mut(place) {
+                place.insert("line".into(), (*lines).into());
+            }
+        }
         let line = format!("{message}\n");
         let written = self.worker.stdout.write_all(line.as_bytes()).await;
         written.expect("the multiplexer reads while the worker lives");
+    }
+}
+
+/// The number of the worker's line that a frame is, where it has to keep its place: not where it
+/// went to another host before, and not the outcome of a run that others joined.
+fn line_of(frame: &session_response::Frame, is_late: impl Fn(&str) -> bool) -> Option<u64> {
+    let value = match frame {
+        session_response::Frame::Request(request) => {
+            let params = parsed(&request.params_json);
+            if is_late(params["token"].as_str().unwrap_or_default()) {
+                return None;
+            }
+            params
+        }
+        session_response::Frame::Notification(told) => parsed(&told.params_json),
+        session_response::Frame::Response(response) => match response.outcome.as_ref()? {
+            response::Outcome::ResultJson(result) => parsed(result),
+            response::Outcome::Error(error) => parsed(&error.data_json),
+        },
+        _ => return None,
+    };
+    let is_run = |token: &Value| {
+        token
+            .as_str()
+            .is_some_and(|token| token.starts_with("slot-"))
+    };
+    match is_run(&value["token"]) {
+        true => None,
+        false => value["line"].as_u64(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Config and secrets reach a worker that runs.
 
-use paperclip_bridge::v1::{Phase, WorkerReason};
+use paperclip_bridge::v1::{ConfigState, Phase, WorkerReason};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -181,4 +181,92 @@ async fn a_secret_that_a_worker_prints_is_redacted() {
     let host = Host::attach(&pod, &Store::default()).await;
     assert_eq!(shown(&host).await["secret"], "t0p-secret");
     eventually("the line", || pod.has_logged("the token is [redacted]")).await;
+}
+
+/// Reads its config in its set-up, as many plugins do, and says what it found. What else it hears
+/// of depends on the methods it says it has.
+const READS_AT_START: &str = r#"
+    let first;
+    const heard = [];
+    const asked = new Map();
+    let next = 1;
+    handlers.answer = ({ id, result, error }) => { asked.get(id)(result ?? error); asked.delete(id); };
+    const ask = (method, params, paperclipInvocationId) => new Promise((resolve) => {
+        asked.set(next, resolve);
+        send({ id: next++, method, params, paperclipInvocationId });
+    });
+    handlers.initialize = async ({ id }) => {
+        first = await ask("config.get", {});
+        send({ id, result: { ok: true, supportedMethods: HEARS ? ["configChanged"] : [] } });
+    };
+    handlers.configChanged = async ({ id, params, paperclipInvocation }) => {
+        heard.push([params.config, await ask("config.get", {}, paperclipInvocation.id)]);
+        send(params.config.fails ? { id, error: { code: -32002, message: "not that" } } : { id, result: null });
+    };
+    handlers.getData = ({ id }) => send({ id, result: { first, heard, pid: process.pid } });
+"#;
+
+fn reads_at_start(hears: bool) -> Pod {
+    Pod::start_with(
+        json!({"candidate": revision(1, json!({"colour": "red"}))}),
+        |folder| {
+            let worker = format!("const HEARS = {hears};\n{READS_AT_START}");
+            artifact::raw(folder, &worker, &[])
+        },
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn set_up_reads_the_config_and_a_worker_without_a_hook_is_restarted_once_with_a_new_one() {
+    let pod = reads_at_start(false);
+    let host = Host::attach(&pod, &Store::default()).await;
+    let config = pod.config("in force", |config| config.revision == 1).await;
+    assert_eq!(config.refused_revision, 0);
+    pod.serving().await;
+    let before = shown(&host).await;
+    let filled = |colour| json!({"colour": colour, "password": "pw-value"});
+    assert_eq!(before["first"], filled("red"));
+
+    let red = revision(1, json!({"colour": "red"}));
+    pod.deliver(json!({"active": red, "candidate": revision(2, json!({"colour": "blue"}))}));
+    // Nobody says that it has the config before it has.
+    pod.config("taken up", |config| config.revision == 2).await;
+    pod.serving().await;
+    let after = shown(&host).await;
+    assert_ne!(after["pid"], before["pid"]);
+    assert_eq!(after["first"], filled("blue"));
+    // The same config under another number is no news.
+    pod.deliver(json!({"active": revision(3, json!({"colour": "blue"}))}));
+    pod.config("taken up", |config| config.revision == 3).await;
+    assert_eq!(shown(&host).await["pid"], after["pid"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_reads_the_config_within_its_call_and_one_that_fails_changes_nothing() {
+    let pod = reads_at_start(true);
+    let store = Store::default();
+    let host = Host::attach(&pod, &store).await;
+    pod.serving().await;
+    let red = revision(1, json!({"colour": "red"}));
+    let blue = revision(2, json!({"colour": "blue"}));
+    pod.deliver(json!({"active": red, "candidate": blue.clone()}));
+    pod.config("taken up", |config| config.revision == 2).await;
+    let filled = |colour| json!({"colour": colour, "password": "pw-value"});
+    let heard = json!([
+        [filled("red"), filled("red")],
+        [filled("blue"), filled("blue")]
+    ]);
+    assert_eq!(shown(&host).await["heard"], heard);
+
+    let failing = revision(3, json!({"colour": "green", "fails": true}));
+    pod.deliver(json!({"active": blue, "candidate": failing}));
+    let refused = |config: &ConfigState| config.refused_revision == 3;
+    let refused = pod.config("refused", refused).await;
+    assert_eq!(refused.revision, 2);
+    assert_eq!(refused.message, "configChanged failed (-32002): not that");
+    eventually("the old config", || {
+        (store.config() == json!({"colour": "blue"})).then_some(())
+    })
+    .await;
+    assert_eq!(shown(&host).await["heard"].as_array().unwrap().len(), 3);
 }

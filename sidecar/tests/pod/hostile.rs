@@ -167,6 +167,13 @@ async fn a_worker_that_does_not_read_is_called_unresponsive_and_its_calls_time_o
         }
         assert_eq!(ended, 600);
         unresponsive(&pod).await;
+        // Nothing new goes to it, and after three more misses it is started anew.
+        let restarted = pod.state("started anew", |state| {
+            let worker = state.worker.as_ref();
+            worker.is_some_and(|worker| worker.restarts == 1 && worker.healthy)
+        });
+        assert_eq!(restarted.await.phase(), Phase::Serving);
+        assert_eq!(host.call("getData", json!({})).await.unwrap(), 1);
     };
     neighbour.answers_during(all).await;
     assert!(

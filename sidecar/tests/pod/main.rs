@@ -3,6 +3,7 @@
 mod config;
 mod dedup;
 mod drain;
+mod health;
 mod hostile;
 mod limits;
 mod other_clients;

@@ -175,8 +175,9 @@ impl Pod {
             ..HostHello::default()
         };
         let tls = self.authority.client(&host())?;
-        let (_, sender, mut incoming) =
+        let (_, sender, receiver) =
             client::connect(self.address, &tls, &self.plugin, hello).await?;
+        let mut incoming = receiver.into_queue();
         let answers = sender.clone();
         tokio::spawn(async move {
             while let Some(message) = incoming.recv().await {

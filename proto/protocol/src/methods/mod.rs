@@ -63,6 +63,8 @@ pub enum Handling {
     Pass,
     /// Nothing, and nothing ever: it may go through without a look at its method again.
     Direct,
+    /// Nothing, and no limit holds it: it belongs to a terminal or a channel that is open.
+    Channel,
     /// Answers with the worker's own answer to the sidecar.
     Initialize,
     /// Lets the host go. The worker stays.

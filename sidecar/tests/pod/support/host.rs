@@ -67,7 +67,13 @@ impl Host {
     }
 }
 
-pub async fn connect(pod: &Pod) -> (PluginHello, SessionSender, mpsc::Receiver<Incoming>) {
+pub async fn connect(
+    pod: &Pod,
+) -> (
+    PluginHello,
+    SessionSender,
+    mpsc::UnboundedReceiver<Incoming>,
+) {
     let tls = pod.authority.client(&host());
     let hello = HostHello {
         host_namespace: "paperclip".into(),
@@ -75,14 +81,15 @@ pub async fn connect(pod: &Pod) -> (PluginHello, SessionSender, mpsc::Receiver<I
         replica: "test".into(),
         ..HostHello::default()
     };
-    client::connect(pod.address().await, &tls, &plugin(), hello)
-        .await
-        .unwrap()
+    let address = pod.address().await;
+    let connected = client::connect(address, &tls, &plugin(), hello).await;
+    let (hello, sender, receiver) = connected.unwrap();
+    (hello, sender, receiver.into_queue())
 }
 
 async fn serve(
     sender: SessionSender,
-    mut incoming: mpsc::Receiver<Incoming>,
+    mut incoming: mpsc::UnboundedReceiver<Incoming>,
     store: Store,
     config: Value,
 ) {

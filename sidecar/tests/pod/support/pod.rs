@@ -125,6 +125,7 @@ impl Pod {
             .args(["--grpc-listen", "127.0.0.1:0"])
             .args(["--health-listen", "127.0.0.1:0"])
             .args(["--worker-memory-bytes", "268435456"])
+            .args(["--health-interval-ms", "2000"])
             .envs(self.environment.iter().cloned())
             .stdout(Stdio::piped())
             .spawn()
