@@ -263,7 +263,7 @@ async fn what_the_manifest_does_not_declare_is_refused() {
         -32603
     );
     assert_eq!(code("no.such", json!({})).await, -32601);
-    assert_eq!(code("config.get", json!({})).await, -32005);
+    assert_eq!(code("activity.log", json!({})).await, -32001);
 }
 
 #[tokio::test(flavor = "multi_thread")]

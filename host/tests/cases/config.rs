@@ -66,6 +66,9 @@ async fn a_plugin_acts_on_its_own_from_its_first_config_on() {
     link.config(json!({"on": true})).await;
     // A session carries its messages in order, so the change comes before the question.
     assert_eq!(ask().await.unwrap()["id"], COMPANY_ID);
+    // The company has to be named.
+    let unnamed = link.call("config.get", json!({}), "").await;
+    assert_eq!(unnamed.unwrap_err().0, -32005);
     link.config(json!({})).await;
     assert_eq!(ask().await.unwrap_err().0, -32005);
 }
@@ -109,6 +112,9 @@ async fn a_secret_reference_is_shown_and_stored_as_the_reference() {
     let link = pod.links.recv().await.unwrap();
     let own = json!({"companyId": COMPANY_ID});
     assert_eq!(link.call("config.get", own, "").await, Ok(config.clone()));
+    // Plugins of earlier SDKs name no company; there is one.
+    let unnamed = link.call("config.get", json!({}), "").await;
+    assert_eq!(unnamed, Ok(config.clone()));
     let (_, shown) = host.get(&format!("{PLUGIN}/config")).await;
     assert_eq!(shown["configJson"], config);
     let (status, plugin) = read(

@@ -7,7 +7,7 @@ use paperclip_bridge::v1::RpcError;
 use paperclip_protocol::jsonrpc;
 use tokio::time::Instant;
 
-use super::{Multiplexer, session::Session, stdin::Stdin, turnstile::Turn};
+use super::{Multiplexer, session::Session, turnstile::Turn};
 use crate::limits::{Entering, Place, Refusal};
 
 /// A call on its way.
@@ -40,11 +40,6 @@ impl Multiplexer {
             Ok(entering) => Approach::AtGate(entering, session.writes.join()),
             Err(refusal) => Approach::Refused(refusal),
         }
-    }
-
-    /// True when hosts may speak to the worker.
-    pub(super) fn is_open(&self) -> bool {
-        self.lock().worker.as_ref().is_some_and(Stdin::is_open)
     }
 
     /// Waits for all that a call of a host needs before it may be written.

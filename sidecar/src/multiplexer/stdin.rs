@@ -276,6 +276,11 @@ impl Multiplexer {
         })
     }
 
+    /// True when hosts may speak to the worker.
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().worker.as_ref().is_some_and(Stdin::is_open)
+    }
+
     /// Waits until a line finds room before the worker, or there is no worker.
     pub(super) async fn wait_for_room(&self) {
         loop {

@@ -24,7 +24,6 @@ const LONGER: &[(&str, usize, usize)] = &[
     ("artifact/plugin-manifest", 7, 29),
     ("cli", 11, 30),
     ("operator", 10, 32),
-    ("sidecar", 9, 25),
 ];
 
 fn is_listed(function: &Function) -> bool {
