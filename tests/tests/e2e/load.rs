@@ -290,8 +290,13 @@ impl Report {
             .calls
             .iter()
             .filter(|call| call.outcome == Outcome::Done);
-        let begun = done.map(|call| call.started).filter(|at| *at > kill.done);
-        let back = begun.min().context("the host serves again")?;
+        // A call that begins before the host is back may wait for its connection until it is, so
+        // an end is what shows it.
+        let begun = done.filter(|call| call.started > kill.done);
+        let back = begun
+            .map(Call::ended)
+            .min()
+            .context("the host serves again")?;
         println!("load: the host served again after {:?}", back - kill.done);
         for call in self.bad() {
             let is_lost = matches!(call.outcome, Outcome::Unreachable(_));
